@@ -1,0 +1,61 @@
+"""The command line: parses, composes, prints.
+
+Exit code 0, or 2 with one line on stderr for anything the user can mend, or 130 after Ctrl-C.
+Results go to stdout, progress and warnings to stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from potstill.cli.commands import app
+from potstill.errors import PotstillError
+
+# The base of all usage errors, for which typer has no public name.
+_USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+
+
+def main() -> None:
+    """The console script: run the command line and exit with its code."""
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader left, as `| head` does. What is still buffered must not raise at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    try:
+        code = app(list(arguments), prog_name="potstill", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except Exception as error:
+        message = _mendable(error)
+        if message is None:
+            raise
+        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        return 2
+    return code if isinstance(code, int) else 0
+
+
+def _mendable(error: Exception) -> str | None:
+    if isinstance(error, PotstillError):
+        return str(error)
+    if isinstance(error, _USAGE_ERROR):
+        return f"{error.format_message()} (see --help)"
+    # By name: importing torch to look for its error would slow down every other.
+    if type(error).__name__ == "OutOfMemoryError":
+        return (
+            "the device is out of memory; set method.subset or a smaller method.target_batch, "
+            "or use --device cpu"
+        )
+    return None

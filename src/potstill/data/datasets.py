@@ -1,0 +1,141 @@
+"""The data sets a recipe can name, read into memory as 8-bit images.
+
+========================================  ====================================================
+``digits``                                scikit-learn's 8x8 digits, embedded
+``mnist fashion_mnist cifar10 cifar100``  under the data root, in torchvision's folders
+``tiny_imagenet cub200 imagenette         image folders of that name under the data root,
+imagewoof imagenet64``                    resized to 64, 32, 128, 128 and 64 px
+``image_folder``                          any image folder (``data.folder``)
+========================================  ====================================================
+
+``data.channels=1`` converts colour to gray. ``data.channels=3`` on images that are all gray is
+refused: three equal channels cost three times the work and add nothing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from potstill.config import DataRecipe
+from potstill.data import image_folder, pixels, torchvision_sets
+from potstill.data.source import SourceDataset, Split, fingerprint, sample_per_class
+from potstill.errors import DataError
+
+__all__ = ["SourceDataset", "Split", "fingerprint", "load", "names", "sample_per_class"]
+
+# Image folders with a name of their own, and the side the papers use them at.
+_NAMED_FOLDERS = {
+    "tiny_imagenet": 64,
+    "cub200": 32,
+    "imagenette": 128,
+    "imagewoof": 128,
+    "imagenet64": 64,
+}
+_Parts = tuple[tuple[str, ...], Split, Split]
+
+
+def names() -> tuple[str, ...]:
+    """Every value ``data.dataset`` may have."""
+    return ("digits", *torchvision_sets.names(), *_NAMED_FOLDERS, "image_folder")
+
+
+def load(
+    recipe: DataRecipe,
+    root: Path | str | None,
+    *,
+    download: bool = False,
+    require_test: bool = True,
+) -> SourceDataset:
+    """Read the recipe's data set.
+
+    Args:
+        recipe: ``dataset``, ``folder``, ``resolution`` and ``channels`` are used.
+        root: the data root; ``digits`` needs none, nor does a folder that is found without.
+        download: fetch a published data set that is absent.
+        require_test: refuse an image folder without test images; otherwise its test split is
+            empty, and only then.
+
+    Raises:
+        DataError: one line that says what is missing, damaged or does not fit, and the remedy.
+    """
+    name = recipe.dataset
+    root = None if root is None else Path(root).expanduser()
+    if name not in names():
+        raise DataError(f"unknown data set {name!r}; choose one of {', '.join(names())}")
+    if recipe.folder is not None and name != "image_folder":
+        raise DataError(
+            f"data.folder is for image_folder, not for {name}; remove it, or set "
+            "data.dataset to image_folder"
+        )
+    if name == "image_folder" or name in _NAMED_FOLDERS:
+        folder = _folder(recipe, root)
+        class_names, train, test = image_folder.read(
+            folder,
+            resolution=recipe.resolution or _NAMED_FOLDERS.get(name),
+            channels=recipe.channels,
+            require_test=require_test,
+        )
+        name = folder.resolve().name if name == "image_folder" else name
+    else:
+        class_names, train, test = (
+            _digits()
+            if name == "digits"
+            else torchvision_sets.read(name, _root(name, root, download), download=download)
+        )
+        train, test = (_fit_recipe(name, split, recipe) for split in (train, test))
+    return SourceDataset(name, class_names, train, test, fingerprint(train, test))
+
+
+def _digits() -> _Parts:
+    """scikit-learn's digits: pixels 0 to 16 scaled to 0 to 255 and rounded.
+
+    The split is the library's own: of each class, in the order of the file, every fifth image
+    is a test image (the 5th, 10th, ...).
+    """
+    from sklearn.datasets import load_digits
+
+    document = load_digits()
+    images = torch.from_numpy(document.images).mul(255 / 16).round().to(torch.uint8).unsqueeze(1)
+    labels = torch.from_numpy(document.target).to(torch.int64)
+    rank = torch.empty_like(labels)
+    for label in range(10):
+        members = labels == label
+        rank[members] = torch.arange(int(members.sum()))
+    test = rank % 5 == 4
+    train = Split(images[~test], labels[~test])
+    return tuple(str(digit) for digit in range(10)), train, Split(images[test], labels[test])
+
+
+def _fit_recipe(name: str, split: Split, recipe: DataRecipe) -> Split:
+    images = split.images
+    if recipe.channels == 3 and images.shape[1] == 1:
+        raise DataError(f"{name} is grayscale; the recipe asks for 3 channels; set data.channels=1")
+    if recipe.channels == 1 and images.shape[1] == 3:
+        images = pixels.luma(images)
+    if recipe.resolution is not None:
+        images = pixels.resize(images, recipe.resolution)
+    return Split(images, split.labels)
+
+
+def _folder(recipe: DataRecipe, root: Path | None) -> Path:
+    """Where an image folder lies: relative to the data root if there is one."""
+    if recipe.dataset != "image_folder":
+        return _root(recipe.dataset, root) / recipe.dataset
+    if recipe.folder is None:
+        raise DataError(
+            "image_folder needs data.folder, the folder that holds train/ and test/; set it"
+        )
+    folder = Path(recipe.folder).expanduser()
+    return folder if root is None or folder.is_absolute() else _root("image_folder", root) / folder
+
+
+def _root(name: str, root: Path | None, download: bool = False) -> Path:
+    if root is None:
+        raise DataError(f"{name} is read from a data root and none is given; pass --data-root")
+    if not root.is_dir() and not download:
+        raise DataError(
+            f"data root {root} is not a folder; create it, or pass another with --data-root"
+        )
+    return root

@@ -1,0 +1,237 @@
+"""A distilled set: ready to train on, one file on disk, impossible to mistake.
+
+The images are kept in the space a network sees, or as 8-bit pixels; the labels are learned; the
+preprocessing, the protocol the set was made for and its whole history come with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from potstill.data import artefact
+from potstill.data.preprocess import Preprocess
+from potstill.errors import ArtefactError, DataError
+from potstill.files import atomic_write
+
+# What every header has; docs/artefact.md says what each field means.
+_FIELDS: Mapping[str, type] = {
+    "method": str,
+    "recipe": dict,
+    "evaluation": dict,
+    "source": dict,
+    "versions": dict,
+    "seed": int,
+    "iterations": int,
+    "results": list,
+}
+# What the file's document has besides, written from the tensors and the preprocessing.
+_DERIVED = frozenset({"class_names", "digest", "images", "labels", "preprocess"})
+_SPACES = {torch.float32: "network", torch.uint8: "pixels"}
+_PREFIX = "preprocess."
+
+
+class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
+    """A torch Dataset of (image, label) in network space, with all that belongs to it.
+
+    Attributes:
+        images: (n, c, h, w) float32, network space.
+        labels: (n, C) float32, learned and centred: a class is its largest entry.
+        class_names: C names; column k of ``labels`` is class k.
+        preprocess: from pixels to network space and back.
+        header: method, recipe, evaluation, source, versions, seed, iterations, results and
+            format_version, as JSON has them.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        class_names: Sequence[str],
+        preprocess: Preprocess,
+        header: Mapping[str, Any],
+    ) -> None:
+        """Take copies of everything, on the CPU.
+
+        Args:
+            images: (n, c, h, w); floating point is network space, uint8 is pixels: these are
+                kept as they are in the file and preprocessed for training.
+            labels: (n, C) floating point.
+            class_names: C names.
+            preprocess: fitted on the training images of the source.
+            header: the fields above; ``results`` may be absent, ``format_version`` too.
+
+        Raises:
+            ArtefactError: shapes that disagree, numbers that are not finite, or a header that
+                lacks a field or is not JSON.
+            DataError: images of another shape than the preprocessing is for.
+        """
+        self._stored = _copy(images, images.dtype if images.dtype == torch.uint8 else torch.float32)
+        self.labels = _copy(labels, torch.float32)
+        self.class_names = tuple(class_names)
+        self.preprocess = preprocess
+        self.header = _header(header)
+        _check_tensors(self._stored, self.labels, self.class_names)
+        preprocess.check(self._stored)
+        pixels = self.space == "pixels"
+        self.images = preprocess.apply(self._stored) if pixels else self._stored
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.images[index], self.labels[index]
+
+    @property
+    def space(self) -> str:
+        """What the file keeps: ``network`` (float32) or ``pixels`` (8 bits)."""
+        return _SPACES[self._stored.dtype]
+
+    @property
+    def images_per_class(self) -> int:
+        """Images divided by classes, rounded down: learned labels need not be balanced."""
+        return len(self) // len(self.class_names)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 in hexadecimal of all but the results: one set, however often it is scored."""
+        return artefact.content_digest(self._document(), self._tensors())
+
+    def hard_labels(self) -> Tensor:
+        """The class of the largest label: (n,) int64."""
+        return self.labels.argmax(dim=1)
+
+    def pixels(self) -> Tensor:
+        """Pictures in natural colours, preprocessing undone: (n, c, h, w) float32 in [0, 1]."""
+        if self.space == "pixels":
+            return self._stored.float() / 255
+        return self.preprocess.invert(self.images).clamp(0, 1)
+
+    def with_result(self, result: Mapping[str, Any]) -> DistilledDataset:
+        """The same set with one more measured result; its digest is the same."""
+        header = {**self.header, "results": [*self.header["results"], dict(result)]}
+        return DistilledDataset(
+            self._stored, self.labels, self.class_names, self.preprocess, header
+        )
+
+    def save(self, path: Path | str) -> None:
+        """Write the set as one file: the whole file or none, the same set to the same bytes.
+
+        Raises:
+            RunError: the file cannot be written.
+            ArtefactError: tensors were changed in place to numbers that are not finite.
+        """
+        _check_tensors(self._stored, self.labels, self.class_names)
+        atomic_write(Path(path), artefact.encode(self._document(), self._tensors()))
+
+    @classmethod
+    def load(cls, path: Path | str) -> DistilledDataset:
+        """Read a file that :meth:`save` wrote.
+
+        Raises:
+            ArtefactError: the file is missing, truncated, altered, not ours, of a newer format,
+                or holds tensors that do not fit its header.
+        """
+        path = Path(path)
+        document, tensors = artefact.decode(path)
+        try:
+            _check_shapes(document, tensors)
+            parts = {
+                name.removeprefix(_PREFIX): tensor
+                for name, tensor in tensors.items()
+                if name.startswith(_PREFIX)
+            }
+            preprocess = Preprocess.from_parts(document["preprocess"], parts)
+            header = {key: value for key, value in document.items() if key not in _DERIVED}
+            names = document["class_names"]
+            return cls(tensors["images"], tensors["labels"], names, preprocess, header)
+        except ArtefactError as error:
+            raise ArtefactError(f"{path}: {error}") from None
+        except (KeyError, TypeError, AttributeError, DataError) as error:
+            reason = " ".join(str(error).split())
+            raise ArtefactError(
+                f"{path}: header and tensors do not fit ({reason}); get the original file again"
+            ) from None
+
+    def _tensors(self) -> dict[str, Tensor]:
+        parts = {_PREFIX + name: tensor for name, tensor in self.preprocess.tensors().items()}
+        return {"images": self._stored, "labels": self.labels, **parts}
+
+    def _document(self) -> dict[str, Any]:
+        return {
+            **self.header,
+            "class_names": list(self.class_names),
+            "images": {"shape": list(self._stored.shape), "space": self.space},
+            "labels": {"shape": list(self.labels.shape)},
+            "preprocess": self.preprocess.describe(),
+        }
+
+
+def _copy(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    return tensor.detach().to("cpu", dtype, copy=True, memory_format=torch.contiguous_format)
+
+
+def _header(header: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy as JSON returns it, checked field by field."""
+    given = {"results": [], **header, "format_version": artefact.FORMAT_VERSION}
+    reserved = sorted(_DERIVED & given.keys())
+    if reserved:
+        raise ArtefactError(
+            f"header field {reserved[0]!r} is written from the tensors; leave it out"
+        )
+    for name, kind in _FIELDS.items():
+        if not isinstance(given.get(name), kind):
+            raise ArtefactError(
+                f"header field {name!r} must be of type {kind.__name__}, not {given.get(name)!r}; "
+                "set it"
+            )
+    copy: dict[str, Any] = json.loads(artefact.canonical(given))
+    return copy
+
+
+def _check_tensors(images: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
+    if images.ndim != 4 or not len(images):
+        raise ArtefactError(
+            f"distilled images have shape {tuple(images.shape)}; pass (n, channels, height, width)"
+        )
+    if labels.shape != (len(images), len(class_names)):
+        raise ArtefactError(
+            f"labels have shape {tuple(labels.shape)}; {len(images)} images of "
+            f"{len(class_names)} classes need {(len(images), len(class_names))}"
+        )
+    if not (images.isfinite().all() and labels.isfinite().all()):
+        raise ArtefactError(
+            "distilled images or labels are not finite numbers; distil again, with a lower "
+            "learning rate"
+        )
+
+
+def _check_shapes(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """What the header says of images and labels is what the file holds."""
+    space = _SPACES.get(tensors["images"].dtype)
+    for name, found in (
+        ("images", {"shape": list(tensors["images"].shape), "space": space}),
+        ("labels", {"shape": list(tensors["labels"].shape)}),
+    ):
+        if document[name] != found:
+            raise ArtefactError(
+                f"the header says {name} {document[name]}, the file holds {found}; "
+                "get the original file again"
+            )
+    extra = sorted(
+        name
+        for name in tensors
+        if name not in ("images", "labels") and not name.startswith(_PREFIX)
+    )
+    if extra:
+        raise ArtefactError(
+            f"it holds a tensor {extra[0]!r} that no set has; get the original file again"
+        )
+    if tensors["labels"].dtype != torch.float32:
+        raise ArtefactError("the labels are not float32; get the original file again")

@@ -1,0 +1,106 @@
+"""Channels and sizes: every image becomes 8-bit gray or RGB, at the side asked for.
+
+One meaning throughout: gray is the luma of ITU-R 601 in Pillow's integers; a resized image is
+the central square, resampled bilinearly with antialiasing.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+_SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+# Numbers per chunk of a resize: 64 MiB of float32.
+_CHUNK_NUMBERS = 1 << 24
+
+
+def luma(images: Tensor) -> Tensor:
+    """RGB to gray as Pillow's ``convert("L")`` does: (n, 3, h, w) to (n, 1, h, w), uint8."""
+    weights = (19595, 38470, 7471)
+    total = torch.full_like(images[:, :1], 0, dtype=torch.int32).add_(1 << 15)
+    for channel, weight in enumerate(weights):
+        total += images[:, channel : channel + 1].int() * weight
+    return (total >> 16).to(torch.uint8)
+
+
+def resize(images: Tensor, side: int) -> Tensor:
+    """Square images to another side: (n, c, s, s) to (n, c, side, side), uint8."""
+    if images.shape[-1] == side:
+        return images
+    result = torch.empty(*images.shape[:2], side, side, dtype=torch.uint8)
+    step = max(1, _CHUNK_NUMBERS // (images.shape[1] * max(side, images.shape[-1]) ** 2))
+    for start in range(0, len(images), step):
+        resized = torch.nn.functional.interpolate(
+            images[start : start + step].float(), (side, side), mode="bilinear", antialias=True
+        )
+        result[start : start + step] = resized.round_().clamp_(0, 255)
+    return result
+
+
+def read(path: Path, side: int | None, channels: int | None) -> np.ndarray:
+    """Decode one image file, upright.
+
+    Args:
+        path: a file Pillow can read, of any mode but floating point or 32-bit integers.
+        side: crop the central square and resize it to this; None leaves the size alone.
+        channels: 1 converts to gray; otherwise gray images stay gray and others become RGB.
+
+    Returns:
+        (1, h, w) or (3, h, w) uint8.
+
+    Raises:
+        Exception: whatever Pillow raises for the way in which this file is broken.
+    """
+    with Image.open(path) as image:
+        if side is not None:
+            # A JPEG may be decoded at a fraction of its size, here never below twice the target.
+            image.draft(None, (2 * side, 2 * side))
+        upright = ImageOps.exif_transpose(image) if "exif" in image.info else image
+        plain = _gray_or_rgb(upright)
+    if channels == 1:
+        plain = plain.convert("L")
+    if side is not None and plain.size != (side, side):
+        plain = plain.resize((side, side), Image.Resampling.BILINEAR, box=_central(plain.size))
+    array = np.asarray(plain)
+    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def _central(size: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The central square of an image: left, upper, right, lower."""
+    width, height = size
+    side = min(size)
+    left, upper = (width - side) / 2, (height - side) / 2
+    return (left, upper, left + side, upper + side)
+
+
+def _gray_or_rgb(image: Image.Image) -> Image.Image:
+    """Mode L if the image is stored as gray, else RGB; transparency lies on white."""
+    if image.mode in _SIXTEEN_BITS or image.mode == "I":
+        return Image.fromarray(_high_byte(np.asarray(image)))
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers; convert it to 8 or 16 bits")
+    gray = image.mode in ("1", "L", "LA", "La")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    if gray:
+        return image.convert("L")
+    rgb = image.convert("RGB")
+    if image.mode in ("P", "PA") and _is_gray(rgb):
+        return rgb.convert("L")
+    return rgb
+
+
+def _high_byte(values: np.ndarray) -> np.ndarray:
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise ValueError("its pixels are 32-bit integers; convert it to 8 or 16 bits")
+    return (values >> 8).astype(np.uint8)
+
+
+def _is_gray(rgb: Image.Image) -> bool:
+    array = np.asarray(rgb)
+    return bool((array[..., 1:] == array[..., :1]).all())

@@ -1,0 +1,94 @@
+"""A source data set in memory: what every reader returns and every method takes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from potstill.data.hashing import add_tensor
+from potstill.errors import DataError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and their classes.
+
+    images: (n, c, h, w) uint8. labels: (n,) int64, indices into the class names.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+@dataclass(frozen=True)
+class SourceDataset:
+    """Training and test images of square shape, 8 bits, 1 or 3 channels.
+
+    ``fingerprint`` is :func:`fingerprint` of the two splits: a distilled set keeps it, so that
+    it is not scored unawares against other images than those it came from.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Split
+    test: Split
+    fingerprint: str
+
+    @property
+    def channels(self) -> int:
+        """1 for grayscale, 3 for RGB."""
+        return self.train.images.shape[1]
+
+    @property
+    def resolution(self) -> int:
+        """Side of the square images."""
+        return self.train.images.shape[2]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+
+def fingerprint(train: Split, test: Split) -> str:
+    """SHA-256, in hexadecimal, over the shapes and bytes of both splits.
+
+    ``train.images``, ``train.labels``, ``test.images`` and ``test.labels``, in this order, each
+    as :func:`potstill.data.hashing.add_tensor` puts it.
+    """
+    digest = hashlib.sha256()
+    for name, split in (("train", train), ("test", test)):
+        add_tensor(digest, f"{name}.images", split.images)
+        add_tensor(digest, f"{name}.labels", split.labels)
+    return digest.hexdigest()
+
+
+def sample_per_class(
+    split: Split, classes: int, per_class: int, generator: np.random.Generator
+) -> Tensor:
+    """Draw ``per_class`` different images of every class, uniformly.
+
+    Returns:
+        (classes * per_class,) int64 indices into ``split``, class 0's first.
+
+    Raises:
+        DataError: a class has fewer images than asked for.
+    """
+    chosen = []
+    for label in range(classes):
+        members = (split.labels == label).nonzero().flatten()
+        if len(members) < per_class:
+            raise DataError(
+                f"class {label} has {len(members)} images, fewer than the {per_class} asked for; "
+                "ask for fewer images per class"
+            )
+        draw = generator.choice(len(members), size=per_class, replace=False)
+        chosen.append(members[torch.from_numpy(draw)])
+    return torch.cat(chosen)

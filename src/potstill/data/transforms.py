@@ -1,0 +1,282 @@
+"""The fitted maps from pixels to network space: a base and its two final kinds."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from potstill.data import statistics
+from potstill.errors import ArtefactError, DataError
+
+
+class Preprocess(ABC):
+    """A fitted, invertible map from pixels to network inputs.
+
+    ``mean`` and ``std``: (c,) float64, the channel statistics both kinds begin with.
+    """
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        self.mean = mean
+        self.std = std
+
+    @torch.no_grad()
+    def apply(self, images: Tensor) -> Tensor:
+        """Pixels to network space, in chunks: beyond the result, memory does not grow with n.
+
+        Args:
+            images: (n, c, h, w) uint8, or floating point with 1.0 for white (not clipped).
+
+        Returns:
+            (n, c, h, w) float32 on the device of ``images``.
+
+        Raises:
+            DataError: the images have another shape than those fitted on, or another dtype.
+        """
+        self.check(images)
+        result = torch.empty(images.shape, dtype=torch.float32, device=images.device)
+        for rows in statistics.chunks(images):
+            result[rows] = self._forward(self._standardise(images[rows]))
+        return result
+
+    @torch.no_grad()
+    def invert(self, images: Tensor) -> Tensor:
+        """Network space to pixels, the exact inverse of :meth:`apply`.
+
+        Args:
+            images: (n, c, h, w) floating point, network space.
+
+        Returns:
+            (n, c, h, w) float32 with 1.0 for white; distilled images may leave [0, 1], and
+            clipping is the caller's.
+
+        Raises:
+            DataError: the images have another shape than those fitted on, or are integers.
+        """
+        self.check(images)
+        if not images.is_floating_point():
+            raise DataError(
+                f"images of type {dtype_name(images.dtype)} are not in network space; "
+                "pass what apply() returned"
+            )
+        result = torch.empty(images.shape, dtype=torch.float32, device=images.device)
+        mean, std = self._statistics(images.device)
+        for rows in statistics.chunks(images):
+            result[rows] = self._backward(images[rows].float()) * std + mean
+        return result
+
+    def check(self, images: Tensor) -> None:
+        """Refuse images that :meth:`apply` or :meth:`invert` cannot take.
+
+        Raises:
+            DataError: not (n, c, h, w), of integers but no uint8, or of another shape than those
+                fitted on.
+        """
+        if images.ndim != 4:
+            raise DataError(
+                f"images have shape {tuple(images.shape)}; pass (n, channels, height, width)"
+            )
+        if images.dtype != torch.uint8 and not images.is_floating_point():
+            raise DataError(
+                f"images have type {dtype_name(images.dtype)}; pass uint8, or floats with 1.0 for "
+                "white"
+            )
+        problem = self._shape_error(images.shape[1:])
+        if problem:
+            raise DataError(f"{problem}; pass images like those the preprocessing was fitted on")
+
+    @abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """What is not a tensor, as JSON; ``kind`` names the class."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors that :meth:`from_parts` needs beside :meth:`describe`."""
+
+    @staticmethod
+    def from_parts(describe: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Preprocess:
+        """The preprocessing that gave these parts, to the bit.
+
+        Raises:
+            ArtefactError: an unknown kind, or parts that are missing or do not fit together.
+        """
+        kinds: dict[str, type[Standardise] | type[ZCA]] = {"standardise": Standardise, "zca": ZCA}
+        kind = str(describe.get("kind"))
+        if kind not in kinds:
+            raise ArtefactError(
+                f"unknown preprocessing {kind!r}; upgrade potstill, or make the file again"
+            )
+        try:
+            return kinds[kind].restore(describe, tensors)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise ArtefactError(
+                f"the parts of the {kind} preprocessing are missing or do not fit ({reason}); "
+                "get the original file again"
+            ) from None
+
+    @abstractmethod
+    def _shape_error(self, shape: torch.Size) -> str | None:
+        """What is wrong with the shape (c, h, w) of an image, if anything."""
+
+    @abstractmethod
+    def _forward(self, images: Tensor) -> Tensor:
+        """(k, c, h, w) float32, standardised, to network space."""
+
+    @abstractmethod
+    def _backward(self, images: Tensor) -> Tensor:
+        """The inverse of :meth:`_forward`."""
+
+    def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        mean, std = (x.float().to(device).view(-1, 1, 1) for x in (self.mean, self.std))
+        return mean, std
+
+    def _standardise(self, images: Tensor) -> Tensor:
+        mean, std = self._statistics(images.device)
+        return (statistics.unit(images, torch.float32) - mean) / std
+
+
+@final
+class Standardise(Preprocess):
+    """Zero mean and unit standard deviation per channel over the training set; any image size."""
+
+    def describe(self) -> dict[str, Any]:
+        """``kind``, ``mean`` and ``std`` per channel, for pixels in [0, 1]."""
+        return {"kind": "standardise", "mean": self.mean.tolist(), "std": self.std.tolist()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """None: the few numbers stand in :meth:`describe`."""
+        return {}
+
+    @classmethod
+    def restore(cls, describe: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Standardise:
+        """See :meth:`Preprocess.from_parts`, which turns the errors of this into one kind."""
+        _expect(tensors, {})
+        return cls(*_restore_statistics(describe))
+
+    def _shape_error(self, shape: torch.Size) -> str | None:
+        channels = len(self.mean)
+        if shape[0] == channels:
+            return None
+        return f"images have {_count(shape[0], 'channel')}, the preprocessing has {channels}"
+
+    def _forward(self, images: Tensor) -> Tensor:
+        return images
+
+    def _backward(self, images: Tensor) -> Tensor:
+        return images
+
+
+@final
+class ZCA(Preprocess):
+    """Regularised ZCA whitening of standardised images, whole or in blocks.
+
+    Args:
+        mean: (c,) float64, as in :class:`Standardise`.
+        std: (c,) float64.
+        pixel_mean: (c, h, w) float32, the mean standardised image.
+        whitening: (d, d) float32, W, symmetric positive definite; d = c h w, or c block block.
+        regularisation: r, for the record; W holds it already.
+        block: side of the blocks, which divides h and w; the whole image if None.
+    """
+
+    def __init__(
+        self,
+        mean: Tensor,
+        std: Tensor,
+        pixel_mean: Tensor,
+        whitening: Tensor,
+        regularisation: float,
+        block: int | None,
+    ) -> None:
+        super().__init__(mean, std)
+        self.pixel_mean = pixel_mean
+        self.whitening = whitening
+        self.regularisation = regularisation
+        self.block = block
+        self._factor: Tensor | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """``kind``, ``shape`` of an image, ``mean``, ``std``, ``regularisation``, ``block``."""
+        return {
+            "kind": "zca",
+            "shape": list(self.pixel_mean.shape),
+            "mean": self.mean.tolist(),
+            "std": self.std.tolist(),
+            "regularisation": self.regularisation,
+            "block": self.block,
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        """``pixel_mean`` (c, h, w) and ``whitening`` (d (d + 1) / 2,), both float32.
+
+        W is symmetric, so only its upper triangle is stored, row by row: half the file.
+        """
+        row, column = torch.triu_indices(*self.whitening.shape)
+        return {"pixel_mean": self.pixel_mean, "whitening": self.whitening[row, column]}
+
+    @classmethod
+    def restore(cls, describe: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ZCA:
+        """See :meth:`Preprocess.from_parts`, which turns the errors of this into one kind."""
+        mean, std = _restore_statistics(describe)
+        channels, height, width = describe["shape"]
+        block = describe["block"]
+        if len(mean) != channels or (block and (height % block or width % block)):
+            raise ValueError("shape, block and channel statistics disagree")
+        size = channels * (block * block if block else height * width)
+        pixel_mean = (channels, height, width)
+        _expect(tensors, {"pixel_mean": pixel_mean, "whitening": (size * (size + 1) // 2,)})
+        row, column = torch.triu_indices(size, size)
+        whitening = torch.empty(size, size)
+        whitening[row, column] = tensors["whitening"]
+        whitening[column, row] = tensors["whitening"]
+        regularisation = float(describe["regularisation"])
+        return cls(mean, std, tensors["pixel_mean"], whitening, regularisation, block)
+
+    def _shape_error(self, shape: torch.Size) -> str | None:
+        if shape == self.pixel_mean.shape:
+            return None
+        return (
+            f"images have shape {tuple(shape)}, the ZCA is for {tuple(self.pixel_mean.shape)} "
+            "(channels, height, width)"
+        )
+
+    def _forward(self, images: Tensor) -> Tensor:
+        rows = statistics.to_rows(images - self.pixel_mean.to(images.device), self.block)
+        white = rows @ self.whitening.to(images.device)
+        return statistics.from_rows(white, images.shape, self.block)
+
+    def _backward(self, images: Tensor) -> Tensor:
+        # Only W is stored, and solving with it undoes exactly what was applied. On the CPU: not
+        # every device has float64, and few images come this way.
+        if self._factor is None:
+            self._factor = torch.linalg.cholesky(self.whitening.double())
+        rows = statistics.to_rows(images.cpu(), self.block).double()
+        rows = torch.cholesky_solve(rows.T, self._factor).T.float().to(images.device)
+        centred = statistics.from_rows(rows, images.shape, self.block)
+        return centred + self.pixel_mean.to(images.device)
+
+
+def _restore_statistics(describe: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    mean, std = (torch.tensor(describe[key], dtype=torch.float64) for key in ("mean", "std"))
+    if mean.ndim != 1 or mean.shape != std.shape or not bool((std > 0).all()):
+        raise ValueError("mean and std must be lists of one length, std positive")
+    return mean, std
+
+
+def _expect(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    if found != shapes or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
+        raise ValueError(f"expected float32 tensors {dict(shapes)}, found {found}")
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """``uint8`` for ``torch.uint8``."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

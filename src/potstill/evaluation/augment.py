@@ -1,0 +1,154 @@
+"""The augmentation of the evaluation (RCIG, Appendix C), on images in network space.
+
+One operation is drawn for each image: flip (half of the time), colour, zoom-crop,
+rotation, translation or cutout; for one-channel images flip and colour are left out.
+What comes from outside the image, and what is cut out, is 0, the mean of standardised
+data. (As run by the authors, one operation was drawn for the whole batch.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+GEOMETRY = ("zoom", "rotate", "translate", "cutout")
+OPERATIONS = ("flip", "colour", *GEOMETRY)
+
+BRIGHTNESS = 0.25
+LOG_CONTRAST = 0.25
+LOG_SATURATION = 0.25
+ZOOM = 1.25
+DEGREES = 15.0
+TRANSLATION = 0.125
+HOLE = 4
+"""The side of a hole is the image's divided by this."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What happens to each of n images; the defaults of the fields change nothing."""
+
+    operation: NDArray[np.int64]
+    """(n,) places in ``OPERATIONS``."""
+    matrix: NDArray[Any]
+    """(n, 2, 3) from a place in the result to the place it is taken from, in [-1, 1]^2."""
+    brightness: NDArray[Any]
+    """(n,) added; 0 changes nothing."""
+    contrast: NDArray[Any]
+    """(n,) factor of the distance from the image's mean; 1 changes nothing."""
+    saturation: NDArray[Any]
+    """(n,) factor of the distance from each pixel's grey; 1 changes nothing."""
+    hole: NDArray[Any]
+    """(n, 2) row and column of the hole's corner, as fractions of where it can be; NaN: none."""
+
+
+def augment(images: Tensor, generator: np.random.Generator) -> Tensor:
+    """Images (n, c, h, h) float -> images (n, c, h, h), each with one operation applied."""
+    return apply(images, draw(len(images), images.shape[1], generator))
+
+
+def draw(n: int, channels: int, generator: np.random.Generator) -> Draw:
+    """One operation and its parameters for each of ``n`` images of ``channels`` channels."""
+    colour = channels > 1
+    first = 0 if colour else OPERATIONS.index(GEOMETRY[0])
+    operation = generator.integers(first, len(OPERATIONS), n)
+    unit = generator.uniform(-1, 1, (n, 3))
+    hit = {name: operation == index for index, name in enumerate(OPERATIONS)}
+    return Draw(
+        operation,
+        _matrices(hit, unit),
+        np.where(hit["colour"], BRIGHTNESS * unit[:, 0], 0.0),
+        np.where(hit["colour"], np.exp(LOG_CONTRAST * unit[:, 1]), 1.0),
+        np.where(hit["colour"], np.exp(LOG_SATURATION * unit[:, 2]), 1.0),
+        np.where(hit["cutout"][:, None], (unit[:, :2] + 1) / 2, np.nan),
+    )
+
+
+def apply(images: Tensor, draw: Draw) -> Tensor:
+    """``images`` (n, c, h, h) after what ``draw`` says; the argument is left alone."""
+    images = images.clone()
+    warped = _places((draw.matrix != np.eye(2, 3)).any((1, 2)))
+    coloured = _places((draw.brightness != 0) | (draw.contrast != 1) | (draw.saturation != 1))
+    if len(warped):
+        matrix = _like(draw.matrix[warped.numpy()], images)
+        warped = warped.to(images.device)
+        images[warped] = _warp(images[warped], matrix)
+    if len(coloured):
+        factors = [
+            _like(values[coloured.numpy()], images).view(-1, 1, 1, 1)
+            for values in (draw.brightness, draw.contrast, draw.saturation)
+        ]
+        coloured = coloured.to(images.device)
+        images[coloured] = _colour(images[coloured], *factors)
+    _cut(images, draw.hole)
+    return images
+
+
+def _matrices(hit: dict[str, NDArray[Any]], unit: NDArray[Any]) -> NDArray[Any]:
+    """Unit (n, 3) in [-1, 1] -> (n, 2, 3).
+
+    Zoom is log-uniform in [1/ZOOM, ZOOM]; its window lies anywhere inside the image
+    (zooming in) or has the image anywhere inside it (zooming out).
+    """
+    matrix = np.tile(np.eye(2, 3), (len(unit), 1, 1))
+    matrix[hit["flip"] & (unit[:, 0] < 0), 0, 0] = -1
+
+    side = np.exp(-np.log(ZOOM) * unit[:, 0])[:, None, None]
+    zoomed = np.concatenate([side * np.eye(2), np.abs(1 - side) * unit[:, 1:3, None]], 2)
+    matrix[hit["zoom"]] = zoomed[hit["zoom"]]
+
+    angle = np.deg2rad(DEGREES) * unit[:, 0]
+    matrix[hit["rotate"]] = rotation(angle)[hit["rotate"]]
+
+    matrix[hit["translate"], :, 2] = 2 * TRANSLATION * unit[hit["translate"], :2]
+    return matrix
+
+
+def rotation(angle: NDArray[Any]) -> NDArray[Any]:
+    """Angle (n,) in radians, anticlockwise as one sees the image -> (n, 2, 3)."""
+    cosine, sine, zero = np.cos(angle), np.sin(angle), np.zeros_like(angle)
+    return np.stack([np.stack([cosine, -sine, zero], 1), np.stack([sine, cosine, zero], 1)], 1)
+
+
+def _warp(images: Tensor, matrix: Tensor) -> Tensor:
+    """Bilinear; 0 outside the image."""
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
+
+
+def _colour(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
+    """The three commute: saturation keeps the mean that contrast works about."""
+    mean = images.mean((1, 2, 3), keepdim=True)
+    grey = images.mean(1, keepdim=True)
+    return mean + brightness + contrast * (saturation * (images - grey) + grey - mean)
+
+
+def _cut(images: Tensor, hole: NDArray[Any]) -> None:
+    """Zero one square per image, wholly inside it, in place."""
+    resolution = images.shape[-1]
+    side = max(1, resolution // HOLE)
+    cut = _places(~np.isnan(hole[:, 0]))
+    if not len(cut):
+        return
+    places = resolution - side + 1
+    corner = torch.from_numpy(hole[cut.numpy()] * places).long().clamp(max=places - 1)
+    distance = torch.arange(resolution) - corner[:, :, None]  # (m, 2, h)
+    inside = (distance >= 0) & (distance < side)
+    mask = (inside[:, 0, :, None] & inside[:, 1, None, :]).to(images.device)
+    cut = cut.to(images.device)
+    images[cut] = images[cut].masked_fill(mask[:, None], 0.0)
+
+
+def _places(chosen: NDArray[Any]) -> Tensor:
+    """Chosen (n,) bool -> int64 indices, on the CPU."""
+    return torch.from_numpy(np.flatnonzero(chosen))
+
+
+def _like(values: NDArray[Any], images: Tensor) -> Tensor:
+    return torch.from_numpy(values).to(images)

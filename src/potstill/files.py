@@ -1,0 +1,86 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from potstill.errors import RunError
+
+_REMEDIES = {
+    errno.ENOSPC: "free space, then resume or repeat",
+    errno.EDQUOT: "free space or raise the quota, then resume or repeat",
+    errno.EACCES: "choose a place you may write to, or change its permissions",
+    errno.EPERM: "choose a place you may write to, or change its permissions",
+    errno.EROFS: "choose a place you may write to",
+    errno.ENOENT: "create its folder first",
+    errno.ENOTDIR: "choose a path whose parents are folders",
+    errno.EISDIR: "choose a path that is no folder",
+}
+
+
+def atomic_write(path: Path | str, content: bytes | Callable[[BinaryIO], object]) -> None:
+    """Write ``path`` so that a reader sees the old file or the whole new one, never a part.
+
+    The bytes go to a temporary file in the same folder (``.NAME.PROCESS.THREAD.tmp``), reach
+    the disk, and only then take the name. Whatever goes wrong, an interrupt included, the
+    temporary file is removed and the old file stays.
+
+    Args:
+        path: the file to make or replace; its folder must exist.
+        content: the bytes, or a callable that writes them to the open binary file it is given.
+
+    Raises:
+        RunError: the disk is full, the folder is missing or may not be written to, ...
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    try:
+        try:
+            with temporary.open("wb") as file:
+                if callable(content):
+                    content(file)
+                else:
+                    file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            _remove(temporary)
+            raise
+    except OSError as error:
+        raise _explain(path, error) from error
+    _sync_folder(path.parent)
+
+
+def _remove(temporary: Path) -> None:
+    # The first failure is the one to report: a folder that cannot be written cannot be cleaned.
+    try:
+        temporary.unlink(missing_ok=True)
+    except OSError:
+        return
+
+
+def _explain(path: Path, error: OSError) -> RunError:
+    cause = error.strerror or str(error)
+    remedy = _REMEDIES.get(error.errno or 0, "check the path and the disk, then resume or repeat")
+    untouched = " (the old file is untouched)" if path.is_file() else ""
+    return RunError(f"cannot write {path}: {cause}; {remedy}{untouched}")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself durable, where the system lets a folder be opened."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        return
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Networks: the ConvNet, the zoo, initialisation, linearisation."""

@@ -1,0 +1,101 @@
+"""One entrance to the Jacobian of any network: by hand where that exists, else autograd."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from potstill.networks.convnet_jacobian import (
+    ConvNetLinearisation,
+    Plan,
+    convnet_image_gradient,
+)
+from potstill.networks.functional import (
+    AutogradLinearisation,
+    Functional,
+    Layout,
+    Linearisation,
+    image_gradient,
+)
+
+
+class Jacobian:
+    """Products with J of ``network`` at any (theta, images), in bounded memory.
+
+    Args:
+        network: ends in a linear layer.
+        general: take the autograd path even where a hand-written one exists.
+
+    ``couples_batch`` says that batch statistics tie the images of a batch together:
+    then images are never processed in chunks.
+    """
+
+    def __init__(self, network: nn.Module, *, general: bool = False) -> None:
+        self.function = Functional(network)
+        self.layout: Layout = self.function.layout
+        self.couples_batch = self.function.couples_batch
+        by_hand = Plan.covers(network) and not general
+        self._plan = Plan(network, self.layout) if by_hand else None  # type: ignore[arg-type]
+
+    def at(
+        self, theta: Tensor, images: Tensor, *, dtype: torch.dtype | None = None
+    ) -> Linearisation:
+        """Linearise at theta (p,) on images (n, c, h, w).
+
+        ``dtype`` is that of the convolutions where the hand-written path runs.
+        """
+        if self._plan is not None:
+            return ConvNetLinearisation(self._plan, theta, images, dtype)
+        return AutogradLinearisation(self.function, theta, images)
+
+    def in_chunks(self, theta: Tensor, images: Tensor, chunk: int) -> Linearisation:
+        """The same, recomputing activations chunk by chunk instead of keeping them."""
+        return ChunkedLinearisation(self, theta, images, chunk)
+
+    def image_gradient(
+        self,
+        theta: Tensor,
+        images: Tensor,
+        tangents: Tensor,
+        cotangents: Tensor,
+        feature_cotangent: Tensor | None = None,
+    ) -> Tensor:
+        """grad_X [ sum_k <cotangents_k, J(X) tangents_k> + <feature_cotangent, h(X)> ].
+
+        Shapes as in :func:`potstill.networks.functional.image_gradient`.
+        """
+        cotangents = cotangents.to(images.dtype)
+        if feature_cotangent is not None:
+            feature_cotangent = feature_cotangent.to(images.dtype)
+        if self._plan is not None:
+            return convnet_image_gradient(
+                self._plan, theta, images, tangents, cotangents, feature_cotangent
+            )
+        return image_gradient(self.function, theta, images, tangents, cotangents, feature_cotangent)
+
+
+class ChunkedLinearisation:
+    """J on many images: nothing but images, outputs and features is kept."""
+
+    def __init__(self, jacobian: Jacobian, theta: Tensor, images: Tensor, chunk: int) -> None:
+        self._jacobian, self._theta = jacobian, theta
+        self._images, self._chunks = images, images.split(chunk)
+        self._size = chunk
+        outputs, features = [], []
+        for x in self._chunks:
+            part = jacobian.at(theta, x)
+            outputs.append(part.outputs)
+            features.append(part.features)
+        self.outputs, self.features = torch.cat(outputs), torch.cat(features)
+
+    def jvp(self, tangent: Tensor) -> Tensor:
+        """Tangent (p,) -> (n, C)."""
+        return torch.cat([self._jacobian.at(self._theta, x).jvp(tangent) for x in self._chunks])
+
+    def vjp(self, cotangent: Tensor) -> Tensor:
+        """Cotangent (n, C) -> (p,); rows of zeros cost nothing."""
+        total = torch.zeros_like(self._theta)
+        rows = cotangent.any(1).nonzero()[:, 0]
+        for part in rows.split(self._size):
+            total += self._jacobian.at(self._theta, self._images[part]).vjp(cotangent[part])
+        return total

@@ -1,0 +1,63 @@
+"""Every number of the papers' tables, as printed; nothing here was measured by this library."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from potstill.config import PaperRow
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number of a table; texts are the file's, empty where the table is silent."""
+
+    paper: str
+    table: str
+    dataset: str
+    ipc: str
+    method: str
+    distill_arch: str
+    eval_arch: str
+    metric: str
+    value: float
+    std: float | None
+
+
+@cache
+def _all() -> tuple[Row, ...]:
+    text = (resources.files(__name__) / "tables.csv").read_text(encoding="utf-8")
+    return tuple(
+        Row(
+            **{key: text for key, text in line.items() if key not in ("value", "std")},
+            value=float(line["value"]),
+            std=float(line["std"]) if line["std"] else None,
+        )
+        for line in csv.DictReader(text.splitlines())
+    )
+
+
+def rows(**filters: str | int) -> tuple[Row, ...]:
+    """The rows whose columns equal ``filters``, such as ``rows(paper="rcig", table=2, ipc=10)``."""
+    wanted = {column: str(value) for column, value in filters.items()}
+    return tuple(
+        row for row in _all() if all(getattr(row, column) == wanted[column] for column in wanted)
+    )
+
+
+def paper_value(row: PaperRow) -> tuple[float, float | None] | None:
+    """The accuracy (per cent) and its deviation that a table prints for ``row``.
+
+    None if the table has no such row, or several, as where it compares evaluation networks.
+    """
+    found = rows(
+        paper=row.paper,
+        table=row.table,
+        dataset=row.dataset,
+        ipc=row.images_per_class,
+        method=row.method,
+        metric="accuracy_pct",
+    )
+    return (found[0].value, found[0].std) if len(found) == 1 else None

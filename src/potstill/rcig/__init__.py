@@ -1,0 +1,1 @@
+"""RCIG: dataset distillation with convexified implicit gradients (ICML 2023)."""

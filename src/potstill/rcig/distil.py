@@ -1,0 +1,290 @@
+"""RCIG from recipe to distilled set (Algorithm 1), resumable at every checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from potstill import interrupt, rng
+from potstill.config import RCIGRecipe, Recipe
+from potstill.data.datasets import SourceDataset
+from potstill.data.distilled import DistilledDataset
+from potstill.data.preprocess import Preprocess, fit
+from potstill.errors import NumericalError, RecipeError
+from potstill.networks import zoo
+from potstill.networks.jacobian import Jacobian
+from potstill.rcig import dual, primal, standard
+from potstill.rcig.coreset import Coreset
+from potstill.rcig.pool import ModelPool
+from potstill.rcig.problem import MetaGradient, Problem, support
+from potstill.rcig.rates import AdaptiveRate, Rates
+from potstill.rcig.source import TargetImages, noise_start, real_start
+from potstill.runs import Run, versions
+
+Progress = Callable[[int, dict[str, float]], None]
+"""Called after every iteration with its number (from 1) and its metrics."""
+
+# Images processed at a time: the activations of so many stay in a processor's cache.
+CHUNK = {"cpu": 64, "cuda": 1024}
+
+
+def distil(
+    recipe: Recipe,
+    source: SourceDataset,
+    run: Run | None = None,
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> DistilledDataset:
+    """Distil ``source`` as ``recipe`` says.
+
+    Args:
+        run: a folder to log to, checkpoint in and resume from; the distilled set is
+            stored there too. Without one nothing is written.
+        device: "cpu" or "cuda".
+        progress: told of every iteration.
+
+    Raises:
+        DataError: a class has fewer images than the recipe asks for.
+        NumericalError: a number left the finite ones; the newest checkpoint stands.
+        KeyboardInterrupt: after a checkpoint was written.
+    """
+    torch.set_flush_denormal(True)  # softplus at 60 makes denormals: half the speed
+    preprocess = fit(recipe.data, source.train.images)
+    if recipe.method.variant == "random":
+        images, labels = real_start(source, preprocess, recipe.images_per_class, recipe.seed)
+        result = _artefact(recipe, source, preprocess, images, labels, 0)
+        iterations = 0
+    else:
+        distiller = Distiller(recipe, source, preprocess, run, torch.device(device))
+        checkpoint = run.load_checkpoint() if run else None
+        if checkpoint:
+            distiller.restore(*checkpoint)
+        distiller.train(progress)
+        images, labels = distiller.coreset.average()
+        iterations = distiller.iteration
+        result = _artefact(recipe, source, preprocess, images, labels, iterations)
+    if run:
+        result.save(run.artefact)
+        run.iteration = iterations
+        run.finish()
+    return result
+
+
+class Distiller:
+    """The state of one RCIG run, and the step that advances it."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        source: SourceDataset,
+        preprocess: Preprocess,
+        run: Run | None,
+        device: torch.device,
+    ) -> None:
+        self.recipe, self.settings, self.run, self.device = recipe, recipe.method, run, device
+        self.iteration = 0
+        self._clock = _Stopwatch(run)
+        self._target_dtype = target_dtype(self.settings, device)
+        self._target = TargetImages(source, preprocess, recipe.seed, device)
+        network = zoo.build(
+            recipe.network,
+            channels=source.channels,
+            resolution=source.resolution,
+            classes=source.classes,
+            softplus_beta=self.settings.softplus_beta,
+        )
+        self._jacobian = Jacobian(network.to(device))
+        if self.settings.subset and self._jacobian.couples_batch:
+            raise RecipeError(
+                "batch norm ties the images of a batch together, so a subset's gradient would "
+                "be biased; remove method.subset or choose another network.normalisation"
+            )
+        self._pool = ModelPool(self.settings.pool, network, recipe.seed, device)
+        if self.settings.start == "real":
+            images, labels = real_start(source, preprocess, recipe.images_per_class, recipe.seed)
+        else:
+            images, labels = noise_start(source, recipe.images_per_class, recipe.seed)
+        self.coreset = Coreset(self.settings, images.to(device), labels.to(device))
+        solver = self.settings.solver
+        self._rates = Rates(
+            AdaptiveRate(solver.inner_learning_rate),
+            AdaptiveRate(solver.inverse_learning_rate),
+            found=not solver.tune,
+        )
+        self._alphas = torch.zeros(
+            self.settings.pool.size, *self._support()[1].shape, device=device
+        )
+
+    def train(self, progress: Progress | None = None) -> None:
+        """Iterate up to the recipe's number, with checkpoints on the way."""
+        with interrupt.deferred() as ctrl_c:
+            while self.iteration < self.settings.iterations:
+                metrics = self.step()
+                last = self.iteration == self.settings.iterations
+                if self.run and (self.iteration % self.recipe.log_every == 0 or last):
+                    self.run.log(self.iteration, metrics)
+                if progress:
+                    progress(self.iteration, metrics)
+                due = self.iteration % self.recipe.checkpoint_every == 0 or last
+                if self.run and (due or ctrl_c.requested):
+                    self.run.save_checkpoint(self.iteration, self.state())
+                if ctrl_c.requested:
+                    raise KeyboardInterrupt
+
+    def step(self) -> dict[str, float]:
+        """One meta-iteration: draw, differentiate, update S, train the drawn model."""
+        index, visit = self._pool.draw(self.iteration)
+        self._clock("data")
+        problem = self._problem(index)
+        gradient = self._meta_gradient(problem, index)
+        self._clock("update")
+        metrics = gradient.metrics | {
+            "log_temperature": self.coreset.log_temperature.item(),
+            "image_gradient_norm": gradient.images.norm().item(),
+            "label_gradient_norm": gradient.labels.norm().item(),
+        }
+        self._require_finite(metrics)
+        self.coreset.update(gradient)
+        self._clock("pool")
+        reborn = self._pool.train(index, visit, self._jacobian, *self._support())
+        if reborn:
+            self._alphas[index] = 0
+        self._clock(None)
+        self.iteration += 1
+        return metrics
+
+    def state(self) -> dict[str, Any]:
+        """All that :meth:`restore` needs; random streams are functions of the iteration."""
+        return {
+            "coreset": self.coreset.state(),
+            "pool": self._pool.state(),
+            "rates": asdict(self._rates),
+            "alphas": self._alphas,
+        }
+
+    def restore(self, iteration: int, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state` gave after ``iteration`` iterations."""
+        self.iteration = iteration
+        self.coreset.restore(state["coreset"])
+        self._pool.restore(state["pool"])
+        rates = state["rates"]
+        self._rates = Rates(
+            AdaptiveRate(**rates["inner"]), AdaptiveRate(**rates["inverse"]), rates["found"]
+        )
+        self._alphas.copy_(state["alphas"])
+
+    def _support(self) -> tuple[Tensor, Tensor]:
+        return support(self.coreset.images, self.coreset.labels, flip=self.settings.flip)
+
+    def _problem(self, index: int) -> Problem:
+        target_images, target_labels = self._target.batch(
+            self.settings.target_batch, self.iteration
+        )
+        return Problem(
+            settings=self.settings,
+            jacobian=self._jacobian,
+            theta=self._pool.parameters[index],
+            images=self.coreset.images.detach(),
+            labels=self.coreset.labels.detach(),
+            log_temperature=self.coreset.log_temperature.detach(),
+            target_images=target_images,
+            target_labels=target_labels,
+            chunk=CHUNK[self.device.type],
+            target_dtype=self._target_dtype,
+            draw_rows=self._row_stream(),
+            clock=self._clock,
+        )
+
+    def _row_stream(self) -> Callable[[], Tensor] | None:
+        """Fresh random subsets of S for this iteration's backward passes (3.6)."""
+        size, n = self.settings.subset, len(self.coreset.images)
+        if size is None or size >= n:
+            return None
+        generator = rng.stream(self.recipe.seed, "rcig/subset", self.iteration)
+
+        def draw() -> Tensor:
+            rows = torch.from_numpy(generator.choice(n, size, replace=False))
+            return rows.sort().values.to(self.device)
+
+        return draw
+
+    def _meta_gradient(self, problem: Problem, index: int) -> MetaGradient:
+        variant = self.settings.variant
+        if variant in ("vig", "rig"):
+            return standard.meta_gradient(problem, self._rates)
+        if self.settings.solver.name == "adam" or variant == "frepo":
+            return primal.meta_gradient(problem, self._rates)
+        start = self._alphas[index]
+        gradient, alpha = dual.meta_gradient(problem, start if start.any() else None)
+        self._alphas[index] = alpha
+        return gradient
+
+    def _require_finite(self, metrics: dict[str, float]) -> None:
+        wrong = [name for name, value in metrics.items() if not math.isfinite(value)]
+        if wrong:
+            raise NumericalError(
+                f"iteration {self.iteration + 1}: {wrong[0]} is not finite; "
+                + ("the last checkpoint is kept; " if self.run else "")
+                + "lower the learning rates or raise method.l2_rate"
+            )
+
+
+def target_dtype(settings: RCIGRecipe, device: torch.device) -> torch.dtype:
+    """Of the convolutions on target images; see ``target_precision``."""
+    if settings.target_precision != "auto":
+        return torch.bfloat16 if settings.target_precision == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = torch.cpu._is_avx512_bf16_supported()
+    return torch.bfloat16 if native else torch.float32
+
+
+class _Stopwatch:
+    """Counts the time from one part's name to the next towards that part of the run."""
+
+    def __init__(self, run: Run | None) -> None:
+        self._run = run
+        self._open: AbstractContextManager[None] = nullcontext()
+
+    def __call__(self, part: str | None) -> None:
+        self._open.__exit__(None, None, None)
+        self._open = self._run.part(part) if self._run and part else nullcontext()
+        self._open.__enter__()
+
+
+def _artefact(
+    recipe: Recipe,
+    source: SourceDataset,
+    preprocess: Preprocess,
+    images: Tensor,
+    labels: Tensor,
+    iterations: int,
+) -> DistilledDataset:
+    header = {
+        "method": "rcig",
+        "recipe": recipe.model_dump(mode="json"),
+        "evaluation": {
+            "protocol": recipe.evaluation.protocol,
+            "networks": recipe.evaluation.networks,
+            "network": recipe.network.model_dump(mode="json"),
+        },
+        "source": {
+            "name": source.name,
+            "fingerprint": source.fingerprint,
+            "classes": source.classes,
+            "channels": source.channels,
+            "resolution": source.resolution,
+        },
+        "versions": versions(),
+        "seed": recipe.seed,
+        "iterations": iterations,
+    }
+    return DistilledDataset(images.cpu(), labels.cpu(), source.class_names, preprocess, header)

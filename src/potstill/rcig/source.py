@@ -1,0 +1,60 @@
+"""The training set as the outer problem draws from it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from potstill import rng
+from potstill.data.datasets import SourceDataset, sample_per_class
+from potstill.data.preprocess import Preprocess
+from potstill.rcig.outer import centred_one_hot
+
+# Preprocessed images of more bytes than this are made anew for every batch.
+CACHE_BYTES = 2 << 30
+
+
+class TargetImages:
+    """Random batches of preprocessed training images.
+
+    Args:
+        source: its training split is drawn from.
+        preprocess: pixels to network inputs.
+    """
+
+    def __init__(
+        self, source: SourceDataset, preprocess: Preprocess, seed: int, device: torch.device
+    ) -> None:
+        self._pixels, self._preprocess = source.train.images, preprocess
+        self._labels = source.train.labels.to(device)
+        self._seed, self._device = seed, device
+        small = self._pixels.numel() * 4 <= CACHE_BYTES
+        self._ready = preprocess.apply(self._pixels).to(device) if small else None
+
+    def batch(self, size: int, iteration: int) -> tuple[Tensor, Tensor]:
+        """(b, c, h, w) float32 and (b,) int64, drawn without repeats; b at most the set."""
+        generator = rng.stream(self._seed, "rcig/target", iteration)
+        total = len(self._labels)
+        rows = torch.from_numpy(generator.choice(total, min(size, total), replace=False))
+        labels = self._labels[rows.to(self._device)]
+        if self._ready is not None:
+            return self._ready[rows.to(self._device)], labels
+        return self._preprocess.apply(self._pixels[rows]).to(self._device), labels
+
+
+def real_start(
+    source: SourceDataset, preprocess: Preprocess, per_class: int, seed: int
+) -> tuple[Tensor, Tensor]:
+    """Random real images of each class and their centred labels, (n, c, h, w) and (n, C)."""
+    generator = rng.stream(seed, "rcig/start")
+    rows = sample_per_class(source.train, source.classes, per_class, generator)
+    labels = centred_one_hot(source.train.labels[rows], source.classes)
+    return preprocess.apply(source.train.images[rows]), labels
+
+
+def noise_start(source: SourceDataset, per_class: int, seed: int) -> tuple[Tensor, Tensor]:
+    """0.3 times standard normal noise, labelled as :func:`real_start`."""
+    classes = torch.arange(source.classes).repeat_interleave(per_class)
+    shape = (len(classes), source.channels, source.resolution, source.resolution)
+    images = rng.normal(shape, rng.stream(seed, "rcig/start")).mul_(0.3)
+    return images, centred_one_hot(classes, source.classes)

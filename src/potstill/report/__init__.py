@@ -1,0 +1,8 @@
+"""Run folders in, one self-contained HTML page out; nothing here trains."""
+
+from __future__ import annotations
+
+from potstill.report.page import write
+from potstill.report.pictures import picture
+
+__all__ = ["picture", "write"]

@@ -1,0 +1,237 @@
+"""What is drawn for the page, each drawing with the words that stand for it."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from markupsafe import Markup
+
+from potstill.data.distilled import DistilledDataset
+from potstill.report import pictures, plots
+from potstill.report.comparison import Comparison
+from potstill.report.records import Accuracy, Result, RunRecord, Series
+from potstill.report.text import count, spaced
+
+_MOST_LABELS = 200
+_LEGIBLE_TILE = 20
+
+
+@dataclass(frozen=True)
+class Key:
+    """An entry of a legend: ``shape`` names its look in the style sheet."""
+
+    shape: str
+    name: str
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """An SVG element with its heading, a note, and words for those who cannot see it."""
+
+    title: str
+    note: str
+    alt: str
+    svg: Markup
+    keys: tuple[Key, ...] = ()
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """The distilled images as a data URI, with the class names to be set beside them."""
+
+    source: str
+    width: int
+    height: int
+    least: int
+    font_size: int
+    names: tuple[pictures.Name, ...]
+    alt: str
+    caption: str
+
+
+def tiles(dataset: DistilledDataset) -> Tiles:
+    """The picture of the images, for the page to set the class names beside."""
+    layout = pictures.lay_out(dataset)
+    buffer = io.BytesIO()
+    pictures.tiles_alone(dataset, layout).save(buffer, format="PNG", optimize=True)
+    source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    names = dataset.class_names
+    shown = ": " + ", ".join(names) if len(names) <= 20 else ""
+    side = max(dataset.images.shape[-2:])
+    scale = layout.tile / side
+    if scale > 1:
+        size = f", enlarged {layout.tile // side} times"
+    else:
+        size = "" if scale == 1 else ", reduced"
+    return Tiles(
+        source=source,
+        width=layout.width,
+        height=layout.height,
+        least=min(layout.width, math.ceil(layout.width * _LEGIBLE_TILE / max(layout.tile, 1))),
+        font_size=layout.font_size,
+        names=layout.names,
+        alt=f"{len(dataset)} distilled images, one row for each of {len(names)} classes{shown}",
+        caption=(
+            f"{count(len(dataset), 'image')} of {side} by {side} pixels in natural colours, the "
+            f"preprocessing undone{size}; one row for each class, by the largest label."
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """Which logged quantities share a drawing: (legend, name in the log)."""
+
+    title: str
+    lines: tuple[tuple[str, str], ...]
+    note: str = ""
+    unit: str = ""
+    log: bool = False
+
+
+_INNER, _INVERSE = "inner problem", "inverse"
+_PANELS = (
+    _Panel("Loss", (("loss", "loss"),), "on the batch of real images"),
+    _Panel("Batch accuracy", (("accuracy", "batch_accuracy"),), "on the batch of real images", "%"),
+    _Panel(
+        "Temperature",
+        (("temperature", "log_temperature"),),
+        "by which the predictions are multiplied",
+    ),
+    _Panel("Solver steps", ((_INNER, "inner_steps"), (_INVERSE, "inverse_steps"))),
+    _Panel(
+        "Solver residuals", ((_INNER, "inner_residual"), (_INVERSE, "inverse_residual")), log=True
+    ),
+    _Panel(
+        "Gradient norms",
+        (("images", "image_gradient_norm"), ("labels", "label_gradient_norm")),
+        log=True,
+    ),
+)
+
+
+def curves(series: Mapping[str, Series], anchor: str) -> list[Drawing]:
+    """The panels for which something was logged, then whatever else was."""
+    known = {name for panel in _PANELS for _, name in panel.lines}
+    others = [
+        _Panel(spaced(name), ((spaced(name), name),)) for name in sorted(series.keys() - known)
+    ]
+    drawn: list[Drawing] = []
+    for panel in (*_PANELS, *others):
+        present = [
+            (legend, _scaled(series[name])) for legend, name in panel.lines if name in series
+        ]
+        if not present:
+            continue
+        names, values = zip(*present, strict=True)
+        identity = f"{anchor}-curve-{len(drawn)}"
+        svg = plots.curves(values, identity=identity, unit=panel.unit, log=panel.log)
+        alt = f"{panel.title} over the iterations. " + " ".join(_ends(*line) for line in present)
+        keys = tuple(map(Key, ("solid", "dashed", "dotted"), names)) if len(present) > 1 else ()
+        drawn.append(Drawing(panel.title, panel.note, alt, Markup(svg), keys))
+    return drawn
+
+
+def _scaled(series: Series) -> Series:
+    """Fractions as percent, the logarithm of the temperature as the temperature."""
+    if series.name == "batch_accuracy":
+        values = tuple(100 * value for value in series.values)
+    elif series.name == "log_temperature":
+        values = tuple(math.exp(min(value, 50.0)) for value in series.values)
+    else:
+        return series
+    return Series(series.name, series.iterations, values)
+
+
+def _ends(legend: str, series: Series) -> str:
+    finite = [(i, v) for i, v in zip(series.iterations, series.values, strict=True) if v == v]
+    if not finite:
+        return f"{legend}: no finite value."
+    (first, start), (last, end) = finite[0], finite[-1]
+    return f"{legend}: {start:.3g} at iteration {first:,}, {end:.3g} at iteration {last:,}."
+
+
+def overview(runs: Sequence[RunRecord], comparisons: Mapping[str, Sequence[Comparison]]) -> Drawing:
+    """Every evaluated run's accuracy, its random real images and its paper's numbers."""
+    lines: list[plots.Dots] = []
+    kinds = {0}
+    for run in runs:
+        result = run.headline
+        if result is None:
+            continue
+        lines.append(_dots(run.label, result.accuracy))
+        if result.baseline is not None:
+            lines.append(_dots("random real", result.baseline, kind=1))
+            kinds.add(1)
+        for entry in comparisons[run.label]:
+            if entry.ours == result:
+                std = None if entry.paper_std is None else entry.paper_std * 100
+                name = f"paper, Table {entry.row.table}"
+                lines.append(plots.Dots(name, entry.paper_mean * 100, (), std, 2))
+                kinds.add(2)
+    return Drawing(
+        title="Accuracy of the runs.",
+        note="A dot for each network, a line for one standard deviation.",
+        alt="Accuracies in percent. " + _spoken(lines),
+        svg=Markup(plots.dot_plot(lines, identity="overview")),
+        keys=_legend(kinds),
+    )
+
+
+def _legend(kinds: set[int]) -> tuple[Key, ...]:
+    keys = (Key("diamond", "distilled"), Key("bar", "random real images"), Key("square", "paper"))
+    return tuple(keys[kind] for kind in sorted(kinds)) if len(kinds) > 1 else ()
+
+
+def _spoken(lines: Iterable[plots.Dots]) -> str:
+    return "; ".join(f"{line.name} {line.mean:.1f}" for line in lines) + "."
+
+
+def _dots(name: str, accuracy: Accuracy, kind: int = 0) -> plots.Dots:
+    values = tuple(value * 100 for value in accuracy.values)
+    std = accuracy.std * 100 if len(values) > 1 else None
+    return plots.Dots(name, accuracy.mean * 100, values, std, kind)
+
+
+def accuracies(results: Sequence[Result], anchor: str) -> Drawing:
+    """Every network of every evaluation of one run."""
+    lines = []
+    kinds = {0}
+    for result in results:
+        lines.append(_dots(result.protocol, result.accuracy))
+        if result.baseline is not None:
+            lines.append(_dots(result.baseline.kind, result.baseline, kind=1))
+            kinds.add(1)
+    return Drawing(
+        title="Networks trained on the distilled images.",
+        note="A dot for each network, a line for one standard deviation.",
+        alt="Accuracies in percent. " + _spoken(lines),
+        svg=Markup(plots.dot_plot(lines, identity=f"{anchor}-accuracies")),
+        keys=_legend(kinds),
+    )
+
+
+def labels(dataset: DistilledDataset, anchor: str) -> Drawing | None:
+    """The learned labels as a map, unless they are too many to be seen."""
+    if len(dataset) > _MOST_LABELS:
+        return None
+    classes = dataset.hard_labels()
+    order = torch.argsort(classes, stable=True)
+    values = dataset.labels[order].double().cpu().numpy()
+    svg = plots.label_map(
+        values, classes[order].cpu().numpy(), dataset.class_names, identity=f"{anchor}-labels"
+    )
+    return Drawing(
+        title="An image a row, a class a column.",
+        note="Centred labels: what a network is trained to answer, 0 being no opinion.",
+        alt=(
+            f"Learned labels of {count(len(dataset), 'image')} for {values.shape[1]} classes, "
+            f"from {values.min():.2f} to {values.max():.2f}"
+        ),
+        svg=Markup(svg),
+    )

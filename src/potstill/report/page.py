@@ -1,0 +1,75 @@
+"""The page: run folders in, one HTML file out that asks nothing of any network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from potstill.files import atomic_write
+from potstill.report.comparison import Comparison, compare, unlike_paper
+from potstill.report.drawings import overview
+from potstill.report.records import RunRecord, read_all
+from potstill.report.views import comparison_view, run_view
+
+
+def write(runs: Sequence[Path], out: Path) -> None:
+    """Report on run folders, finished or not, in one self-contained HTML page.
+
+    The same folders give the same bytes. Nothing is trained or evaluated.
+
+    Args:
+        runs: folders that ``potstill distill`` wrote, in the order of the page.
+        out: the HTML file to make or replace.
+
+    Raises:
+        RunError: a folder is no readable run, or ``out`` cannot be written.
+        ArtefactError: a run's distilled set is damaged.
+    """
+    atomic_write(Path(out), render(read_all([Path(run) for run in runs])).encode())
+
+
+def render(runs: Sequence[RunRecord]) -> str:
+    """The page on ``runs``, whose labels differ."""
+    environment = Environment(
+        loader=PackageLoader("potstill.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    views = [run_view(run, place) for place, run in enumerate(runs, start=1)]
+    compared = {run.label: compare(run) for run in runs}
+    comparisons = [
+        comparison_view(view, entry)
+        for run, view in zip(runs, views, strict=True)
+        for entry in compared[run.label]
+    ]
+    several = sum(run.headline is not None for run in runs) > 1
+    return environment.get_template("report.html.j2").render(
+        title=f"Distillation of {runs[0].label}" if len(runs) == 1 else "Distilled data sets",
+        runs=views,
+        comparisons=comparisons,
+        asides=_asides(runs, compared),
+        overview=overview(runs, compared) if several else None,
+    )
+
+
+def _asides(
+    runs: Sequence[RunRecord], compared: Mapping[str, Sequence[Comparison]]
+) -> list[dict[str, str]]:
+    """For each run that has no number of a paper beside it: its label and why."""
+    asides = []
+    for run in runs:
+        if compared[run.label]:
+            continue
+        if run.recipe.paper:
+            why = "the papers print no single accuracy for the row its recipe stands for."
+        else:
+            why = "its recipe stands for no row of a paper."
+            departures = unlike_paper(run)
+            if departures:
+                why = f"{why[:-1]}: {', '.join(departures)}."
+        asides.append({"label": run.label, "why": why})
+    return asides

@@ -1,0 +1,268 @@
+"""Run folders as plain data.
+
+A run may be unfinished or not evaluated: what is absent is named in
+:attr:`RunRecord.missing`, what is present but unreadable is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from potstill.config import NetworkRecipe, Recipe, parse, read_yaml
+from potstill.data.distilled import DistilledDataset
+from potstill.errors import RecipeError, RunError
+from potstill.runs import DISTILLED, METRICS, RECIPE, RECORD, read_record
+
+_T = TypeVar("_T")
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Accuracy(_Document):
+    """Accuracies as fractions; ``std`` is the sample standard deviation over ``values``."""
+
+    mean: float
+    std: float
+    values: tuple[float, ...]
+
+
+class Baseline(Accuracy):
+    """The same protocol on other images, such as as many real ones drawn at random."""
+
+    kind: str = "random real images"
+
+
+class Result(_Document):
+    """One evaluation of a distilled set."""
+
+    protocol: str
+    dataset: str
+    images: int
+    images_per_class: int
+    network: NetworkRecipe
+    steps: int
+    accuracy: Accuracy
+    seconds: float | None = None
+    seed: int = 0
+    source_fingerprint: str | None = None
+    artefact_digest: str | None = None
+    baseline: Baseline | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class Timing(_Document):
+    """Wall-clock seconds of a run, in total and by named part."""
+
+    total: float = 0.0
+    parts: dict[str, float] = {}
+
+
+class _Record(_Document):
+    status: Literal["running", "finished", "stopped"]
+    iteration: int = Field(ge=0)
+    seconds: Timing = Timing()
+    machine: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
+    results: tuple[Result, ...] = ()
+
+
+@dataclass(frozen=True)
+class Series:
+    """One logged quantity; ``values`` may hold NaN where a number was not finite."""
+
+    name: str
+    iterations: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything a report says about one run."""
+
+    label: str
+    recipe: Recipe
+    status: Literal["running", "finished", "stopped", "not recorded"]
+    iteration: int
+    timing: Timing
+    machine: dict[str, Any]
+    versions: dict[str, Any]
+    series: dict[str, Series]
+    results: tuple[Result, ...]
+    dataset: DistilledDataset | None
+    missing: tuple[str, ...]
+
+    @property
+    def headline(self) -> Result | None:
+        """The newest result of the recipe's own protocol and network, else the newest."""
+        own = [
+            result
+            for result in self.results
+            if result.protocol == self.recipe.evaluation.protocol
+            and result.network == self.recipe.network
+        ]
+        candidates = own or list(self.results)
+        return candidates[-1] if candidates else None
+
+
+def read_all(folders: Sequence[Path]) -> list[RunRecord]:
+    """Every run, in the order given, labelled by the shortest tail that tells the paths apart.
+
+    Raises:
+        RunError: no folder is given, or one is no readable run.
+        ArtefactError: a distilled set is damaged.
+    """
+    if not folders:
+        raise RunError("no run to report on; name at least one run folder")
+    return [read(folder, label) for folder, label in zip(folders, _labels(folders), strict=True)]
+
+
+def read(folder: Path, label: str | None = None) -> RunRecord:
+    """The run in ``folder``.
+
+    Raises:
+        RunError: ``folder`` is no run, or its recipe, record or log is unreadable.
+        ArtefactError: its distilled set is damaged.
+    """
+    if not folder.is_dir():
+        raise RunError(f"{folder} is no folder; name a folder that `potstill distill` wrote")
+    recipe = _read_recipe(folder)
+    record = _read_record(folder)
+    series = _read_series(folder / METRICS)
+    artefact = folder / DISTILLED
+    dataset = DistilledDataset.load(artefact) if artefact.exists() else None
+    results = _merge(_header_results(dataset, artefact), record.results if record else ())
+    last = max((line.iterations[-1] for line in series.values()), default=0)
+    return RunRecord(
+        label=label or folder.resolve().name,
+        recipe=recipe,
+        status=record.status if record else "not recorded",
+        iteration=record.iteration if record else last,
+        timing=record.seconds if record else Timing(),
+        machine=record.machine if record else {},
+        versions=record.versions if record else {},
+        series=series,
+        results=results,
+        dataset=dataset,
+        missing=tuple(_missing(record, series, dataset, results)),
+    )
+
+
+def _labels(folders: Sequence[Path]) -> list[str]:
+    parts = [folder.resolve().parts for folder in folders]
+    depth = 1
+    while len({p[-depth:] for p in parts}) < len(set(parts)):
+        depth += 1
+    return ["/".join(p[-depth:]) for p in parts]
+
+
+def _read_recipe(folder: Path) -> Recipe:
+    path = folder / RECIPE
+    if not path.exists():
+        raise RunError(
+            f"{folder} is no run: it holds no {RECIPE}; name a folder that `potstill distill` wrote"
+        )
+    try:
+        return parse(read_yaml(path), source=str(path))
+    except RecipeError as error:
+        raise RunError(str(error)) from None
+
+
+def _read_text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}; check its permissions") from None
+    except UnicodeDecodeError:
+        raise RunError(f"{path} is no text; restore a copy or leave this run out") from None
+
+
+def _read_record(folder: Path) -> _Record | None:
+    path = folder / RECORD
+    return _validate(TypeAdapter(_Record), read_record(folder), path) if path.exists() else None
+
+
+def _validate(adapter: TypeAdapter[_T], document: Any, path: Path) -> _T:
+    try:
+        return adapter.validate_python(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        reason = " ".join(f"{where}: {first['msg']}".split())
+        raise RunError(
+            f"{path} is damaged ({reason}); restore a copy or leave this run out"
+        ) from None
+
+
+def _read_series(path: Path) -> dict[str, Series]:
+    """The log by quantity; a torn last line, left by a killed run, is passed over."""
+    lines = (_read_text(path) or "").split("\n")
+    columns: dict[str, list[tuple[int, float]]] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            iteration = int(entry["iteration"])
+            values = {
+                name: float("nan") if value is None else float(value)
+                for name, value in entry.items()
+                if name not in ("iteration", "seconds")
+            }
+        except (ValueError, TypeError, KeyError, AttributeError):
+            if number == len(lines):
+                break
+            raise RunError(
+                f"{path}, line {number}: not a JSON object of numbers with an iteration; "
+                "remove the line or leave this run out"
+            ) from None
+        for name, value in values.items():
+            finite = value if math.isfinite(value) else float("nan")
+            columns.setdefault(name, []).append((iteration, finite))
+    return {
+        name: Series(name, tuple(i for i, _ in column), tuple(v for _, v in column))
+        for name, column in columns.items()
+    }
+
+
+def _header_results(dataset: DistilledDataset | None, path: Path) -> tuple[Result, ...]:
+    if dataset is None:
+        return ()
+    return _validate(TypeAdapter(tuple[Result, ...]), dataset.header["results"], path)
+
+
+def _merge(first: Sequence[Result], then: Sequence[Result]) -> tuple[Result, ...]:
+    """Both lists, each result once, in order."""
+    return tuple(first) + tuple(result for result in then if result not in first)
+
+
+def _missing(
+    record: _Record | None,
+    series: dict[str, Series],
+    dataset: DistilledDataset | None,
+    results: Sequence[Result],
+) -> list[str]:
+    missing = []
+    if record is None:
+        missing.append("The run has left no record: status, timing and machine are unknown.")
+    elif record.status != "finished":
+        missing.append("The run is unfinished; potstill distill with --resume goes on with it.")
+    if not series:
+        missing.append("Nothing has been logged, so there are no curves.")
+    if dataset is None:
+        missing.append("There is no distilled set yet, so there are no images and labels to show.")
+    elif not results:
+        missing.append("The distilled set has not been evaluated; potstill evaluate does it.")
+    elif all(result.baseline is None for result in results):
+        missing.append("Random real images have not been measured under the same protocol.")
+    return missing

@@ -1,0 +1,208 @@
+"""One run as the page shows it: every value a finished piece of text or drawing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from potstill.config import dump
+from potstill.report import again, drawings, plots
+from potstill.report.comparison import Comparison
+from potstill.report.records import Result, RunRecord
+from potstill.report.text import (
+    accuracy_text,
+    count,
+    data_set_text,
+    duration,
+    network_detail,
+    network_text,
+    percent,
+    points,
+    short_network_text,
+    spaced,
+    steps_text,
+)
+
+_STATUS = {
+    "running": "running or cut off",
+    "finished": "finished",
+    "stopped": "stopped",
+    "not recorded": "not recorded",
+}
+_VARIANTS = {"frepo": "FRePo", "random": "random images"}
+
+
+def run_view(run: RunRecord, place: int) -> dict[str, Any]:
+    """What the template's section on one run needs."""
+    anchor = f"run-{place}"
+    recipe, method = run.recipe, run.recipe.method
+    return {
+        "anchor": anchor,
+        "label": run.label,
+        "recipe_name": recipe.name,
+        "description": recipe.description,
+        "dataset_name": data_set_text(recipe.data.dataset),
+        "images_per_class": recipe.images_per_class,
+        "method": _method_text(run)[0],
+        "network": short_network_text(recipe.network),
+        "network_detail": network_detail(recipe.network),
+        "iterations": steps_text(run.iteration, method.iterations),
+        "status": _STATUS[run.status],
+        "time": duration(run.timing.total) if run.timing.total else "-",
+        "headline": _headline(run.headline),
+        "missing": run.missing,
+        "facts": _facts(run),
+        "tiles": drawings.tiles(run.dataset) if run.dataset else None,
+        "curves": drawings.curves(run.series, anchor),
+        "smoothed": any(plots.is_smoothed(line) for line in run.series.values()),
+        "results": [_result_row(result) for result in run.results],
+        "warnings": list(dict.fromkeys(w for result in run.results for w in result.warnings)),
+        "accuracies": drawings.accuracies(run.results, anchor) if run.results else None,
+        "labels": drawings.labels(run.dataset, anchor) if run.dataset else None,
+        "parts": _parts(run),
+        "preprocessing": _preprocessing(run),
+        "machine": _pairs(run.machine),
+        "versions": _pairs(run.versions, humanise=False),
+        "again": again.command(recipe),
+        "shipped": again.changes(recipe) is not None,
+        "recipe_text": dump(recipe),
+    }
+
+
+def comparison_view(run: dict[str, Any], comparison: Comparison) -> dict[str, Any]:
+    """What the template's row on one paper's number needs."""
+    row, ours = comparison.row, comparison.ours
+    return {
+        "anchor": run["anchor"],
+        "label": run["label"],
+        "row": (
+            f"{row.paper.upper()}, Table {row.table}: {row.method}, "
+            f"{data_set_text(row.dataset)}, {row.images_per_class} per class"
+        ),
+        "paper": _mean_std(comparison.paper_mean, comparison.paper_std),
+        "ours": accuracy_text(ours.accuracy) if ours else "",
+        "protocol": ours.protocol if ours else "",
+        "difference": points(comparison.difference) if comparison.difference is not None else "",
+        "departures": comparison.departures,
+    }
+
+
+def _method_text(run: RunRecord) -> tuple[str, str]:
+    """The variant, and what solves its inner problem."""
+    method = run.recipe.method
+    name = _VARIANTS.get(method.variant, method.variant.upper())
+    if method.variant in _VARIANTS:
+        return name, ""
+    return name, {"pcg": "solved by conjugate gradient", "adam": "solved by Adam"}[
+        method.solver.name
+    ]
+
+
+def _headline(result: Result | None) -> dict[str, str] | None:
+    if result is None:
+        return None
+    networks = len(result.accuracy.values)
+    baseline = result.baseline
+    return {
+        "accuracy": accuracy_text(result.accuracy),
+        "protocol": result.protocol,
+        "networks": count(networks, "network"),
+        "baseline": accuracy_text(baseline) if baseline else "",
+        "gain": f"{points(result.accuracy.mean - baseline.mean)} gained" if baseline else "",
+    }
+
+
+def _facts(run: RunRecord) -> list[tuple[str, str, str]]:
+    recipe, result = run.recipe, run.headline
+    size = f"{recipe.images_per_class} per class"
+    images = f"{len(run.dataset)} in all" if run.dataset else "not distilled yet"
+    facts = [
+        ("Data set", data_set_text(recipe.data.dataset), ""),
+        ("Images", size, images),
+        ("Method", *_method_text(run)),
+        ("Network", short_network_text(recipe.network), network_detail(recipe.network)),
+        ("Iterations", steps_text(run.iteration, recipe.method.iterations), _STATUS[run.status]),
+        ("Time", duration(run.timing.total) if run.timing.total else "not recorded", ""),
+        ("Seed", str(recipe.seed), ""),
+    ]
+    if result is not None:
+        facts.append(("Accuracy", f"{accuracy_text(result.accuracy)} %", result.protocol))
+        if result.baseline is not None:
+            text = f"{accuracy_text(result.baseline)} %"
+            facts.append((result.baseline.kind.capitalize(), text, result.protocol))
+    return facts
+
+
+def _result_row(result: Result) -> dict[str, Any]:
+    baseline = result.baseline
+    return {
+        "protocol": result.protocol,
+        "network": network_text(result.network),
+        "steps": f"{result.steps:,}",
+        "accuracy": accuracy_text(result.accuracy),
+        "each": ", ".join(percent(value) for value in result.accuracy.values),
+        "baseline": accuracy_text(baseline) if baseline else "",
+        "baseline_how": count(len(baseline.values), "network") if baseline else "",
+        "seed": result.seed,
+        "time": duration(result.seconds) if result.seconds is not None else "-",
+    }
+
+
+def _parts(run: RunRecord) -> list[dict[str, Any]]:
+    parts = sorted(run.timing.parts.items(), key=lambda part: (-part[1], part[0]))
+    if not parts:
+        return []
+    rest = run.timing.total - sum(seconds for _, seconds in parts)
+    if rest > 0.005 * run.timing.total:
+        parts.append(("everything else", rest))
+    total = max(run.timing.total, sum(seconds for _, seconds in parts)) or 1.0
+    longest = max(seconds for _, seconds in parts) or 1.0
+    return [
+        {
+            "name": spaced(name),
+            "time": duration(seconds),
+            "share": f"{100 * seconds / total:.0f} %",
+            "width": f"{100 * seconds / longest:.1f}",
+        }
+        for name, seconds in parts
+    ]
+
+
+def _preprocessing(run: RunRecord) -> list[tuple[str, str]]:
+    if run.dataset is None:
+        data = run.recipe.data
+        return _pairs({"asked for": data.preprocess, "resolution": data.resolution or "as it is"})
+    preprocess = run.dataset.preprocess
+    rows = _pairs(preprocess.describe())
+    for name, tensor in sorted(preprocess.tensors().items()):
+        numbers = tensor.flatten().tolist() if tensor.numel() <= 3 else None
+        shape = " by ".join(str(side) for side in tensor.shape) or "1"
+        text = ", ".join(f"{number:.4g}" for number in numbers) if numbers else f"{shape} numbers"
+        rows.append((spaced(name), text))
+    return rows
+
+
+def _pairs(document: Mapping[str, Any], *, humanise: bool = True) -> list[tuple[str, str]]:
+    return [
+        (spaced(name) if humanise else name, _value_text(value))
+        for name, value in sorted(document.items())
+    ]
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return "-"
+    if isinstance(value, list | tuple) and len(value) <= 12:
+        return ", ".join(_value_text(part) for part in value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict | list | tuple):
+        return json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return str(value)
+
+
+def _mean_std(mean: float, std: float | None) -> str:
+    return percent(mean) if std is None else f"{percent(mean)} ± {percent(std)}"

@@ -1,0 +1,427 @@
+"""A run's folder: what it was asked, how far it is, what it measured.
+
+    recipe.yaml             the resolved recipe
+    metrics.jsonl           one JSON object a line, {"iteration", "seconds", name: number, ...}
+    tensorboard/            the same numbers
+    checkpoint.safetensors  the newest state that can be resumed from
+    distilled.safetensors   the result
+    record.json             status, time, machine, versions, evaluation results
+
+What depends on the machine or the clock stands here and never in the result.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import torch
+
+from potstill import __version__, checkpoints, config
+from potstill.config import Recipe
+from potstill.errors import RunError
+from potstill.files import atomic_write
+
+RECIPE = "recipe.yaml"
+METRICS = "metrics.jsonl"
+TENSORBOARD = "tensorboard"
+CHECKPOINT = "checkpoint.safetensors"
+DISTILLED = "distilled.safetensors"
+RECORD = "record.json"
+RECORD_FORMAT = 1
+
+_LOCK = ".lock"
+# What a recipe says about itself and not about the result.
+_DESCRIPTIVE = ("name", "description", "paper")
+
+Status = Literal["running", "finished", "stopped"]
+
+
+class Run:
+    """One run's folder, held by one process at a time.
+
+    Make one with :meth:`create` and use it in a ``with`` block: leaving the block marks a run
+    that was not finished as stopped, and frees the folder.
+    """
+
+    def __init__(self, path: Path, recipe: Recipe, *, device: str, lock: int) -> None:
+        """Take over a folder that is locked by ``lock``; use :meth:`create`."""
+        self.path = path
+        self.recipe = recipe
+        self.iteration = 0
+        self._lock: int | None = lock
+        self._surroundings = {"machine": machine(device), "versions": versions()}
+        self._status: Status = "running"
+        self._results: list[dict[str, Any]] = []
+        self._parts: dict[str, float] = {}
+        self._seconds_before = 0.0
+        self._started = time.perf_counter()
+        self._pending: tuple[int, Any] | None = None
+        self._metrics: int | None = None
+        self._board: _Board | None = None
+
+    @classmethod
+    def create(
+        cls, out: Path | str, recipe: Recipe, resume: bool = False, *, device: str = "cpu"
+    ) -> Run:
+        """Start a run in the folder ``out``, or with ``resume`` go on with the one it holds.
+
+        Resuming a folder that holds no run starts one. Lines of the log that are newer than
+        the checkpoint are dropped: they will be measured again.
+
+        Raises:
+            RunError: the folder is taken, locked, not writable, of another recipe, or damaged.
+        """
+        path = Path(out)
+        lock = _lock(path)
+        try:
+            run = cls(path, recipe, device=device, lock=lock)
+            if any((path / name).exists() for name in (RECIPE, CHECKPOINT, DISTILLED, RECORD)):
+                if not resume:
+                    raise RunError(
+                        f"{path} already holds a run; use --resume to go on with it, "
+                        "or another --out"
+                    )
+                run._restore()
+            else:
+                atomic_write(path / RECIPE, config.dump(recipe).encode())
+            if run._status != "finished":
+                run._write_record()
+        except BaseException:
+            os.close(lock)
+            raise
+        return run
+
+    @property
+    def artefact(self) -> Path:
+        """Where the distilled set belongs."""
+        return self.path / DISTILLED
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run reached its end and its result is there."""
+        return self._status == "finished" and self.artefact.exists()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent in this run so far, over all its processes."""
+        return self._seconds_before + time.perf_counter() - self._started
+
+    # Checkpoints
+
+    def load_checkpoint(self) -> tuple[int, Any] | None:
+        """The (iteration, state) to go on from; None if there is none, or it was handed out."""
+        pending, self._pending = self._pending, None
+        return pending
+
+    def save_checkpoint(self, step: int, state: Any) -> None:
+        """Keep ``state`` as what stands after ``step`` iterations; see :mod:`checkpoints`.
+
+        Raises:
+            TypeError: the state holds something a checkpoint cannot.
+            RunError: it cannot be written; the previous checkpoint is untouched.
+        """
+        if self._metrics is not None:
+            os.fsync(self._metrics)
+        self.iteration = step
+        header = {"iteration": step, "seconds": self.seconds, "parts": self._parts}
+        checkpoints.write(self.path / CHECKPOINT, state, header)
+        self._write_record()
+
+    # Measurements
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Append one line to metrics.jsonl and to TensorBoard; not finite numbers become null.
+
+        Raises:
+            RunError: the disk is full or gone.
+        """
+        self.iteration = step
+        numbers = {name: float(value) for name, value in values.items()}
+        line = {"iteration": step, "seconds": round(self.seconds, 3), **_finite(numbers)}
+        with _explained(self.path / METRICS):
+            if self._metrics is None:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+                self._metrics = os.open(self.path / METRICS, flags, 0o666)
+            _write_all(self._metrics, json.dumps(line).encode() + b"\n")
+        with _explained(self.path / TENSORBOARD):
+            if self._board is None:
+                self._board = _Board(self.path / TENSORBOARD, first_step=step)
+            self._board.add(step, numbers)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Count the time spent in the block towards the part ``name`` of the record."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._parts[name] = self._parts.get(name, 0.0) + time.perf_counter() - start
+
+    def add_result(self, result: Mapping[str, Any]) -> None:
+        """Append the result of an evaluation to the record."""
+        self._results.append(dict(result))
+        self._write_record()
+
+    # The end
+
+    def finish(self, status: Status = "finished") -> None:
+        """Write the record a last time with ``status``; may be called again."""
+        self._status = status
+        self._write_record()
+
+    def close(self) -> None:
+        """Free the folder; a run that is still running is marked as stopped."""
+        if self._lock is None:
+            return
+        try:
+            if self._status == "running":
+                self.finish("stopped")
+        finally:
+            if self._board is not None:
+                self._board.close()
+            if self._metrics is not None:
+                os.close(self._metrics)
+            os.close(self._lock)
+            self._board = self._metrics = self._lock = None
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        # The first failure is the one to report, not that a full disk refuses the record too.
+        with suppress(RunError):
+            self.close()
+
+    def _restore(self) -> None:
+        _require_same_recipe(self.path, self.recipe)
+        record = read_record(self.path) if (self.path / RECORD).exists() else {}
+        self._results = list(record.get("results", ()))
+        if record.get("status") == "finished" and self.artefact.exists():
+            self._status = "finished"
+        if (self.path / CHECKPOINT).exists():
+            state, header = checkpoints.read(self.path / CHECKPOINT)
+            self.iteration = header["iteration"]
+            self._seconds_before = header["seconds"]
+            self._parts = header["parts"]
+            self._pending = (self.iteration, state)
+        _truncate_metrics(self.path / METRICS, self.iteration)
+
+    def _write_record(self) -> None:
+        record = {
+            "format": RECORD_FORMAT,
+            "status": self._status,
+            "iteration": self.iteration,
+            "seconds": {
+                "total": round(self.seconds, 3),
+                "parts": {name: round(seconds, 3) for name, seconds in self._parts.items()},
+            },
+            **self._surroundings,
+            "results": self._results,
+        }
+        _write_json(self.path / RECORD, record)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of the run in ``folder``.
+
+    Raises:
+        RunError: there is none, or it is damaged or of a newer format.
+    """
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunError(f"cannot read {path}: {reason}; is {folder} a run's folder?") from error
+    except ValueError as error:
+        raise RunError(f"{path} is damaged: it is no JSON; restore a copy or delete it") from error
+    if not isinstance(record, dict) or record.get("format") != RECORD_FORMAT:
+        raise RunError(
+            f"{path} is not a record of format {RECORD_FORMAT}; "
+            "use the version of potstill that wrote it"
+        )
+    return record
+
+
+def record_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """Append an evaluation's ``result`` to the record of the run in ``folder``.
+
+    Raises:
+        RunError: no record, a process is at work in the folder, or it cannot be written.
+    """
+    lock = _lock(folder)
+    try:
+        record = read_record(folder)
+        record["results"] = [*record.get("results", ()), dict(result)]
+        _write_json(folder / RECORD, record)
+    finally:
+        os.close(lock)
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What the numbers were measured on."""
+    description: dict[str, Any] = {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": _cpu_model(),
+        "cores": _cores(),
+        "device": device,
+    }
+    if torch.device(device).type == "cuda":
+        description["device_name"] = torch.cuda.get_device_name(torch.device(device))
+    return description
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python, of this library and of those its numbers depend on."""
+    libraries = ("torch", "torchvision", "numpy", "safetensors", "timm")
+    return {
+        "python": platform.python_version(),
+        "potstill": __version__,
+        **{library: metadata.version(library) for library in libraries},
+    }
+
+
+class _Board:
+    """TensorBoard's writer, imported when the first number is logged: it takes a second."""
+
+    def __init__(self, folder: Path, *, first_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=first_step)
+
+    def add(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        # These numbers stand in metrics.jsonl too: losing the last of them costs nothing.
+        with suppress(OSError):
+            self._writer.close()
+
+
+def _lock(path: Path) -> int:
+    """Make the folder ``path`` and lock it; the lock goes with the returned descriptor."""
+    if path.exists() and not path.is_dir():
+        raise RunError(f"{path} is a file; give --out a folder")
+    with _explained(path):
+        path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise RunError(
+                f"another process is at work in {path}; wait for it, or use another --out"
+            ) from None
+        except OSError:
+            os.close(descriptor)
+            raise
+    return descriptor
+
+
+def _require_same_recipe(path: Path, recipe: Recipe) -> None:
+    if not (path / RECIPE).exists():
+        raise RunError(f"{path} has no {RECIPE}, so it cannot be resumed; use another --out")
+    stored = config.parse(config.read_yaml(path / RECIPE), source=str(path / RECIPE))
+    there, here = (
+        _flat(r.model_dump(mode="json", exclude={*_DESCRIPTIVE})) for r in (stored, recipe)
+    )
+    differing = [
+        f"{key} ({there.get(key)} there, {here.get(key)} here)"
+        for key in sorted({*there, *here})
+        if there.get(key) != here.get(key)
+    ]
+    if differing:
+        rest = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise RunError(
+            f"{path}: recipe differs in: {', '.join(differing[:3])}{rest}; "
+            "use another --out or the same recipe"
+        )
+
+
+def _deciding(recipe: Recipe) -> dict[str, Any]:
+    """What a result depends on, with dotted keys."""
+    return _flat(recipe.model_dump(mode="json", exclude={*_DESCRIPTIVE}))
+
+
+def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _truncate_metrics(path: Path, iteration: int) -> None:
+    """Keep the lines up to ``iteration``; a last line cut off by a crash goes too."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            break
+        if entry["iteration"] <= iteration:
+            kept.append(line)
+    atomic_write(path, b"".join(kept))
+
+
+def _finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    limit = float("inf")
+    return {name: value if abs(value) < limit else None for name, value in numbers.items()}
+
+
+def _write_json(path: Path, document: Any) -> None:
+    atomic_write(path, (json.dumps(document, indent=2) + "\n").encode())
+
+
+def _write_all(descriptor: int, content: bytes) -> None:
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}; free space or change permissions "
+            "and use --resume, or choose another --out"
+        ) from error
+
+
+def _cpu_model() -> str:
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

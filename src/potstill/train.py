@@ -1,0 +1,294 @@
+"""Supervised training of fresh networks on a small set of images with soft labels.
+
+Network i sees the batches and the augmentations of its own random streams, so that
+its result does not depend on how many networks are trained beside it, nor on whether
+they are trained in one batched computation or one after the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state
+
+from potstill import rng
+from potstill.errors import NumericalError
+from potstill.networks.convnet import channels_last
+
+Augment = Callable[[Tensor, np.random.Generator], Tensor]
+"""(images (n, c, h, w), generator) -> images of the same shape."""
+Progress = Callable[[int, int], None]
+"""(steps done, steps in all), over all networks."""
+
+# Losses are looked at this often: each look waits for the device.
+_STEPS_BETWEEN_CHECKS = 50
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Linear warm-up from 0 to ``peak``, cosine to ``floor * peak`` at ``length``, constant after.
+
+    Step 0 has rate 0 and step ``warmup`` the peak, as in optax's
+    ``join_schedules([linear_schedule, cosine_decay_schedule])``.
+    """
+
+    length: int
+    peak: float = 1e-4
+    warmup: int = 500
+    floor: float = 0.01
+
+    def __call__(self, step: int) -> float:
+        """The learning rate of ``step``, counted from 0."""
+        if step < self.warmup:
+            return self.peak * step / self.warmup
+        progress = min(1.0, (step - self.warmup) / max(self.length - self.warmup, 1))
+        return self.peak * (self.floor + (1 - self.floor) * (1 + math.cos(math.pi * progress)) / 2)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long, how fast, and on what of the set each step works."""
+
+    steps: int
+    schedule: Schedule
+    batch_size: int | None = None
+    """Images per step, drawn without replacement until all were seen; all of them if None."""
+    augment: Augment | None = None
+
+
+def half_squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the batch of 1/2 |outputs - labels|^2: (..., n, C) -> (...).
+
+    Dividing by the number of classes as well would change the loss by a constant
+    factor, which Adam notices only through its epsilon.
+    """
+    return (outputs - labels).square().sum(-1).mean(-1) / 2
+
+
+def train(
+    networks: Sequence[nn.Module],
+    images: Tensor,
+    labels: Tensor,
+    training: Training,
+    *,
+    seed: int,
+    purpose: str = "train",
+    batched: bool | None = None,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Train initialised networks of one architecture in place, by Adam.
+
+    Args:
+        networks: k networks on one device; they are left in training mode.
+        images: (n, c, h, w) for all of them, or (k, n, c, h, w), a set for each.
+        labels: (n, C) or (k, n, C), likewise.
+        training: steps, schedule, batches, augmentation.
+        seed: of the streams ``purpose``/order/i and ``purpose``/augment/i of network i.
+        purpose: what the training is for.
+        batched: all networks in one computation, or one after the other; the same
+            result up to rounding. Whichever :func:`batching_pays` says if None.
+        progress: called after every step.
+
+    Returns:
+        The losses (steps, k), before each step, on the CPU.
+
+    Raises:
+        NumericalError: a loss is not finite.
+    """
+    device = next(networks[0].parameters()).device
+    sets = _Batches(images.to(device), labels.to(device), training, seed, purpose)
+    for network in networks:
+        network.train()
+    if batched is None:
+        batched = batching_pays(networks[0], sets.pixels, device)
+    if batched and len(networks) > 1:
+        return _train_batched(networks, sets, training, progress)
+    return _train_in_turn(networks, sets, training, progress)
+
+
+def _train_in_turn(
+    networks: Sequence[nn.Module],
+    sets: _Batches,
+    training: Training,
+    progress: Progress | None,
+) -> Tensor:
+    histories = []
+    for index, network in enumerate(networks):
+        favour_layout(network)
+
+        def losses(step: int, network: nn.Module = network, index: int = index) -> Tensor:
+            images, labels = sets.of(index, step)
+            return half_squared_error(network(in_favoured_layout(images)), labels)[None]
+
+        def report(step: int, index: int = index) -> None:
+            if progress is not None:
+                progress(index * training.steps + step, len(networks) * training.steps)
+
+        histories.append(
+            _minimise(list(network.parameters()), losses, training, range(index, index + 1), report)
+        )
+    return torch.cat(histories, 1)
+
+
+def _train_batched(
+    networks: Sequence[nn.Module],
+    sets: _Batches,
+    training: Training,
+    progress: Progress | None,
+) -> Tensor:
+    """Every parameter and buffer of the k networks is one tensor (k, ...).
+
+    Running statistics are updated in place inside vmap, which is right because they
+    carry the batch dimension themselves.
+    """
+    parameters, buffers = stack_module_state(list(networks))
+    members = range(len(networks))
+
+    def outputs(
+        parameters: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor
+    ) -> Tensor:
+        result: Tensor = functional_call(networks[0], (parameters, buffers), (images,))
+        return result
+
+    def losses(step: int) -> Tensor:
+        if sets.shared:
+            images, labels = sets.of(0, step)
+            dimension = None
+        else:
+            pairs = [sets.of(index, step) for index in members]
+            images, labels = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+            dimension = 0
+        predicted = torch.vmap(outputs, (0, 0, dimension))(parameters, buffers, images)
+        return half_squared_error(predicted, labels)
+
+    def report(step: int) -> None:
+        if progress is not None:
+            progress(len(networks) * step, len(networks) * training.steps)
+
+    history = _minimise(list(parameters.values()), losses, training, members, report)
+    with torch.no_grad():
+        for index, network in enumerate(networks):
+            for name, parameter in network.named_parameters():
+                parameter.copy_(parameters[name][index])
+            for name, buffer in network.named_buffers():
+                buffer.copy_(buffers[name][index])
+    return history
+
+
+def batching_pays(network: nn.Module, pixels: int, device: torch.device) -> bool:
+    """Whether several networks train faster in one computation than in turn.
+
+    On a CPU batching saves the cost of calling, which is most of the time for tiny
+    networks alone; beyond them its grouped convolutions are slower than plain ones
+    (``benchmarks/evaluate.py``: 2 to 3 times as fast for a ConvNet of width 8 on ten
+    8 px images, 0.5 to 0.7 times for width 32 on ten 28 px images). On other devices nobody has
+    measured it, and the plain way is the default.
+
+    Args:
+        network: one of them.
+        pixels: in the images of one step.
+        device: where they train.
+    """
+    work = pixels * sum(parameter.numel() for parameter in network.parameters())
+    return device.type == "cpu" and work < 100_000_000
+
+
+def favour_layout(network: nn.Module) -> None:
+    """Put the weights into the layout that this device convolves fastest, in place.
+
+    On CPUs that is channels-last: a ConvNet of width 32 trains 1.2 to 1.4 times and
+    is tested twice as fast, one of width 128 up to 1.1 and 1.3 times.
+    """
+    if next(network.parameters()).device.type == "cpu":
+        network.to(memory_format=torch.channels_last)
+
+
+def in_favoured_layout(images: Tensor) -> Tensor:
+    """Images (n, c, h, w), in the layout that goes with :func:`favour_layout`."""
+    return channels_last(images) if images.device.type == "cpu" else images
+
+
+def _minimise(
+    parameters: list[Tensor],
+    losses: Callable[[int], Tensor],
+    training: Training,
+    members: range,
+    report: Callable[[int], None],
+) -> Tensor:
+    """Adam on the sum of ``losses(step)`` (k,), which is Adam on each alone; returns (steps, k)."""
+    optimiser = torch.optim.Adam(parameters, lr=0.0, fused=True)
+    history = torch.zeros(training.steps, len(members), device=parameters[0].device)
+    checked = 0
+    for step in range(training.steps):
+        for group in optimiser.param_groups:
+            group["lr"] = training.schedule(step)
+        optimiser.zero_grad(set_to_none=True)
+        current = losses(step)
+        torch.autograd.backward(current.sum())
+        optimiser.step()
+        history[step] = current.detach()
+        if (step + 1) % _STEPS_BETWEEN_CHECKS == 0 or step + 1 == training.steps:
+            _check(history[checked : step + 1], checked, members)
+            checked = step + 1
+        report(step + 1)
+    return history.cpu()
+
+
+def _check(losses: Tensor, first_step: int, members: range) -> None:
+    """Losses (steps, k) of consecutive steps."""
+    wrong = (~losses.isfinite()).nonzero()
+    if len(wrong):
+        step, member = wrong[0].tolist()
+        raise NumericalError(
+            f"the loss of network {members[member]} is not finite at training step "
+            f"{first_step + step}; lower the learning rate or check images and labels"
+        )
+
+
+class _Batches:
+    """The images and labels that network i trains on at a step."""
+
+    def __init__(
+        self, images: Tensor, labels: Tensor, training: Training, seed: int, purpose: str
+    ) -> None:
+        self._images, self._labels = images, labels
+        self._augment = training.augment
+        self._seed, self._purpose = seed, purpose
+        self._n = images.shape[-4]
+        size = training.batch_size
+        self._size = None if size is None or size >= self._n else size
+        self.pixels = (self._size or self._n) * images.shape[-2] * images.shape[-1]
+        """In the images of one step."""
+        self._own = images.ndim == 5, labels.ndim == 3
+        self.shared = not any(self._own) and self._size is None and self._augment is None
+        """Whether every network sees the same at every step."""
+
+    def of(self, index: int, step: int) -> tuple[Tensor, Tensor]:
+        """Images (b, c, h, w), labels (b, C) of network ``index``."""
+        images = self._images[index] if self._own[0] else self._images
+        labels = self._labels[index] if self._own[1] else self._labels
+        if self._size is not None:
+            chosen = torch.from_numpy(self._order(index, step, self._size)).to(images.device)
+            images, labels = images[chosen], labels[chosen]
+        if self._augment is not None:
+            generator = rng.stream(self._seed, f"{self._purpose}/augment/{index}", step)
+            images = self._augment(images, generator)
+        return images, labels
+
+    def _order(self, index: int, step: int, size: int) -> NDArray[np.int64]:
+        """Places step * size, ... in an endless row of permutations, one for each epoch."""
+        first, last = step * size // self._n, ((step + 1) * size - 1) // self._n
+        row = np.concatenate(
+            [
+                rng.stream(self._seed, f"{self._purpose}/order/{index}", epoch).permutation(self._n)
+                for epoch in range(first, last + 1)
+            ]
+        )
+        start = step * size - first * self._n
+        return row[start : start + size]

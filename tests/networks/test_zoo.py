@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+
+from potstill.config import NetworkRecipe
+from potstill.errors import NetworkError
+from potstill.networks import zoo
+from potstill.networks.convnet import ConvNet, Softplus
+
+KINDS = ("none", "batch", "instance", "group", "layer")
+NORMS = {
+    "batch": nn.BatchNorm2d,
+    "instance": nn.InstanceNorm2d,
+    "group": nn.GroupNorm,
+    "layer": nn.LayerNorm,
+}
+
+
+def build(name: str, normalisation: str = "none", resolution: int = 32, channels: int = 3, **more):
+    recipe = NetworkRecipe(name=name, normalisation=normalisation, width=8)
+    return zoo.build(recipe, channels=channels, resolution=resolution, classes=10, **more)
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+@pytest.mark.parametrize(("name", "kind"), list(itertools.product(zoo.names(), KINDS)))
+def test_every_network_in_every_normalisation_gives_outputs_and_gradients(name, kind):
+    network = build(name, kind)
+    images = torch.randn(2, 3, 32, 32)
+
+    outputs = network(images)
+    assert outputs.shape == (2, 10)
+    network.eval()  # so that both calls see the same statistics
+    torch.testing.assert_close(network.head(network.features(images)), network(images))
+
+    network.train()
+    network(images).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "layers"), [("convnet", 3), ("resnet18", 20), ("vgg11", 8), ("alexnet", 5)]
+)
+@pytest.mark.parametrize("kind", KINDS)
+def test_normalisation_layers_are_exchanged_and_none_is_forgotten(name, layers, kind):
+    modules = list(build(name, kind).modules())
+    for other, layer in NORMS.items():
+        found = sum(isinstance(module, layer) for module in modules)
+        assert found == (layers if other == kind else 0)
+
+
+def test_layer_normalisation_spans_the_map_it_sees():
+    body = build("resnet18", "layer").body
+    assert body.bn1.normalized_shape == (64, 32, 32)
+    assert body.layer4[1].bn2.normalized_shape == (512, 4, 4)
+
+
+def test_sizes_are_those_known_of_the_small_image_forms():
+    """Published counts for CIFAR-10 with batch norm; AlexNet is counted by hand."""
+    assert parameters(build("resnet18", "batch")) == 11_173_962
+    assert parameters(build("vgg11", "batch")) == 9_231_114
+    convolutions = [(3, 128, 5), (128, 192, 5), (192, 256, 3), (256, 192, 3), (192, 192, 3)]
+    by_hand = sum(i * o * k * k + o for i, o, k in convolutions) + (192 * 4 * 4 + 1) * 10
+    assert parameters(build("alexnet")) == by_hand
+
+
+def test_resnet_keeps_small_images_large_and_reduces_large_ones():
+    small, large = build("resnet18", resolution=64).body, build("resnet18", resolution=65).body
+    assert (small.conv1.kernel_size, small.conv1.stride) == ((3, 3), (1, 1))
+    assert isinstance(small.maxpool, nn.Identity)
+    assert (large.conv1.kernel_size, large.conv1.stride) == ((7, 7), (2, 2))
+    assert isinstance(large.maxpool, nn.MaxPool2d)
+
+
+@pytest.mark.parametrize("name", ["convnet", "alexnet"])
+def test_a_grayscale_image_of_28_px_is_padded_to_32(name):
+    at_28 = build(name, resolution=28, channels=1).head.in_features
+    assert at_28 == build(name, resolution=32, channels=1).head.in_features
+    assert build(name, resolution=28, channels=3).head.in_features < at_28
+
+
+def test_vgg_takes_28_px_only_through_its_padding():
+    outputs = build("vgg11", resolution=28, channels=1)(torch.zeros(2, 1, 28, 28))
+    assert outputs.shape == (2, 10)
+    with pytest.raises(NetworkError, match="28 px"):
+        build("vgg11", resolution=28, channels=3)
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_softplus_replaces_every_relu(name):
+    modules = list(build(name, softplus_beta=60.0).modules())
+    assert not any(isinstance(module, nn.ReLU) for module in modules)
+    activations = [module for module in modules if isinstance(module, Softplus)]
+    assert activations and all(module.beta == 60.0 for module in activations)
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_forward_mode_agrees_with_finite_differences(name):
+    """Also: no activation works in place, which forward mode would trip over."""
+    network = build(name, softplus_beta=10.0).double()
+    images, tangent = torch.randn(2, 1, 3, 32, 32, dtype=torch.float64)
+    product = torch.func.jvp(network, (images,), (tangent,))[1]
+    step = 1e-6
+    with torch.no_grad():
+        difference = network(images + step * tangent) - network(images - step * tangent)
+    torch.testing.assert_close(product, difference / (2 * step), rtol=1e-5, atol=1e-7)
+
+
+def test_convnet_takes_depth_and_width_from_the_recipe():
+    recipe = NetworkRecipe(depth=2, width=4, normalisation="batch")
+    network = zoo.build(recipe, channels=1, resolution=8, classes=5, softplus_beta=60.0)
+    assert isinstance(network, ConvNet)
+    assert [block.conv.out_channels for block in network.blocks] == [4, 8]
+    assert network.head.weight.shape == (5, 8 * 2 * 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "resolution", "words"),
+    [
+        ("lenet", "none", 32, ["lenet", "resnet18"]),
+        ("vgg11", "none", 16, ["vgg11", "16 px", "another network"]),
+        ("alexnet", "batch", 4, ["alexnet", "4 px"]),
+        ("resnet18", "instance", 8, ["resnet18", "instance", "8 px", "another normalisation"]),
+        ("convnet", "none", 4, ["4 px", "network.depth"]),
+    ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(name, kind, resolution, words):
+    with pytest.raises(NetworkError) as caught:
+        build(name, kind, resolution)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert all(word in message for word in words)
+
+
+def test_the_probe_leaves_the_network_as_it_was():
+    network = build("resnet18", "batch")
+    assert network.training
+    assert network.body.bn1.num_batches_tracked == 0
+    assert all(p.device.type == "cpu" for p in network.parameters())
+    assert not any(module._forward_hooks for module in network.modules())

@@ -1,0 +1,183 @@
+"""Run folders made by hand, as `potstill distill` and `potstill evaluate` would leave them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+from potstill.config import DataRecipe, Recipe, dump, parse
+from potstill.data import preprocess
+from potstill.data.distilled import DistilledDataset
+from potstill.rng import stream
+
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def recipe(**changes: Any) -> Recipe:
+    document: dict[str, Any] = {
+        "name": "digits-1",
+        "description": "One image per class of the embedded digits.",
+        "data": {"dataset": "digits"},
+        "network": {"depth": 2, "width": 16},
+        "method": {"iterations": 200, "target_batch": 256},
+        "log_every": 1,
+    }
+    return parse(document | changes, source="test")
+
+
+def digits() -> tuple[Tensor, Tensor]:
+    """(n, 1, 8, 8) uint8 and (n,) int64."""
+    data = load_digits()
+    pixels = (data.images * 255 / 16).round().astype(np.uint8)
+    return torch.from_numpy(pixels)[:, None], torch.from_numpy(data.target).long()
+
+
+def distilled(
+    of: Recipe,
+    images: Tensor,
+    labels: Tensor,
+    names: tuple[str, ...],
+    results: list[dict[str, Any]] | None = None,
+) -> DistilledDataset:
+    """Real images with soft labels, class-major, as many per class as the recipe says."""
+    fitted = preprocess.fit(DataRecipe(dataset="digits"), images)
+    rows = torch.cat(
+        [torch.nonzero(labels == c).flatten()[: of.images_per_class] for c in range(len(names))]
+    )
+    targets = torch.nn.functional.one_hot(labels[rows], len(names)).float() - 1 / len(names)
+    noise = torch.from_numpy(stream(0, "test/labels").normal(size=targets.shape)).float()
+    return DistilledDataset(
+        images=fitted.apply(images[rows]),
+        labels=targets * 0.8 + 0.04 * noise,
+        class_names=names,
+        preprocess=fitted,
+        header={
+            "format_version": 1,
+            "method": of.method.kind,
+            "recipe": of.model_dump(mode="json"),
+            "evaluation": {
+                "protocol": of.evaluation.protocol,
+                "network": of.network.model_dump(mode="json"),
+                "networks": of.evaluation.networks,
+            },
+            "source": {
+                "name": of.data.dataset,
+                "fingerprint": "0" * 64,
+                "classes": len(names),
+                "channels": images.shape[1],
+                "resolution": images.shape[2],
+            },
+            "versions": {"potstill": "0.1.0"},
+            "seed": of.seed,
+            "iterations": of.method.iterations,
+            "results": results or [],
+        },
+    )
+
+
+def result(of: Recipe, values: list[float], baseline: list[float] | None = None) -> dict[str, Any]:
+    def scores(of: list[float]) -> dict[str, Any]:
+        std = float(np.std(of, ddof=1)) if len(of) > 1 else 0.0
+        return {"mean": float(np.mean(of)), "std": std, "values": of}
+
+    document = {
+        "protocol": of.evaluation.protocol,
+        "dataset": of.data.dataset,
+        "images": 10 * of.images_per_class,
+        "images_per_class": of.images_per_class,
+        "network": of.network.model_dump(mode="json"),
+        "steps": 1000,
+        "accuracy": scores(values),
+        "seconds": 12.5,
+        "seed": 0,
+        "source_fingerprint": "0" * 64,
+        "artefact_digest": "1" * 64,
+    }
+    if baseline is not None:
+        document["baseline"] = {"kind": "random real images", **scores(baseline)}
+    return document
+
+
+def metrics(iterations: int) -> list[dict[str, float]]:
+    noise = stream(0, "test/metrics").normal(size=(iterations, 9))
+    lines = []
+    for i, z in enumerate(noise, start=1):
+        decay = math.exp(-i / 80)
+        lines.append(
+            {
+                "iteration": i,
+                "seconds": 0.3 * i,
+                "loss": 0.4 + 1.9 * decay + 0.05 * z[0],
+                "batch_accuracy": 0.85 - 0.7 * decay + 0.02 * z[1],
+                "log_temperature": 2 * (1 - decay),
+                "inner_steps": 4 + int(z[2] > 0),
+                "inner_residual": 0.008 * math.exp(0.2 * z[3]),
+                "inverse_steps": 4 + int(z[4] > 0.5),
+                "inverse_residual": 0.009 * math.exp(0.2 * z[5]),
+                "image_gradient_norm": 0.1 * math.exp(0.4 * z[6]),
+                "label_gradient_norm": 0.3 * math.exp(0.4 * z[7]),
+            }
+        )
+    return lines
+
+
+def write_run(
+    folder: Path,
+    of: Recipe,
+    *,
+    lines: list[dict[str, float]] | None = None,
+    record: dict[str, Any] | None = None,
+    dataset: DistilledDataset | None = None,
+) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "recipe.yaml").write_text(dump(of), encoding="utf-8")
+    if lines is not None:
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder / "metrics.jsonl").write_text(text, encoding="utf-8")
+    if record is not None:
+        (folder / "record.json").write_text(json.dumps(record), encoding="utf-8")
+    if dataset is not None:
+        dataset.save(folder / "distilled.safetensors")
+    return folder
+
+
+def record(
+    status: str, iteration: int, results: list[dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "status": status,
+        "iteration": iteration,
+        "seconds": {
+            "total": 0.35 * iteration,
+            "parts": {
+                "target_batch": 0.16 * iteration,
+                "inner_solve": 0.05 * iteration,
+                "pool": 0.1 * iteration,
+            },
+        },
+        "machine": {"processor": "a processor", "cores": 2, "device": "cpu"},
+        "versions": {"python": "3.11.2", "torch": "2.11.0", "potstill": "0.1.0"},
+        "results": results or [],
+    }
+
+
+def finished_run(folder: Path, **changes: Any) -> Path:
+    """A whole run on the digits: five networks and a baseline."""
+    of = recipe(**changes)
+    scored = result(of, [0.81, 0.83, 0.82, 0.80, 0.84], [0.55, 0.61, 0.5, 0.58, 0.6])
+    images, labels = digits()
+    return write_run(
+        folder,
+        of,
+        lines=metrics(of.method.iterations),
+        record=record("finished", of.method.iterations, [scored]),
+        dataset=distilled(of, images, labels, DIGITS, [scored]),
+    )

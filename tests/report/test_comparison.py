@@ -1,0 +1,135 @@
+"""Our numbers beside a paper's, and what is said of the difference."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from potstill import recipes
+from potstill.config import Recipe
+from potstill.papers import paper_value
+from potstill.report import again, comparison, records
+from tests.report import synthetic
+
+ROW: dict[str, Any] = {
+    "paper": "rcig",
+    "table": "2",
+    "dataset": "mnist",
+    "images_per_class": 1,
+    "method": "RCIG",
+}
+
+
+def read(folder: Path, of: Recipe, iteration: int, values: list[float] | None) -> records.RunRecord:
+    results = [synthetic.result(of, values)] if values else []
+    record = synthetic.record("finished", iteration, results)
+    return records.read(synthetic.write_run(folder, of, record=record))
+
+
+def test_a_recipe_without_a_row_gets_no_number(tmp_path: Path) -> None:
+    run = read(tmp_path / "run", synthetic.recipe(), 200, [0.8])
+    assert comparison.compare(run) == []
+    assert comparison.unlike_paper(run) == []
+
+
+def test_the_papers_percent_and_our_fraction_are_compared(tmp_path: Path) -> None:
+    of = synthetic.recipe(
+        data={"dataset": "mnist"},
+        network={},
+        method={"iterations": 15_000, "solver": {"name": "adam"}},
+        paper=[ROW],
+    )
+    (entry,) = comparison.compare(read(tmp_path / "run", of, 15_000, [0.93, 0.95]))
+    value = paper_value(of.paper[0])
+    assert value is not None and value[0] == 94.7
+    assert entry.paper_mean == pytest.approx(0.947)
+    assert entry.difference == pytest.approx(0.94 - 0.947)
+    assert entry.departures == ()
+
+
+def test_what_differs_from_the_papers_setting_is_spelt_out(tmp_path: Path) -> None:
+    of = synthetic.recipe(
+        data={"dataset": "mnist"},
+        network={"depth": 2, "width": 32, "normalisation": "batch"},
+        method={"iterations": 15_000, "target_batch": 256},
+        paper=[ROW],
+    )
+    (entry,) = comparison.compare(read(tmp_path / "run", of, 3500, None))
+    assert entry.ours is None and entry.difference is None
+    text = "; ".join(entry.departures)
+    for phrase in (
+        "narrower network (32",
+        "shallower network (2",
+        "batch normalisation",
+        "fewer iterations (3,500; the paper's 15,000)",
+        "smaller target batch (256; the paper's 1,024)",
+        "exact inner solver",
+    ):
+        assert phrase in text
+
+
+def test_a_result_on_another_network_says_so(tmp_path: Path) -> None:
+    of = synthetic.recipe(data={"dataset": "mnist"}, network={}, paper=[ROW])
+    other = synthetic.result(of, [0.9])
+    other["network"] = {"name": "resnet18"}
+    record = synthetic.record("finished", 200, [other])
+    run = records.read(synthetic.write_run(tmp_path / "run", of, record=record))
+    (entry,) = comparison.compare(run)
+    assert any("evaluation: other network (resnet18" in phrase for phrase in entry.departures)
+
+
+def test_a_row_that_does_not_fit_the_recipe_is_exposed(tmp_path: Path) -> None:
+    of = synthetic.recipe(images_per_class=10, paper=[ROW])
+    (entry,) = comparison.compare(read(tmp_path / "run", of, 200, [0.99]))
+    assert any(phrase.startswith("other data set (digits") for phrase in entry.departures)
+    assert any(phrase.startswith("other size (10 per class") for phrase in entry.departures)
+
+
+def test_processor_recipes_stand_for_no_row_and_say_why(tmp_path: Path) -> None:
+    of = recipes.load("rcig/mnist-ipc1-cpu")
+    run = read(tmp_path / "run", of, of.method.iterations, [0.85])
+    assert comparison.compare(run) == []
+    text = "; ".join(comparison.unlike_paper(run))
+    assert "narrower network" in text and "fewer iterations" in text
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_shipped_recipes_of_a_row_follow_the_papers_network_and_iterations(
+    tmp_path: Path, name: str
+) -> None:
+    of = recipes.load(name)
+    run = read(tmp_path / "run", of, of.method.iterations, None)
+    for entry in comparison.compare(run):
+        assert set(entry.departures) <= {"exact inner solver (the paper's is 20 Adam steps)"}
+
+
+def test_settings_changed_on_the_command_line_are_named(tmp_path: Path) -> None:
+    of = recipes.load("rcig/mnist-ipc1", ["method.learn_labels=false", "seed=3"])
+    run = read(tmp_path / "run", of, of.method.iterations, [0.9])
+    for entry in comparison.compare(run):
+        assert "method.learn_labels changed to False" in entry.departures
+
+
+@pytest.mark.parametrize(
+    "assignments",
+    [
+        [],
+        ["seed=7"],
+        ["method.iterations=20", "method.pool.learning_rate=1e-5", "method.softplus_beta=null"],
+        ["data.preprocess=zca", "method.pool.steps_per_visit=[1, 1]", "evaluation.networks=1"],
+    ],
+)
+def test_the_command_gives_the_recipe_again(assignments: list[str]) -> None:
+    of = recipes.load("rcig/mnist-ipc1", assignments)
+    words = shlex.split(again.command(of))
+    assert words[:3] == ["potstill", "distill", "rcig/mnist-ipc1"]
+    seed = words[words.index("--seed") + 1]
+    sets = [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+    assert recipes.load(words[2], [*sets, f"seed={seed}"]) == of
+
+
+def test_an_unshipped_recipe_is_run_again_from_its_file() -> None:
+    assert again.command(synthetic.recipe(seed=4)) == "potstill distill recipe.yaml --seed 4"

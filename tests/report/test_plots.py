@@ -1,0 +1,102 @@
+"""Drawings that belong to any page: colours, ids and text."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+
+from potstill.report import plots
+from potstill.report.records import Series
+
+
+def line(values: list[float], name: str = "loss") -> Series:
+    return Series(name, tuple(range(1, len(values) + 1)), tuple(values))
+
+
+def drawn(*, identity: str = "a") -> list[str]:
+    rng = np.random.default_rng(0)
+    long = line((1 + rng.random(200)).tolist())
+    return [
+        plots.curves([long, line([0.1, 0.01, 0.001])], identity=f"{identity}1", log=True),
+        plots.dot_plot([plots.Dots("one", 80.0, (79.0, 81.0), 1.4)], identity=f"{identity}2"),
+        plots.label_map(
+            rng.normal(size=(6, 3)), np.array([0, 0, 1, 1, 2, 2]), "abc", identity=f"{identity}3"
+        ),
+    ]
+
+
+def test_drawings_are_elements_that_take_their_colours_from_the_page() -> None:
+    for svg in drawn():
+        root = ElementTree.fromstring(svg)
+        assert root.tag == "svg" and "width" not in root.attrib and "viewBox" in root.attrib
+        assert "currentColor" in svg and "#0a0b" not in svg
+        assert "http" not in svg and "<style" not in svg and "<metadata" not in svg
+
+
+def test_ids_of_two_drawings_never_meet() -> None:
+    def ids(svg: str) -> set[str]:
+        return set(re.findall(r'\sid="([^"]+)"', svg))
+
+    for one, other in zip(drawn(identity="a"), drawn(identity="b"), strict=True):
+        assert not ids(one) & ids(other)
+        for name in re.findall(r'(?:url\(#|href="#)([^")]+)', one):
+            assert name in ids(one)
+
+
+def test_the_same_values_give_the_same_drawing() -> None:
+    assert drawn() == drawn()
+
+
+def test_a_users_style_changes_nothing() -> None:
+    import matplotlib
+
+    plain = drawn()
+    with matplotlib.rc_context({"font.size": 30, "axes.grid": False, "lines.linewidth": 9}):
+        assert drawn() == plain
+
+
+def test_text_is_text_whatever_it_says() -> None:
+    name = '<b>&"$\\frac$ id="x" #0a0b0c'
+    svg = plots.dot_plot([plots.Dots(name, 1.0)], identity="a")
+    texts = [node.text for node in ElementTree.fromstring(svg).iter("text")]
+    assert name[:21] in " ".join(text or "" for text in texts)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[float("nan")] * 3, [0.0, -1.0], [5.0], [1.0] * 100, [float("nan")] * 80 + [1.0] * 20],
+)
+@pytest.mark.parametrize("log", [False, True])
+def test_gaps_and_constants_are_drawn(values: list[float], log: bool) -> None:
+    ElementTree.fromstring(plots.curves([line(values)], identity="a", log=log))
+
+
+@pytest.mark.parametrize(("low", "high"), [(1e-3, 1.1e-3), (1e-3, 4e-3), (1e-4, 1.0), (1e-9, 1e9)])
+def test_a_logarithmic_axis_has_readable_ticks(low: float, high: float) -> None:
+    svg = plots.curves([line(np.geomspace(low, high, 20).tolist())], identity="a", log=True)
+    texts = [node.text or "" for node in ElementTree.fromstring(svg).iter("text")]
+    values = [text for text in texts if re.fullmatch(r"[\d.]+(e[-+]\d+)?", text)]
+    assert not any("$" in text for text in texts)
+    assert len(values) >= 6  # four at least on the horizontal axis, two on this
+
+
+def test_smoothing_is_the_mean_and_the_deciles_of_the_window() -> None:
+    values = np.random.default_rng(0).normal(size=101)
+    values[50] = np.nan
+    reach, places = 8, np.array([0, 1, 5, 40, 50, 100])
+    mean, low, high = plots.smoothed(values, places, reach=reach)
+    for row, place in enumerate(places):
+        side = max(min(place, 100 - place, reach), 2)
+        window = values[max(0, place - side) : place + side + 1]
+        window = window[np.isfinite(window)]
+        assert mean[row] == pytest.approx(window.mean())
+        assert low[row] == pytest.approx(np.quantile(window, 0.1))
+        assert high[row] == pytest.approx(np.quantile(window, 0.9))
+
+
+def test_smoothing_where_nothing_is_finite_is_a_gap() -> None:
+    mean, low, high = plots.smoothed(np.full(70, np.nan), np.arange(70), reach=2)
+    assert np.isnan(mean).all() and np.isnan(low).all() and np.isnan(high).all()

@@ -1,0 +1,140 @@
+"""Run folders: whole, unfinished, damaged, and no runs at all."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from potstill.errors import ArtefactError, PotstillError, RunError
+from potstill.report import records
+from tests.report import synthetic
+
+
+def test_a_finished_run_is_read_whole(tmp_path: Path) -> None:
+    run = records.read(synthetic.finished_run(tmp_path / "digits"))
+    assert (run.label, run.status, run.iteration) == ("digits", "finished", 200)
+    assert run.recipe == synthetic.recipe()
+    assert run.series["loss"].iterations == tuple(range(1, 201))
+    assert len(run.series) == 9
+    assert run.dataset is not None and len(run.dataset) == 10
+    assert run.timing.total == pytest.approx(70)
+    assert run.missing == ()
+
+
+def test_a_result_in_header_and_record_counts_once(tmp_path: Path) -> None:
+    run = records.read(synthetic.finished_run(tmp_path / "digits"))
+    assert len(run.results) == 1
+    assert run.headline is not None
+    assert run.headline.accuracy.mean == pytest.approx(0.82)
+    assert run.headline.baseline is not None and len(run.headline.baseline.values) == 5
+
+
+def test_headline_is_the_newest_result_of_the_recipes_protocol_and_network(tmp_path: Path) -> None:
+    of = synthetic.recipe()
+    old, new, wide, augmented = (synthetic.result(of, [v]) for v in (0.1, 0.2, 0.3, 0.4))
+    wide["network"] = wide["network"] | {"width": 64}
+    augmented["protocol"] = "rcig-paper-augmented"
+    record = synthetic.record("finished", 200, [old, new, wide, augmented])
+    run = records.read(synthetic.write_run(tmp_path / "run", of, record=record))
+    assert run.headline is not None and run.headline.accuracy.mean == 0.2
+    others = synthetic.record("finished", 200, [wide, augmented])
+    run = records.read(synthetic.write_run(tmp_path / "other", of, record=others))
+    assert run.headline is not None and run.headline.accuracy.mean == 0.4
+
+
+def test_a_recipe_alone_is_a_run_that_has_left_nothing(tmp_path: Path) -> None:
+    run = records.read(synthetic.write_run(tmp_path / "run", synthetic.recipe()))
+    assert (run.status, run.iteration, run.results, run.dataset) == ("not recorded", 0, (), None)
+    text = " ".join(run.missing)
+    assert "no record" in text and "logged" in text and "no distilled set" in text
+
+
+def test_without_a_record_the_log_says_how_far_the_run_is(tmp_path: Path) -> None:
+    folder = synthetic.write_run(tmp_path / "run", synthetic.recipe(), lines=synthetic.metrics(7))
+    assert records.read(folder).iteration == 7
+
+
+def test_a_torn_last_line_of_the_log_is_passed_over(tmp_path: Path) -> None:
+    folder = synthetic.write_run(tmp_path / "run", synthetic.recipe(), lines=synthetic.metrics(3))
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 4, "lo')
+    assert records.read(folder).series["loss"].iterations == (1, 2, 3)
+
+
+def test_null_and_not_finite_values_become_gaps(tmp_path: Path) -> None:
+    folder = synthetic.write_run(tmp_path / "run", synthetic.recipe())
+    (folder / "metrics.jsonl").write_text(
+        '{"iteration": 1, "seconds": 1, "loss": null}\n'
+        '{"iteration": 2, "seconds": 2, "loss": Infinity}\n'
+        '{"iteration": 3, "seconds": 3, "loss": 0.5}\n'
+    )
+    first, second, third = records.read(folder).series["loss"].values
+    assert math.isnan(first) and math.isnan(second) and third == 0.5
+
+
+def test_labels_tell_folders_of_one_name_apart(tmp_path: Path) -> None:
+    folders = [
+        synthetic.write_run(tmp_path / parent / "run", synthetic.recipe()) for parent in "ab"
+    ]
+    assert [run.label for run in records.read_all(folders)] == ["a/run", "b/run"]
+    assert [run.label for run in records.read_all([folders[0]] * 2)] == ["run", "run"]
+
+
+def _one_line(error: PotstillError) -> str:
+    text = str(error)
+    assert text and "\n" not in text
+    return text
+
+
+def test_no_runs_or_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError) as caught:
+        records.read_all([])
+    _one_line(caught.value)
+    with pytest.raises(RunError) as caught:
+        records.read(tmp_path / "absent")
+    assert "absent" in _one_line(caught.value)
+    with pytest.raises(RunError) as caught:
+        records.read(tmp_path)
+    assert "recipe.yaml" in _one_line(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("recipe.yaml", b"unknown: 1\n"),
+        ("recipe.yaml", b"\xff\xfe"),
+        ("record.json", b"{"),
+        ("record.json", b"[]"),
+        ("record.json", b'{"format": 1, "status": "asleep", "iteration": 3}'),
+        ("record.json", b'{"format": 1, "status": "running", "iteration": 3, "results": [{}]}'),
+        ("metrics.jsonl", b'{"iteration": 1}\nnot json\n{"iteration": 3}\n'),
+        ("metrics.jsonl", b"[1]\n[2]\n"),
+        ("metrics.jsonl", b"\xff\xfe\n"),
+    ],
+)
+def test_unreadable_files_are_named_in_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+    folder = synthetic.write_run(tmp_path / "run", synthetic.recipe())
+    (folder / name).write_bytes(content)
+    with pytest.raises(RunError) as caught:
+        records.read(folder)
+    assert name in _one_line(caught.value)
+
+
+def test_a_damaged_distilled_set_is_an_artefact_error(tmp_path: Path) -> None:
+    folder = synthetic.finished_run(tmp_path / "run")
+    path = folder / "distilled.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ArtefactError) as caught:
+        records.read(folder)
+    _one_line(caught.value)
+
+
+def test_unknown_keys_of_a_record_are_passed_over(tmp_path: Path) -> None:
+    folder = synthetic.finished_run(tmp_path / "run")
+    document = json.loads((folder / "record.json").read_text())
+    document["later"] = document["results"][0]["later"] = {"more": 1}
+    (folder / "record.json").write_text(json.dumps(document))
+    assert len(records.read(folder).results) == 1

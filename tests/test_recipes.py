@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import pytest
+import yaml
+
+from potstill import papers, recipes
+from potstill.config import PaperRow, Recipe
+from potstill.data import datasets
+from potstill.errors import RecipeError
+from potstill.evaluation.protocol import PROTOCOLS
+
+# classes, channels, ConvNet depth (Appendix C)
+FACTS = {
+    "mnist": (10, 1, 3),
+    "fashion_mnist": (10, 1, 3),
+    "cifar10": (10, 3, 3),
+    "cifar100": (100, 3, 3),
+    "tiny_imagenet": (200, 3, 4),
+    "cub200": (200, 3, 3),
+    "imagenette": (10, 3, 5),
+    "imagewoof": (10, 3, 5),
+    "imagenet64": (1000, 3, 4),
+}
+L2_RATE = {3: 5e-4, 4: 5e-4, 5: 5e-2}
+SUBSET = {
+    ("cifar100", 50): 2000,
+    ("tiny_imagenet", 10): 500,
+    ("imagenet64", 1): 500,
+    ("imagenet64", 2): 500,
+}
+# Method as the tables spell it, and the variant of the recipe that stands for it.
+VARIANTS = {
+    "Random Subset": "random",
+    "VIG": "vig",
+    "CIG (+ Linearization)": "cig",
+    "RIG (+ Reparam)": "rig",
+    "RCIG (+ Lin + Reparam)": "rcig",
+    "RCIG": "rcig",
+    "FRePo": "frepo",
+}
+NAMES = recipes.names()
+PAPER_NAMES = [name for name in NAMES if recipes.load(name).paper]
+
+
+def document(name: str) -> dict[str, Any]:
+    path = resources.files("potstill.recipes") / f"{name}.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert isinstance(content, dict)
+    return content
+
+
+def number(metric: str, dataset: str, ipc: int) -> float:
+    (row,) = papers.rows(paper="rcig", metric=metric, dataset=dataset, ipc=ipc)
+    return row.value
+
+
+def test_recipes_are_shipped():
+    assert "quickstart/digits-rcig" in NAMES
+    assert {"rcig/mnist-ipc1-cpu", "rcig/fashion-mnist-ipc1-cpu", "rcig/cifar10-ipc1-cpu"} <= {
+        *NAMES
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_recipe_is_valid_named_and_described(name):
+    recipe = recipes.load(name)
+    assert recipe.name == name
+    assert recipe.description.endswith(".")
+    assert recipe.data.dataset in datasets.names()
+    assert recipe.evaluation.protocol in PROTOCOLS
+    assert "name" not in document(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shipped_recipe_says_only_what_differs_from_the_defaults(name):
+    def repeated(node: Mapping[str, Any], default: Mapping[str, Any], prefix: str = ""):
+        for key, value in node.items():
+            if isinstance(value, Mapping):
+                yield from repeated(value, default[key], f"{prefix}{key}.")
+            elif value == default[key]:
+                yield prefix + key
+
+    # Which data and how long is said in any case: they are what a reader looks for.
+    said = {*repeated(document(name), Recipe().model_dump(mode="json"))}
+    assert said <= {"data.dataset", "method.iterations"}
+
+
+def test_every_row_of_the_rcig_tables_has_exactly_one_recipe():
+    methods = {"1": set(VARIANTS), "2": {"RCIG"}, "4": {"RCIG", "Random Subset"}}
+    wanted = {
+        ("rcig", table, row.dataset, int(row.ipc), row.method)
+        for table, chosen in methods.items()
+        for row in papers.rows(paper="rcig", table=table)
+        if row.method in chosen
+    }
+    assert len(wanted) == 40 + 16 + 12
+    found = [
+        (row.paper, row.table, row.dataset, row.images_per_class, row.method)
+        for name in PAPER_NAMES
+        for row in recipes.load(name).paper
+    ]
+    assert len(found) == len(set(found))
+    assert wanted <= set(found)
+    assert {row[-1] for row in set(found) - wanted} == {"FRePo"}
+
+
+@pytest.mark.parametrize("name", PAPER_NAMES)
+def test_a_paper_recipe_has_the_papers_settings(name):
+    recipe = recipes.load(name)
+    method, dataset, per_class = recipe.method, recipe.data.dataset, recipe.images_per_class
+    classes, channels, depth = FACTS[dataset]
+    for row in recipe.paper:
+        assert (row.dataset, row.images_per_class) == (dataset, per_class)
+        assert VARIANTS[row.method] == method.variant
+        assert papers.paper_value(row) is not None
+    suffix = "" if method.variant == "rcig" else f"-{method.variant}"
+    assert name == f"rcig/{dataset.replace('_', '-')}-ipc{per_class}{suffix}"
+
+    assert (recipe.network.name, recipe.network.width) == ("convnet", 128)
+    assert recipe.network.depth == depth
+    assert recipe.data.preprocess == ("zca" if channels == 3 else "standardise")
+    assert recipe.data.zca_block == (64 if depth == 5 else None)
+    assert method.flip == (channels == 3 and classes * per_class <= 1000)
+    augmented, plain = (
+        number(f"accuracy_pct_{kind}_augmentation", dataset, per_class) for kind in ("with", "no")
+    )
+    better = "rcig-paper-augmented" if augmented > plain else "rcig-paper"
+    assert recipe.evaluation.protocol == better
+
+    if method.variant == "random":
+        assert method.iterations == 0
+        return
+    assert method.iterations == number("training_iterations", dataset, per_class)
+    assert method.target_batch == 1024
+    assert method.l2_rate == L2_RATE[depth]
+    assert method.softplus_beta == (60 if depth == 3 else None)
+    assert method.subset == SUBSET.get((dataset, per_class))
+    assert method.outer_loss == ("mse" if method.variant == "frepo" else "platt")
+    assert method.clip_implicit == (method.variant == "rig")
+    adam = method.variant in ("vig", "cig", "rig")
+    assert method.solver.name == ("adam" if adam else "pcg")
+    if method.variant == "rcig":
+        assert method.solver.tolerance == (1e-2 if per_class == 1 else 1e-3)
+
+
+def test_a_recipe_of_ones_own_takes_the_name_of_its_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("seed: 3\n")
+    assert recipes.load(path).name == "mine"
+    assert recipes.load(str(path), ["seed=4", "name=other"]) == Recipe(name="other", seed=4)
+
+
+def test_assignments_apply_to_shipped_recipes():
+    recipe = recipes.load("rcig/mnist-ipc1", ["method.iterations=7"])
+    assert recipe.method.iterations == 7
+    assert recipe.data.dataset == "mnist"
+
+
+def test_an_unknown_name_is_refused_with_a_near_one():
+    with pytest.raises(RecipeError, match=r"did you mean rcig/mnist-ipc1\?"):
+        recipes.load("rcig/mnist-ipc-1")
+    with pytest.raises(RecipeError, match="'potstill recipes' lists"):
+        recipes.load("zzz")
+
+
+def test_a_missing_yaml_file_is_refused_as_a_file(tmp_path):
+    with pytest.raises(RecipeError, match="check the path"):
+        recipes.load(tmp_path / "absent.yaml")
+
+
+def test_every_number_of_the_papers_is_there():
+    assert len(papers.rows()) == 589
+    assert {row.paper for row in papers.rows()} == {"rcig", "dwa"}
+    assert len(papers.rows(paper="rcig", table="2")) == 116
+    assert papers.rows(paper="rcig", table=2, ipc=10) == papers.rows(
+        paper="rcig", table="2", ipc="10"
+    )
+    assert papers.rows(paper="rcig", table="99") == ()
+
+
+def paper_row(**changes: Any) -> PaperRow:
+    fields = {
+        "paper": "rcig",
+        "table": "2",
+        "dataset": "cifar100",
+        "images_per_class": 1,
+        "method": "RCIG",
+    }
+    return PaperRow.model_validate({**fields, **changes})
+
+
+def test_paper_values_are_those_printed():
+    assert papers.paper_value(paper_row()) == (39.3, 0.4)
+    assert papers.paper_value(paper_row(table="1", method="VIG")) == (17.79, 0.13)
+    (hours,) = papers.rows(table=7, dataset="mnist", ipc=1, metric="total_hours_rtx_a6000")
+    assert (hours.value, hours.std) == (0.67, 0.01)
+    (iterations,) = papers.rows(table=7, dataset="mnist", ipc=1, metric="training_iterations")
+    assert iterations.std is None
+
+
+def test_an_absent_or_ambiguous_row_has_no_value():
+    assert papers.paper_value(paper_row(method="nobody's")) is None
+    several = papers.rows(paper="rcig", table=3, method="RCIG", metric="accuracy_pct")
+    assert len(several) > 1
+    ambiguous = paper_row(table="3", dataset="cifar10", images_per_class=10)
+    assert papers.paper_value(ambiguous) is None
