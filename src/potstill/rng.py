@@ -23,7 +23,7 @@ def _digest(seed: int, purpose: str, step: int) -> bytes:
 def stream(seed: int, purpose: str, step: int = 0) -> np.random.Generator:
     """The generator of one named stream; calling again gives the same draws."""
     key = np.frombuffer(_digest(seed, purpose, step), dtype=np.uint64)
-    return np.random.Generator(np.random.Philox(counter=key[:2].tolist() + [0, 0], key=key[2:]))
+    return np.random.Generator(np.random.Philox(counter=[*key[:2].tolist(), 0, 0], key=key[2:]))
 
 
 def integer_seed(seed: int, purpose: str, step: int = 0) -> int:

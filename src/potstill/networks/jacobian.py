@@ -96,6 +96,6 @@ class ChunkedLinearisation:
         """Cotangent (n, C) -> (p,); rows of zeros cost nothing."""
         total = torch.zeros_like(self._theta)
         rows = cotangent.any(1).nonzero()[:, 0]
-        for part in rows.split(self._size):
+        for part in rows.split(self._size) if len(rows) else ():
             total += self._jacobian.at(self._theta, self._images[part]).vjp(cotangent[part])
         return total

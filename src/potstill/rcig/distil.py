@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from potstill import interrupt, rng
+from potstill import hardware, interrupt, rng
 from potstill.config import RCIGRecipe, Recipe
 from potstill.data.datasets import SourceDataset
 from potstill.data.distilled import DistilledDataset
@@ -29,6 +29,14 @@ from potstill.runs import Run, versions
 
 Progress = Callable[[int, dict[str, float]], None]
 """Called after every iteration with its number (from 1) and its metrics."""
+
+Clock = Callable[[str | None], None]
+"""Told of the part of an iteration that begins, None after the last."""
+
+
+def _no_clock(part: str | None) -> None:
+    """For whoever does not measure."""
+
 
 # Images processed at a time: the activations of so many stay in a processor's cache.
 CHUNK = {"cpu": 64, "cuda": 1024}
@@ -55,18 +63,19 @@ def distil(
         NumericalError: a number left the finite ones; the newest checkpoint stands.
         KeyboardInterrupt: after a checkpoint was written.
     """
-    torch.set_flush_denormal(True)  # softplus at 60 makes denormals: half the speed
+    hardware.prepare()
     preprocess = fit(recipe.data, source.train.images)
     if recipe.method.variant == "random":
         images, labels = real_start(source, preprocess, recipe.images_per_class, recipe.seed)
         result = _artefact(recipe, source, preprocess, images, labels, 0)
         iterations = 0
     else:
-        distiller = Distiller(recipe, source, preprocess, run, torch.device(device))
+        clock = Stopwatch(run.part) if run else _no_clock
+        distiller = Distiller(recipe, source, preprocess, torch.device(device), clock)
         checkpoint = run.load_checkpoint() if run else None
         if checkpoint:
             distiller.restore(*checkpoint)
-        distiller.train(progress)
+        distiller.train(run, progress)
         images, labels = distiller.coreset.average()
         iterations = distiller.iteration
         result = _artefact(recipe, source, preprocess, images, labels, iterations)
@@ -85,12 +94,12 @@ class Distiller:
         recipe: Recipe,
         source: SourceDataset,
         preprocess: Preprocess,
-        run: Run | None,
         device: torch.device,
+        clock: Clock = _no_clock,
     ) -> None:
-        self.recipe, self.settings, self.run, self.device = recipe, recipe.method, run, device
+        self.recipe, self.settings, self.device = recipe, recipe.method, device
         self.iteration = 0
-        self._clock = _Stopwatch(run)
+        self._clock = clock
         self._target_dtype = target_dtype(self.settings, device)
         self._target = TargetImages(source, preprocess, recipe.seed, device)
         network = zoo.build(
@@ -113,7 +122,7 @@ class Distiller:
             images, labels = noise_start(source, recipe.images_per_class, recipe.seed)
         self.coreset = Coreset(self.settings, images.to(device), labels.to(device))
         solver = self.settings.solver
-        self._rates = Rates(
+        self.rates = Rates(
             AdaptiveRate(solver.inner_learning_rate),
             AdaptiveRate(solver.inverse_learning_rate),
             found=not solver.tune,
@@ -122,19 +131,19 @@ class Distiller:
             self.settings.pool.size, *self._support()[1].shape, device=device
         )
 
-    def train(self, progress: Progress | None = None) -> None:
+    def train(self, run: Run | None = None, progress: Progress | None = None) -> None:
         """Iterate up to the recipe's number, with checkpoints on the way."""
         with interrupt.deferred() as ctrl_c:
             while self.iteration < self.settings.iterations:
                 metrics = self.step()
                 last = self.iteration == self.settings.iterations
-                if self.run and (self.iteration % self.recipe.log_every == 0 or last):
-                    self.run.log(self.iteration, metrics)
+                if run and (self.iteration % self.recipe.log_every == 0 or last):
+                    run.log(self.iteration, metrics)
                 if progress:
                     progress(self.iteration, metrics)
                 due = self.iteration % self.recipe.checkpoint_every == 0 or last
-                if self.run and (due or ctrl_c.requested):
-                    self.run.save_checkpoint(self.iteration, self.state())
+                if run and (due or ctrl_c.requested):
+                    run.save_checkpoint(self.iteration, self.state())
                 if ctrl_c.requested:
                     raise KeyboardInterrupt
 
@@ -142,8 +151,11 @@ class Distiller:
         """One meta-iteration: draw, differentiate, update S, train the drawn model."""
         index, visit = self._pool.draw(self.iteration)
         self._clock("data")
-        problem = self._problem(index)
-        gradient = self._meta_gradient(problem, index)
+        problem = self.problem(index)
+        try:
+            gradient = self._meta_gradient(problem, index)
+        except NumericalError as error:
+            raise NumericalError(f"iteration {self.iteration + 1}: {error}") from None
         self._clock("update")
         metrics = gradient.metrics | {
             "log_temperature": self.coreset.log_temperature.item(),
@@ -165,7 +177,7 @@ class Distiller:
         return {
             "coreset": self.coreset.state(),
             "pool": self._pool.state(),
-            "rates": asdict(self._rates),
+            "rates": asdict(self.rates),
             "alphas": self._alphas,
         }
 
@@ -175,7 +187,7 @@ class Distiller:
         self.coreset.restore(state["coreset"])
         self._pool.restore(state["pool"])
         rates = state["rates"]
-        self._rates = Rates(
+        self.rates = Rates(
             AdaptiveRate(**rates["inner"]), AdaptiveRate(**rates["inverse"]), rates["found"]
         )
         self._alphas.copy_(state["alphas"])
@@ -183,7 +195,8 @@ class Distiller:
     def _support(self) -> tuple[Tensor, Tensor]:
         return support(self.coreset.images, self.coreset.labels, flip=self.settings.flip)
 
-    def _problem(self, index: int) -> Problem:
+    def problem(self, index: int) -> Problem:
+        """This iteration's problem at model ``index`` of the pool."""
         target_images, target_labels = self._target.batch(
             self.settings.target_batch, self.iteration
         )
@@ -218,9 +231,9 @@ class Distiller:
     def _meta_gradient(self, problem: Problem, index: int) -> MetaGradient:
         variant = self.settings.variant
         if variant in ("vig", "rig"):
-            return standard.meta_gradient(problem, self._rates)
+            return standard.meta_gradient(problem, self.rates)
         if self.settings.solver.name == "adam" or variant == "frepo":
-            return primal.meta_gradient(problem, self._rates)
+            return primal.meta_gradient(problem, self.rates)
         start = self._alphas[index]
         gradient, alpha = dual.meta_gradient(problem, start if start.any() else None)
         self._alphas[index] = alpha
@@ -230,9 +243,8 @@ class Distiller:
         wrong = [name for name, value in metrics.items() if not math.isfinite(value)]
         if wrong:
             raise NumericalError(
-                f"iteration {self.iteration + 1}: {wrong[0]} is not finite; "
-                + ("the last checkpoint is kept; " if self.run else "")
-                + "lower the learning rates or raise method.l2_rate"
+                f"iteration {self.iteration + 1}: {wrong[0]} is not finite; the last checkpoint "
+                "is kept; lower the learning rates or raise method.l2_rate"
             )
 
 
@@ -240,23 +252,24 @@ def target_dtype(settings: RCIGRecipe, device: torch.device) -> torch.dtype:
     """Of the convolutions on target images; see ``target_precision``."""
     if settings.target_precision != "auto":
         return torch.bfloat16 if settings.target_precision == "bfloat16" else torch.float32
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = torch.cpu._is_avx512_bf16_supported()
-    return torch.bfloat16 if native else torch.float32
+    return torch.bfloat16 if hardware.native_bfloat16(device) else torch.float32
 
 
-class _Stopwatch:
-    """Counts the time from one part's name to the next towards that part of the run."""
+class Stopwatch:
+    """A clock that counts the time from one part's name to the next towards the first.
 
-    def __init__(self, run: Run | None) -> None:
-        self._run = run
+    Args:
+        part: from a name to a context manager that measures its block.
+    """
+
+    def __init__(self, part: Callable[[str], AbstractContextManager[None]]) -> None:
+        self._part = part
         self._open: AbstractContextManager[None] = nullcontext()
 
     def __call__(self, part: str | None) -> None:
+        """``part`` begins here; None: nothing does."""
         self._open.__exit__(None, None, None)
-        self._open = self._run.part(part) if self._run and part else nullcontext()
+        self._open = self._part(part) if part else nullcontext()
         self._open.__enter__()
 
 

@@ -1,0 +1,39 @@
+"""What the processor can do, and settings of the process that its speed depends on."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+import torch
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_KEEP = 2**31 - 1
+_LARGEST_MMAP_THRESHOLD = 32 << 20
+
+
+def prepare() -> None:
+    """Settle the process for numerical work; call it before the first tensor is made.
+
+    - Denormal numbers count as zero: softplus at 60 makes them, and they cost half the
+      speed. The setting belongs to a thread, and threads made later inherit it.
+    - Freed memory stays with the process (glibc only). By default every activation of
+      some megabytes is mapped afresh, and its page faults take a third of a forward pass.
+    """
+    torch.set_flush_denormal(True)
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return
+    mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+    mallopt(_M_TRIM_THRESHOLD, _KEEP)
+    mallopt(_M_TOP_PAD, _LARGEST_MMAP_THRESHOLD)
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Whether ``device`` multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
