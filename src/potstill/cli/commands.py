@@ -202,9 +202,9 @@ def _device(name: str) -> str:
     """The torch device to use. Every command that computes calls this before any other work."""
     import torch
 
-    # Denormals (softplus at 60 makes them) halve the speed. The setting is per thread, and
-    # worker threads inherit it if it stands before they start.
-    torch.set_flush_denormal(True)
+    from potstill import hardware
+
+    hardware.prepare()
     if name == "cuda" and not torch.cuda.is_available():
         raise typer.BadParameter("no CUDA device is available here; use --device cpu")
     if name == "auto":
@@ -310,7 +310,7 @@ def _description(dataset: DistilledDataset, document: dict[str, Any]) -> str:
     header = dataset.header
     count, channels, height, width = document["images"]
     facts = {
-        "images": f"{count} of {height}x{width}, {channels} channels, "
+        "images": f"{count} of {height}x{width}, {'grayscale' if channels == 1 else 'RGB'}, "
         f"{document['images_per_class']} per class",
         "classes": _shortened(document["class_names"]),
         "source": f"{header['source']['name']} ({header['source']['fingerprint'][:12]})",
