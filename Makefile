@@ -16,7 +16,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/potstill quickstart
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --durations=10
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

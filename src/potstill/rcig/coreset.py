@@ -65,6 +65,11 @@ class Coreset:
         correction = 1 - self._recipe.ema_decay**self._updates
         return self._mean_images / correction, self._mean_labels / correction
 
+    def finite(self) -> bool:
+        """Whether every number that is learned is finite."""
+        parts = (self.images, self.labels, self.log_temperature)
+        return all(bool(part.isfinite().all()) for part in parts)
+
     def state(self) -> dict[str, Any]:
         """Everything that updates change."""
         moments = self._optimiser.state_dict()["state"]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
+from pathlib import PurePath
 from typing import Any
 
 import torch
@@ -143,6 +144,7 @@ class Distiller:
                     progress(self.iteration, metrics)
                 due = self.iteration % self.recipe.checkpoint_every == 0 or last
                 if run and (due or ctrl_c.requested):
+                    self._require_finite_coreset()
                     run.save_checkpoint(self.iteration, self.state())
                 if ctrl_c.requested:
                     raise KeyboardInterrupt
@@ -239,6 +241,14 @@ class Distiller:
         self._alphas[index] = alpha
         return gradient
 
+    def _require_finite_coreset(self) -> None:
+        """No checkpoint of an S that left the finite numbers in its last update."""
+        if not self.coreset.finite():
+            raise NumericalError(
+                f"iteration {self.iteration}: the images or labels are not finite after the "
+                "update; the last checkpoint is kept; lower the learning rates"
+            )
+
     def _require_finite(self, metrics: dict[str, float]) -> None:
         wrong = [name for name, value in metrics.items() if not math.isfinite(value)]
         if wrong:
@@ -281,9 +291,15 @@ def _artefact(
     labels: Tensor,
     iterations: int,
 ) -> DistilledDataset:
+    document = recipe.model_dump(mode="json")
+    folder = recipe.data.folder
+    if folder and PurePath(folder).is_absolute():
+        # Where the images lie is the machine's business; to score the set, name the
+        # folder above them as data root.
+        document["data"]["folder"] = PurePath(folder).name
     header = {
         "method": "rcig",
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": document,
         "evaluation": {
             "protocol": recipe.evaluation.protocol,
             "networks": recipe.evaluation.networks,
