@@ -342,7 +342,7 @@ def _require_same_recipe(path: Path, recipe: Recipe) -> None:
         raise RunError(f"{path} has no {RECIPE}, so it cannot be resumed; use another --out")
     stored = config.parse(config.read_yaml(path / RECIPE), source=str(path / RECIPE))
     there, here = (
-        _flat(r.model_dump(mode="json", exclude={*_DESCRIPTIVE})) for r in (stored, recipe)
+        config.flat(r.model_dump(mode="json", exclude={*_DESCRIPTIVE})) for r in (stored, recipe)
     )
     differing = [
         f"{key} ({there.get(key)} there, {here.get(key)} here)"
@@ -359,17 +359,7 @@ def _require_same_recipe(path: Path, recipe: Recipe) -> None:
 
 def _deciding(recipe: Recipe) -> dict[str, Any]:
     """What a result depends on, with dotted keys."""
-    return _flat(recipe.model_dump(mode="json", exclude={*_DESCRIPTIVE}))
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
+    return config.flat(recipe.model_dump(mode="json", exclude={*_DESCRIPTIVE}))
 
 
 def _truncate_metrics(path: Path, iteration: int) -> None:

@@ -13,12 +13,12 @@ from potstill.config import DataRecipe, NetworkRecipe
 from potstill.data import datasets, preprocess
 from potstill.data.datasets import Split
 from potstill.data.distilled import DistilledDataset
+from potstill.data.source import centred_one_hot
 from potstill.errors import ArtefactError, DataError, NetworkError, RecipeError
 from potstill.evaluation import PROTOCOLS, Protocol, evaluate
 from potstill.evaluation.augment import augment
 from potstill.evaluation.protocol import (
     accuracies,
-    centred_one_hot,
     random_real_sets,
     summary,
     with_mirror_images,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from potstill.data.hashing import add_tensor
@@ -92,3 +93,8 @@ def sample_per_class(
         draw = generator.choice(len(members), size=per_class, replace=False)
         chosen.append(members[torch.from_numpy(draw)])
     return torch.cat(chosen)
+
+
+def centred_one_hot(classes: Tensor, number: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Classes (n,) int64 of ``number`` C -> one-hot minus 1/C, (n, C) (RCIG 4.1)."""
+    return F.one_hot(classes, number).to(dtype) - 1 / number

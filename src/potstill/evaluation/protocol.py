@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import Tensor, nn
 
 from potstill import rng
 from potstill.config import NetworkRecipe
-from potstill.data.datasets import SourceDataset, Split, sample_per_class
 from potstill.data.distilled import DistilledDataset
 from potstill.data.preprocess import Preprocess
+from potstill.data.source import SourceDataset, Split, centred_one_hot, sample_per_class
 from potstill.errors import ArtefactError, DataError, RecipeError
 from potstill.evaluation.augment import augment
 from potstill.networks import zoo
@@ -207,11 +206,6 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
 def with_mirror_images(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """(..., n, c, h, w), (..., n, C) -> (..., 2n, c, h, w), (..., 2n, C): the flip trick."""
     return torch.cat([images, images.flip(-1)], -4), torch.cat([labels, labels], -2)
-
-
-def centred_one_hot(labels: Tensor, classes: int) -> Tensor:
-    """Labels (n,) int64 -> (n, C) float32, one-hot minus 1/C."""
-    return F.one_hot(labels, classes).float() - 1 / classes
 
 
 def _made_for(dataset: DistilledDataset, key: str) -> Any:

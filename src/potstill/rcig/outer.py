@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from potstill.data.source import centred_one_hot
+
 
 @dataclass(frozen=True)
 class OuterLoss:
@@ -53,11 +55,6 @@ def outer_loss(
     residual[torch.arange(len(classes), device=classes.device), classes] -= 1
     gradient = residual * (scale / batch)
     return OuterLoss(value, gradient, (gradient * outputs).sum())
-
-
-def centred_one_hot(classes: Tensor, number: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """Classes (n,) int64 -> onehot - 1/C, (n, C) (4.1)."""
-    return F.one_hot(classes, number).to(dtype) - 1 / number
 
 
 def label_margin(labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from potstill import rng
-from potstill.data.datasets import SourceDataset, sample_per_class
 from potstill.data.preprocess import Preprocess
-from potstill.rcig.outer import centred_one_hot
+from potstill.data.source import SourceDataset, centred_one_hot, sample_per_class
 
 # Preprocessed images of more bytes than this are made anew for every batch.
 CACHE_BYTES = 2 << 30

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
-from potstill import recipes
+from potstill import config, recipes
 from potstill.config import Recipe
 
 # What a recipe says about itself, and what decides when files are written.
@@ -20,7 +19,9 @@ def changes(recipe: Recipe) -> dict[str, Any] | None:
     """Dotted keys in which ``recipe`` differs from the shipped one of its name; None if none is."""
     if recipe.name not in recipes.names():
         return None
-    shipped, own = (_flat(r.model_dump(mode="json")) for r in (recipes.load(recipe.name), recipe))
+    shipped, own = (
+        config.flat(r.model_dump(mode="json")) for r in (recipes.load(recipe.name), recipe)
+    )
     return {
         key: own.get(key)
         for key in sorted({*shipped, *own})
@@ -37,13 +38,3 @@ def command(recipe: Recipe) -> str:
         plain = isinstance(value, str) and yaml.safe_load(value) == value
         words += ["--set", f"{key}={value if plain else json.dumps(value)}"]
     return shlex.join(words)
-
-
-def _flat(node: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
