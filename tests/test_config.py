@@ -66,6 +66,7 @@ def test_wrong_values_are_refused_by_key_and_value(document, key):
     ("method", "reason"),
     [
         ({"variant": "vig"}, "set solver.name to adam"),
+        ({"variant": "rig", "solver": {"name": "adam"}, "subset": 5}, "remove method.subset"),
         ({"variant": "rig"}, "set solver.name to adam"),
         ({"clip_implicit": True}, "clip_implicit needs"),
         ({"variant": "cig", "solver": {"name": "adam"}, "clip_implicit": True}, "clip_implicit"),

@@ -123,6 +123,10 @@ class RCIGRecipe(_Strict):
             raise ValueError(
                 f"variant {self.variant} has no quadratic inner problem; set solver.name to adam"
             )
+        if self.variant in ("vig", "rig") and self.subset is not None:
+            raise ValueError(
+                f"variant {self.variant} passes all of S at every step; remove method.subset"
+            )
         if self.clip_implicit and (
             self.solver.name != "adam" or self.variant not in ("rig", "rcig")
         ):

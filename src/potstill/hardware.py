@@ -16,12 +16,14 @@ _LARGEST_MMAP_THRESHOLD = 32 << 20
 def prepare() -> None:
     """Settle the process for numerical work; call it before the first tensor is made.
 
+    - cuDNN takes its deterministic algorithms only, so that a seed gives the same bytes.
     - Denormal numbers count as zero: softplus at 60 makes them, and they cost half the
       speed. The setting belongs to a thread, and threads made later inherit it.
     - Freed memory stays with the process (glibc only). By default every activation of
       some megabytes is mapped afresh, and its page faults take a third of a forward pass.
     """
     torch.set_flush_denormal(True)
+    torch.backends.cudnn.deterministic = True
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

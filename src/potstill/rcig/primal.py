@@ -73,13 +73,17 @@ class Quadratic:
         """S (J^T M J + lambda I) v"""
         return self.vjp(self.weigh(self.j.jvp(v))).add_(v, alpha=self.lam).mul_(self.scale)
 
+    def loss(self, theta: Tensor, produced: Tensor) -> float:
+        """L_inner at theta, whose J theta is ``produced``."""
+        r = self.labels - produced
+        loss = (r * self.weigh(r)).sum() + self.lam * theta.square().sum()
+        return loss.item() * self.scale / 2
+
     def loss_and_gradient(self, theta: Tensor) -> tuple[float, Tensor]:
-        """L_inner and its gradient, from one subset if one is drawn."""
-        r = self.labels - self.j.jvp(theta)
-        weighted = self.weigh(r)
-        loss = (r * weighted).sum() + self.lam * theta.square().sum()
-        gradient = theta.mul(self.lam).sub_(self.vjp(weighted))
-        return loss.item() * self.scale / 2, gradient.mul_(self.scale)
+        """L_inner and its gradient, the latter from a subset if one is drawn."""
+        produced = self.j.jvp(theta)
+        gradient = theta.mul(self.lam).sub_(self.vjp(self.weigh(self.labels - produced)))
+        return self.loss(theta, produced), gradient.mul_(self.scale)
 
 
 def meta_gradient(problem: Problem, rates: Rates) -> MetaGradient:
@@ -87,56 +91,60 @@ def meta_gradient(problem: Problem, rates: Rates) -> MetaGradient:
 
     ``rates`` are searched on the first call and adapted on every one.
     """
-    settings, solver = problem.settings, problem.settings.solver
-    problem.clock("inner solve")
+    solver, clock = problem.settings.solver, problem.clock
+    frepo = problem.settings.variant == "frepo"
+    clock("inner solve")
     quadratic = Quadratic.of(problem)
-    iterate = settings.variant != "frepo"
-    if iterate and not rates.found:
+    steps = 0 if frepo else solver.inner_steps
+    if steps and not rates.found:
         rates.inner.value = search(
-            rates.inner.value, lambda rate: inner_solve(quadratic, rate, solver.inner_steps)[1]
+            rates.inner.value, lambda rate: inner_solve(quadratic, rate, steps)[1]
         )
-    inner_steps = solver.inner_steps if iterate else 0
-    theta, inner_losses = inner_solve(quadratic, rates.inner.value, inner_steps)
-    rates.inner.observe(inner_losses)
-    produced = quadratic.j.jvp(theta) if inner_steps else torch.zeros_like(quadratic.labels)
+    theta, losses = inner_solve(quadratic, rates.inner.value, steps)
+    rates.inner.observe(losses)
+    produced = quadratic.j.jvp(theta) if steps else torch.zeros_like(quadratic.labels)
 
-    problem.clock("target batch")
+    clock("target batch")
     target = target_pass(problem, _with_head(quadratic, theta, produced))
 
-    problem.clock("inverse solve")
-    g = _outer_gradient(quadratic, target)
-
-    def inverse_solve(rate: float) -> Solution:
-        return adam.solve(quadratic.hessian, g, learning_rate=rate, steps=solver.inverse_steps)
-
-    inverse = None
-    if iterate and solver.inverse_steps:
-        if not rates.found:
-            rates.inverse.value = search(
-                rates.inverse.value, lambda rate: inverse_solve(rate).losses
-            )
-        inverse = inverse_solve(rates.inverse.value)
-        rates.inverse.observe(inverse.losses)
+    clock("inverse solve")
+    inverse = None if frepo or not solver.inverse_steps else _inverse(quadratic, target, rates)
     rates.found = True
 
-    problem.clock("gradient")
-    moves = {"theta": theta} if inner_steps else {}
-    if inverse is not None:
-        moves["v"] = inverse.value
-    image_gradient, label_gradient = _psi_gradient(quadratic, target, moves)
+    clock("gradient")
+    moves = {"theta": theta} if steps else {}
     metrics = {
         "loss": target.loss,
         "batch_accuracy": target.accuracy,
-        "inner_loss": quadratic.loss_and_gradient(theta)[0] if iterate else float("nan"),
-        "inner_steps": float(inner_steps),
-        "inverse_steps": float(inverse.steps if inverse else 0),
-        "inner_learning_rate": rates.inner.value,
-        "inverse_learning_rate": rates.inverse.value,
+        "inner_loss": quadratic.loss(theta, produced),
+        "inner_steps": float(steps),
+        "inverse_steps": 0.0,
     }
     if inverse is not None:
-        metrics["inverse_residual"] = inverse.residual
-    metrics = {name: value for name, value in metrics.items() if value == value}
-    return MetaGradient(image_gradient, label_gradient, target.log_temperature_gradient, metrics)
+        moves["v"] = inverse.value
+        metrics |= {
+            "inverse_steps": float(inverse.steps),
+            "inverse_residual": inverse.residual,
+            "inner_learning_rate": rates.inner.value,
+            "inverse_learning_rate": rates.inverse.value,
+        }
+    images, labels = _psi_gradient(quadratic, target, moves)
+    return MetaGradient(images, labels, target.log_temperature_gradient, metrics)
+
+
+def _inverse(quadratic: Quadratic, target: TargetPass, rates: Rates) -> Solution:
+    """V = H^-1 dL_outer/dtheta_B (eq. 7)."""
+    g = _outer_gradient(quadratic, target)
+    steps = quadratic.problem.settings.solver.inverse_steps
+
+    def solve(rate: float) -> Solution:
+        return adam.solve(quadratic.hessian, g, learning_rate=rate, steps=steps)
+
+    if not rates.found:
+        rates.inverse.value = search(rates.inverse.value, lambda rate: solve(rate).losses)
+    solution = solve(rates.inverse.value)
+    rates.inverse.observe(solution.losses)
+    return solution
 
 
 def inner_solve(quadratic: Quadratic, rate: float, steps: int) -> tuple[Tensor, list[float]]:
