@@ -241,3 +241,14 @@ def test_a_restored_coreset_goes_on_as_if_nothing_happened() -> None:
     assert torch.equal(first.labels, second.labels)
     assert torch.equal(first.log_temperature, second.log_temperature)
     assert torch.equal(first.average()[0], second.average()[0])
+
+
+def test_learning_rates_end_on_the_fraction_that_the_recipe_says() -> None:
+    recipe = RCIGRecipe(iterations=4, final_learning_rate=0.2, image_learning_rate=1.0)
+    coreset = Coreset(recipe, *support())
+    seen = []
+    for step in range(5):
+        seen.append(coreset.rates()[0])
+        coreset.update(gradient(step))
+    assert seen == pytest.approx([1.0, 0.2 + 0.8 * (1 + 0.5**0.5) / 2, 0.6,
+                                  0.2 + 0.8 * (1 - 0.5**0.5) / 2, 0.2])  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -32,12 +33,14 @@ class Coreset:
         self._mean_images = torch.zeros_like(images)
         self._mean_labels = torch.zeros_like(labels)
         self._updates = 0
+        self._rates = (
+            recipe.image_learning_rate,
+            recipe.label_learning_rate,
+            recipe.temperature_learning_rate,
+        )
+        parameters = (self.images, self.labels, self.log_temperature)
         self._optimiser = AdaBelief(
-            [
-                {"params": [self.images], "lr": recipe.image_learning_rate},
-                {"params": [self.labels], "lr": recipe.label_learning_rate},
-                {"params": [self.log_temperature], "lr": recipe.temperature_learning_rate},
-            ],
+            [{"params": [p], "lr": r} for p, r in zip(parameters, self._rates, strict=True)],
             betas=(0.9, 0.999),
             eps=1e-16,
             weight_decay=0.0,
@@ -52,6 +55,8 @@ class Coreset:
             self.labels.grad = gradient.labels
             if self._recipe.label_margin:
                 self.labels.grad = gradient.labels - label_margin(self.labels)[1]
+        for group, rate in zip(self._optimiser.param_groups, self.rates(), strict=True):
+            group["lr"] = rate
         self._optimiser.step()
         decay = self._recipe.ema_decay
         self._mean_images.lerp_(self.images, 1 - decay)
@@ -69,6 +74,16 @@ class Coreset:
         """Whether every number that is learned is finite."""
         parts = (self.images, self.labels, self.log_temperature)
         return all(bool(part.isfinite().all()) for part in parts)
+
+    def rates(self) -> list[float]:
+        """Of images, labels and log tau in the next update.
+
+        The paper's are constant; short runs at larger ones do better if these fall.
+        """
+        final = self._recipe.final_learning_rate
+        progress = self._updates / max(self._recipe.iterations, 1)
+        factor = final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+        return [rate * factor for rate in self._rates]
 
     def state(self) -> dict[str, Any]:
         """Everything that updates change."""
