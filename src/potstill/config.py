@@ -229,7 +229,7 @@ def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
 
 def dump(recipe: Recipe) -> str:
     """The resolved recipe as YAML: every key, in the order of the model."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
 
 
 def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
