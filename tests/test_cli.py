@@ -21,6 +21,7 @@ from PIL import Image
 
 from potstill import checkpoints, cli, recipes, runs
 from potstill.data.distilled import DistilledDataset
+from tests import test_cli_dwa
 
 # A run of the digits that takes a second or two.
 SMALL = {
@@ -496,22 +497,23 @@ def test_artefacts_of_a_newer_format_are_refused(artefact, fails):
 
 def test_quickstart_leads_from_digits_to_a_report(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    recipe = tmp_path / "small.yaml"
-    text = resources.files("potstill.recipes").joinpath(f"{DIGITS}.yaml").read_text()
-    recipe.write_text(text)
-    small = recipes.load(recipe, settings()[1::2])
-    monkeypatch.setattr(recipes, "load", lambda name: small)
+    small = {
+        DIGITS: recipes.load(DIGITS, settings()[1::2]),
+        test_cli_dwa.DIGITS: recipes.load(test_cli_dwa.DIGITS, test_cli_dwa.settings()[1::2]),
+    }
+    monkeypatch.setattr(recipes, "load", small.get)
     assert cli.run(["quickstart"]) == 0
     printed = capsys.readouterr().out
-    paths = [Path(line.split(":")[1].strip()) for line in printed.splitlines()[-4:]]
-    assert [path.name for path in paths] == [
-        "distilled.safetensors",
-        "distilled.png",
+    paths = [Path(line.split()[-1]) for line in printed.splitlines()[-5:]]
+    assert [str(path.relative_to("runs/quickstart")) for path in paths] == [
+        "rcig/distilled.safetensors",
+        "rcig/distilled.png",
+        "dwa/distilled.safetensors",
+        "dwa/distilled.png",
         "report.html",
-        "quickstart",
     ]
     assert all(path.exists() for path in paths)
-    assert "random real images" in printed
+    assert printed.count("random real images") == 2
 
     before = paths[0].read_bytes()
     assert cli.run(["quickstart"]) == 0

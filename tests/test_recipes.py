@@ -5,13 +5,15 @@ from importlib import resources
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 from potstill import papers, recipes
-from potstill.config import PaperRow, Recipe
+from potstill.config import DWARecipe, NetworkRecipe, PaperRow, RCIGRecipe, Recipe, method_of
 from potstill.data import datasets
 from potstill.errors import RecipeError
 from potstill.evaluation.protocol import PROTOCOLS
+from potstill.networks import zoo
 
 # classes, channels, ConvNet depth (Appendix C)
 FACTS = {
@@ -42,8 +44,36 @@ VARIANTS = {
     "RCIG": "rcig",
     "FRePo": "frepo",
 }
+# Method as DWA's tables spell it: the end of the recipe's name, and its settings.
+ADJUSTMENTS = {
+    "DWA": ("", "directed", "real"),
+    "DWA directed adjustment": ("", "directed", "real"),
+    "DWA no adjustment": ("-no-adjustment", "none", "real"),
+    "DWA random adjustment": ("-random-adjustment", "random", "real"),
+    "SRe2L": ("-sre2l", "none", "noise"),
+}
+DWA_TABLES = ("1", "2", "3", "4", "5", "9", "11")
+# Teacher as DWA's tables spell it: in the recipe's name, its network and a student's.
+BATCH = {"normalisation": "batch"}
+TEACHERS = {
+    "resnet18": ("resnet18", {"name": "resnet18", **BATCH}, {"name": "resnet18", **BATCH}),
+    "convnet-128": ("convnet", {"growth": 1, **BATCH}, {"growth": 1, **BATCH}),
+    "deit_tiny_bn": (
+        "deit-tiny-bn",
+        {"name": "deit_tiny_bn", **BATCH},
+        {"name": "deit_tiny", "normalisation": "layer"},
+    ),
+}
+# iterations, learning rate, classes together, jitter, crop and flip, weight of the variances
+SYNTHESIS: dict[str, tuple[int, float, int, int, bool, float]] = {
+    "cifar10": (1000, 0.25, 100, 4, False, 0.11),
+    "cifar100": (1000, 0.25, 100, 4, False, 0.11),
+    "tiny_imagenet": (2000, 0.1, 200, 9, True, 0.11),
+    "imagenet1k": (2000, 0.25, 100, 32, True, 0.02),
+}
 NAMES = recipes.names()
-PAPER_NAMES = [name for name in NAMES if recipes.load(name).paper]
+PAPER_NAMES = [name for name in NAMES if name.startswith("rcig/") and recipes.load(name).paper]
+DWA_NAMES = [name for name in NAMES if name.startswith("dwa/") and recipes.load(name).paper]
 
 
 def document(name: str) -> dict[str, Any]:
@@ -84,9 +114,14 @@ def test_a_shipped_recipe_says_only_what_differs_from_the_defaults(name):
             elif value == default[key]:
                 yield prefix + key
 
-    # Which data and how long is said in any case: they are what a reader looks for.
-    said = {*repeated(document(name), Recipe().model_dump(mode="json"))}
-    assert said <= {"data.dataset", "method.iterations"}
+    defaults = Recipe().model_dump(mode="json")
+    if document(name).get("method", {}).get("kind") == "dwa":
+        defaults["method"] = DWARecipe().model_dump(mode="json") | {"kind": "rcig"}
+        # A section that a recipe has takes the place of the whole default.
+        defaults["method"]["teacher"]["network"] = NetworkRecipe().model_dump(mode="json")
+    # Which data, teacher and how long is said in any case: they are what a reader looks for.
+    said = {*repeated(document(name), defaults)}
+    assert said <= {"data.dataset", "method.iterations", "method.teacher.network.name"}
 
 
 def test_every_row_of_the_rcig_tables_has_exactly_one_recipe():
@@ -111,7 +146,8 @@ def test_every_row_of_the_rcig_tables_has_exactly_one_recipe():
 @pytest.mark.parametrize("name", PAPER_NAMES)
 def test_a_paper_recipe_has_the_papers_settings(name):
     recipe = recipes.load(name)
-    method, dataset, per_class = recipe.method, recipe.data.dataset, recipe.images_per_class
+    method = method_of(recipe, RCIGRecipe)
+    dataset, per_class = recipe.data.dataset, recipe.images_per_class
     classes, channels, depth = FACTS[dataset]
     for row in recipe.paper:
         assert (row.dataset, row.images_per_class) == (dataset, per_class)
@@ -145,6 +181,71 @@ def test_a_paper_recipe_has_the_papers_settings(name):
     assert method.solver.name == ("adam" if adam else "pcg")
     if method.variant == "rcig":
         assert method.solver.tolerance == (1e-2 if per_class == 1 else 1e-3)
+
+
+def stands_for(row: papers.Row) -> str:
+    end, *_ = ADJUSTMENTS[row.method]
+    data, teacher = row.dataset.replace("_", "-"), TEACHERS[row.distill_arch][0]
+    return f"dwa/{data}-ipc{row.ipc}-{teacher}{end}"
+
+
+def test_every_row_of_the_dwa_tables_has_exactly_one_recipe():
+    wanted = {
+        row: stands_for(row)
+        for table in DWA_TABLES
+        for row in papers.rows(paper="dwa", table=table)
+        if row.method in ADJUSTMENTS
+    }
+    assert len(wanted) == 148
+    found = [(papers.find(row), name) for name in DWA_NAMES for row in recipes.load(name).paper]
+    assert dict(found) == wanted and len(found) == len(wanted)
+
+
+@pytest.mark.parametrize("name", DWA_NAMES)
+def test_a_dwa_recipe_has_the_papers_settings(name):
+    recipe = recipes.load(name)
+    method, dataset = method_of(recipe, DWARecipe), recipe.data.dataset
+    iterations, rate, together, jitter, cropped, variance_weight = SYNTHESIS[dataset]
+    for row in recipe.paper:
+        assert (row.dataset, row.images_per_class) == (dataset, recipe.images_per_class)
+        end, adjustment, start = ADJUSTMENTS[row.method]
+        assert (method.adjustment, method.start) == (adjustment, start)
+        _, teacher, student = TEACHERS[row.distill_arch or ""]
+        assert method.teacher.network == NetworkRecipe.model_validate(teacher)
+        assert recipe.network == NetworkRecipe.model_validate(student)
+    coupled = end == "-sre2l"
+    assert method.variance_weight == (0.01 if coupled else variance_weight)
+    assert method.mean_weight == 0.01 and method.first_layer_factor == 10
+    assert (method.iterations, method.learning_rate) == (iterations, rate)
+    assert (method.class_batch, method.jitter) == (together, jitter)
+    assert method.resized_crop == method.flip == cropped
+    if method.adjustment == "directed":
+        assert method.adjustment_steps == (15 if dataset == "imagenet1k" else 12)
+        assert method.adjustment_size == 15e-3
+    assert recipe.evaluation.protocol == "dwa-paper"
+
+
+def test_the_networks_of_dwa_recipes_fit_their_images():
+    sides = {"tiny_imagenet": 64, "imagenet1k": 224}
+    wanted = set()
+    for name in DWA_NAMES:
+        recipe = recipes.load(name)
+        side = sides.get(recipe.data.dataset, 32)
+        wanted |= {(recipe.network, side), (method_of(recipe, DWARecipe).teacher.network, side)}
+    assert len(wanted) == 6
+    for network, side in wanted:
+        with torch.device("meta"):
+            zoo.build(network, channels=3, resolution=side, classes=10)
+
+
+def test_dwa_teachers_are_those_of_the_paper():
+    cifar = method_of(recipes.load("dwa/cifar100-ipc50-resnet18"), DWARecipe).teacher
+    assert (cifar.epochs, cifar.batch_size, cifar.learning_rate) == (200, 128, 0.1)
+    assert (cifar.momentum, cifar.weight_decay, cifar.crop_padding) == (0.9, 5e-4, 4)
+    imagenet = recipes.load("dwa/imagenet1k-ipc50-resnet18")
+    assert method_of(imagenet, DWARecipe).teacher.pretrained == "torchvision:resnet18"
+    assert imagenet.data.mean == (0.485, 0.456, 0.406)
+    assert imagenet.data.std == (0.229, 0.224, 0.225)
 
 
 def test_a_recipe_of_ones_own_takes_the_name_of_its_file(tmp_path):
@@ -208,3 +309,14 @@ def test_an_absent_or_ambiguous_row_has_no_value():
     assert len(several) > 1
     ambiguous = paper_row(table="3", dataset="cifar10", images_per_class=10)
     assert papers.paper_value(ambiguous) is None
+
+
+def test_a_row_is_found_by_the_networks_it_names():
+    dwa = {"paper": "dwa", "table": "4", "images_per_class": 10, "method": "DWA"}
+    assert papers.paper_value(paper_row(**dwa)) is None
+    assert papers.paper_value(paper_row(**dwa, eval_arch="vgg16")) is None
+    one = paper_row(**dwa, distill_arch="resnet18", eval_arch="vgg16")
+    assert papers.paper_value(one) == (30.0, 0.5)
+    assert papers.paper_seconds(one) is None
+    cost = paper_row(**{**dwa, "table": "11", "images_per_class": 1}, distill_arch="resnet18")
+    assert papers.paper_seconds(cost) == 125.12 and papers.paper_value(cost) is None

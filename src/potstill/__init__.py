@@ -12,9 +12,11 @@ if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
     from potstill.errors import PotstillError
     from potstill.evaluation.protocol import evaluate
-    from potstill.rcig.distil import distil
+    from potstill.evaluation.relabel import relabel
+    from potstill.pipeline import distil
     from potstill.recipes import load as load_recipe
     from potstill.runs import Run
+    from potstill.teacher import Teacher
 
 __version__ = "0.1.0"
 
@@ -24,10 +26,12 @@ __all__ = [
     "Recipe",
     "Run",
     "SourceDataset",
+    "Teacher",
     "distil",
     "evaluate",
     "load_recipe",
     "load_source",
+    "relabel",
 ]
 
 # Imported when first used: PyTorch takes seconds, and the command line should not.
@@ -37,10 +41,12 @@ _HOMES = {
     "Recipe": ("potstill.config", "Recipe"),
     "Run": ("potstill.runs", "Run"),
     "SourceDataset": ("potstill.data.datasets", "SourceDataset"),
-    "distil": ("potstill.rcig.distil", "distil"),
+    "distil": ("potstill.pipeline", "distil"),
     "evaluate": ("potstill.evaluation.protocol", "evaluate"),
     "load_recipe": ("potstill.recipes", "load"),
     "load_source": ("potstill.data.datasets", "load"),
+    "relabel": ("potstill.evaluation.relabel", "relabel"),
+    "Teacher": ("potstill.teacher", "Teacher"),
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,6 +18,10 @@ from potstill.errors import RecipeError
 
 Variant = Literal["random", "frepo", "vig", "cig", "rig", "rcig"]
 Normalisation = Literal["none", "batch", "instance", "group", "layer"]
+Adjustment = Literal["none", "random", "directed"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+_M = TypeVar("_M", bound="RCIGRecipe | DWARecipe")
 
 
 class _Strict(BaseModel):
@@ -32,6 +36,8 @@ class PaperRow(_Strict):
     dataset: str
     images_per_class: int
     method: str
+    distill_arch: str | None = Field(None, description="where the table compares several")
+    eval_arch: str | None = Field(None, description="where the table compares several")
 
 
 class DataRecipe(_Strict):
@@ -46,14 +52,32 @@ class DataRecipe(_Strict):
     preprocess: Literal["standardise", "zca"] = "standardise"
     zca_regularisation: float = Field(0.1, gt=0, description="times trace(C)/d, added to C")
     zca_block: int | None = Field(None, ge=4, description="whiten blocks of this side")
+    mean: tuple[float, ...] | None = Field(
+        None, description="of each channel, pixels in [0, 1]; measured on the data if absent"
+    )
+    std: tuple[float, ...] | None = None
+
+    @model_validator(mode="after")
+    def _statistics(self) -> DataRecipe:
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std belong together; give both or none")
+        if self.mean is not None and self.std is not None:
+            if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
+                raise ValueError("mean and std must list one number for each of 1 or 3 channels")
+            if min(self.std) <= 0:
+                raise ValueError("std must be positive")
+        return self
 
 
 class NetworkRecipe(_Strict):
-    """The network a set is distilled for (Appendix C)."""
+    """The network a set is distilled for (RCIG, Appendix C), or a teacher's (DWA)."""
 
     name: str = "convnet"
     depth: int = Field(3, ge=1, description="convnet only")
-    width: int = Field(128, ge=1, description="channels of the first block; doubles per block")
+    width: int = Field(128, ge=1, description="convnet only: channels of the first block")
+    growth: Literal[1, 2] = Field(
+        2, description="convnet only: each block's channels over the last one's; 1 in DWA"
+    )
     normalisation: Normalisation = "none"
 
 
@@ -116,7 +140,7 @@ class RCIGRecipe(_Strict):
     start: Literal["real", "noise"] = "real"
     softplus_beta: float | None = Field(60.0, gt=0, description="ReLU if null")
     kernel_dtype: Literal["float32", "float64"] = "float64"
-    target_precision: Literal["auto", "float32", "bfloat16"] = Field(
+    target_precision: Precision = Field(
         "auto", description="auto: bfloat16 where the processor multiplies it natively"
     )
 
@@ -140,11 +164,86 @@ class RCIGRecipe(_Strict):
         return self
 
 
+class TeacherRecipe(_Strict):
+    """The network that DWA inverts, and how it is trained on the real data (squeeze).
+
+    At most one of ``pretrained`` and ``module`` names another network than ``network``.
+    """
+
+    network: NetworkRecipe = NetworkRecipe(name="resnet18", normalisation="batch")
+    pretrained: str | None = Field(
+        None, description="torchvision:NAME or timm:NAME with its own weights; it is not trained"
+    )
+    module: str | None = Field(
+        None,
+        description="package.name:factory, called with channels, resolution and classes",
+        pattern=r"^[\w.]+:\w+$",
+    )
+    checkpoint: str | None = Field(
+        None, description="a .safetensors or .pt state dict; the network is not trained"
+    )
+    epochs: int = Field(200, ge=1)
+    batch_size: int = Field(128, ge=2)
+    learning_rate: float = Field(0.1, gt=0, description="falls to 0 along a cosine")
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    crop_padding: int = Field(4, ge=0, description="pixels around the image before a random crop")
+    flip: bool = True
+    precision: Precision = "auto"
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> TeacherRecipe:
+        if self.pretrained is not None and (self.module or self.checkpoint):
+            raise ValueError("pretrained excludes module and checkpoint; keep one of them")
+        if self.pretrained is not None and not self.pretrained.startswith(
+            ("torchvision:", "timm:")
+        ):
+            raise ValueError("pretrained must be torchvision:NAME or timm:NAME")
+        return self
+
+
+class DWARecipe(_Strict):
+    """Every setting of DWA's synthesis (Algorithm 1), and of SRe2L's below it."""
+
+    kind: Literal["dwa"] = "dwa"
+    teacher: TeacherRecipe = TeacherRecipe()
+    adjustment: Adjustment = "directed"
+    adjustment_steps: int = Field(12, ge=1, description="K")
+    adjustment_size: float = Field(15e-3, ge=0, description="rho, the length of the climb")
+    mean_weight: float = Field(0.01, ge=0, description="lambda_mean")
+    variance_weight: float = Field(0.11, ge=0, description="lambda_var; SRe2L: that of the mean")
+    first_layer_factor: float = Field(10.0, ge=0, description="of the first batch norm's terms")
+    statistics: Literal["adjusted", "unadjusted"] = Field(
+        "adjusted", description="the pass that batch statistics come from; eq. 16: unadjusted"
+    )
+    iterations: int = Field(1000, ge=1)
+    learning_rate: float = Field(0.25, gt=0, description="falls to 0 along a cosine")
+    betas: tuple[float, float] = (0.5, 0.9)
+    class_batch: int = Field(100, ge=1, description="classes inverted together")
+    start: Literal["real", "noise"] = "real"
+    jitter: int = Field(4, ge=0, description="random roll of up to so many pixels")
+    resized_crop: bool = Field(False, description="RandomResizedCrop before the roll")
+    flip: bool = False
+    precision: Precision = "auto"
+    store_soft_labels: bool = Field(
+        False, description="keep the teacher's labels of every epoch's views in the artefact"
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> DWARecipe:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError("betas must lie in [0, 1)")
+        return self
+
+
 class EvaluationRecipe(_Strict):
     """The protocol a set is made for."""
 
     protocol: str = "rcig-paper"
     networks: int = Field(5, ge=1)
+    epochs: int | None = Field(
+        None, ge=1, description="dwa and hard-label protocols: instead of the protocol's"
+    )
 
 
 class Recipe(_Strict):
@@ -157,10 +256,53 @@ class Recipe(_Strict):
     data: DataRecipe = DataRecipe()
     images_per_class: int = Field(1, ge=1)
     network: NetworkRecipe = NetworkRecipe()
-    method: RCIGRecipe = RCIGRecipe()
+    method: RCIGRecipe | DWARecipe = Field(RCIGRecipe(), discriminator="kind")
     evaluation: EvaluationRecipe = EvaluationRecipe()
     checkpoint_every: int = Field(200, ge=1, description="iterations between checkpoints")
     log_every: int = Field(10, ge=1, description="iterations between lines of the log")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_kind(cls, document: Any) -> Any:
+        """A method that does not say its kind is RCIG; DWA's defaults are not RCIG's.
+
+        DWA is scored under its own protocol, with networks like the teacher.
+        """
+        if not isinstance(document, Mapping) or not isinstance(document.get("method"), Mapping):
+            return document
+        method = {"kind": "rcig", **document["method"]}
+        if method["kind"] != "dwa":
+            return {**document, "method": method}
+        teacher = method.get("teacher")
+        inverted = teacher.get("network") if isinstance(teacher, Mapping) else None
+        if inverted is None:
+            inverted = TeacherRecipe().network.model_dump()
+        defaults = {"network": inverted, "evaluation": {"protocol": "dwa-paper"}}
+        merged = {key: _over(default, document.get(key)) for key, default in defaults.items()}
+        return {**document, "method": method, **merged}
+
+
+def _over(defaults: Any, given: Any) -> Any:
+    """``given``, and of ``defaults`` what it leaves out."""
+    if given is None:
+        return defaults
+    both = isinstance(defaults, Mapping) and isinstance(given, Mapping)
+    return {**defaults, **given} if both else given
+
+
+def method_of(recipe: Recipe, kind: type[_M]) -> _M:
+    """The recipe's method, which must be of ``kind``.
+
+    Raises:
+        RecipeError: it is of another kind.
+    """
+    if not isinstance(recipe.method, kind):
+        wanted = kind.model_fields["kind"].default
+        raise RecipeError(
+            f"{recipe.name} is a recipe for {recipe.method.kind}, not {wanted}; "
+            f"take one with method.kind {wanted}"
+        )
+    return recipe.method
 
 
 def parse(document: Mapping[str, Any], *, source: str) -> Recipe:
@@ -173,12 +315,19 @@ def parse(document: Mapping[str, Any], *, source: str) -> Recipe:
         return Recipe.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "recipe"
+        where = _dotted(first["loc"]) or "recipe"
         if first["type"] == "extra_forbidden":
             message = f"unknown key {where!r}; remove it or correct its spelling"
         else:
             message = f"{where}: {first['msg']} (got {first['input']!r})"
         raise RecipeError(f"{source}: {' '.join(message.split())}") from None
+
+
+def _dotted(place: tuple[str | int, ...]) -> str:
+    """A key as ``--set`` takes it: pydantic puts a method's kind between it and its settings."""
+    if place[:1] == ("method",):
+        place = place[:1] + place[2:]
+    return ".".join(str(part) for part in place)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -57,6 +57,18 @@ def atomic_write(path: Path | str, content: bytes | Callable[[BinaryIO], object]
     _sync_folder(path.parent)
 
 
+def make_folder(path: Path) -> None:
+    """Make the folder ``path`` and those above it, where they are not there.
+
+    Raises:
+        RunError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _explain(path, error) from error
+
+
 def _remove(temporary: Path) -> None:
     # The first failure is the one to report: a folder that cannot be written cannot be cleaned.
     try:

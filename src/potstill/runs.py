@@ -5,7 +5,7 @@
     tensorboard/            the same numbers
     checkpoint.safetensors  the newest state that can be resumed from
     distilled.safetensors   the result
-    record.json             status, time, machine, versions, evaluation results
+    record.json             status, time, machine, versions, evaluation results, audits
 
 What depends on the machine or the clock stands here and never in the result.
 """
@@ -30,6 +30,7 @@ from potstill import __version__, checkpoints, config
 from potstill.config import Recipe
 from potstill.errors import RunError
 from potstill.files import atomic_write
+from potstill.hardware import cores
 
 RECIPE = "recipe.yaml"
 METRICS = "metrics.jsonl"
@@ -61,7 +62,7 @@ class Run:
         self._lock: int | None = lock
         self._surroundings = {"machine": machine(device), "versions": versions()}
         self._status: Status = "running"
-        self._results: list[dict[str, Any]] = []
+        self._measured: dict[str, list[dict[str, Any]]] = {"results": [], "audits": []}
         self._parts: dict[str, float] = {}
         self._seconds_before = 0.0
         self._started = time.perf_counter()
@@ -165,11 +166,15 @@ class Run:
         try:
             yield
         finally:
-            self._parts[name] = self._parts.get(name, 0.0) + time.perf_counter() - start
+            self.count(name, time.perf_counter() - start)
+
+    def count(self, name: str, seconds: float) -> None:
+        """Count ``seconds`` spent elsewhere, in a worker say, towards the part ``name``."""
+        self._parts[name] = self._parts.get(name, 0.0) + seconds
 
     def add_result(self, result: Mapping[str, Any]) -> None:
         """Append the result of an evaluation to the record."""
-        self._results.append(dict(result))
+        self._measured["results"].append(dict(result))
         self._write_record()
 
     # The end
@@ -213,7 +218,7 @@ class Run:
     def _restore(self) -> None:
         _require_same_recipe(self.path, self.recipe)
         record = read_record(self.path) if (self.path / RECORD).exists() else {}
-        self._results = list(record.get("results", ()))
+        self._measured = {key: list(record.get(key, ())) for key in self._measured}
         if record.get("status") == "finished" and self.artefact.exists():
             self._status = "finished"
         if (self.path / CHECKPOINT).exists():
@@ -234,7 +239,7 @@ class Run:
                 "parts": {name: round(seconds, 3) for name, seconds in self._parts.items()},
             },
             **self._surroundings,
-            "results": self._results,
+            **self._measured,
         }
         _write_json(self.path / RECORD, record)
 
@@ -267,10 +272,19 @@ def record_result(folder: Path, result: Mapping[str, Any]) -> None:
     Raises:
         RunError: no record, a process is at work in the folder, or it cannot be written.
     """
+    _append(folder, "results", result)
+
+
+def record_audit(folder: Path, audit: Mapping[str, Any]) -> None:
+    """Append an audit, which says its ``kind``, likewise."""
+    _append(folder, "audits", audit)
+
+
+def _append(folder: Path, key: str, document: Mapping[str, Any]) -> None:
     lock = _lock(folder)
     try:
         record = read_record(folder)
-        record["results"] = [*record.get("results", ()), dict(result)]
+        record[key] = [*record.get(key, ()), dict(document)]
         _write_json(folder / RECORD, record)
     finally:
         os.close(lock)
@@ -281,7 +295,7 @@ def machine(device: str) -> dict[str, Any]:
     description: dict[str, Any] = {
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": _cpu_model(),
-        "cores": _cores(),
+        "cores": cores(),
         "device": device,
     }
     if torch.device(device).type == "cuda":
@@ -357,11 +371,6 @@ def _require_same_recipe(path: Path, recipe: Recipe) -> None:
         )
 
 
-def _deciding(recipe: Recipe) -> dict[str, Any]:
-    """What a result depends on, with dotted keys."""
-    return config.flat(recipe.model_dump(mode="json", exclude={*_DESCRIPTIVE}))
-
-
 def _truncate_metrics(path: Path, iteration: int) -> None:
     """Keep the lines up to ``iteration``; a last line cut off by a crash goes too."""
     if not path.exists():
@@ -409,9 +418,3 @@ def _cpu_model() -> str:
             if key.strip() == "model name":
                 return value.strip()
     return platform.processor() or platform.machine()
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

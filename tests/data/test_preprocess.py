@@ -55,6 +55,15 @@ def test_standardise_has_mean_0_and_deviation_1_per_channel(
     assert (fitted.invert(white) - images / 255).abs().max() < 1e-6
 
 
+def test_given_statistics_are_used_as_they_are() -> None:
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    images = torch.full((2, 3, 4, 4), 51, dtype=torch.uint8)
+    fitted = fit(DataRecipe(mean=mean, std=std), images)
+    expected = [(0.2 - m) / s for m, s in zip(mean, std, strict=True)]
+    np.testing.assert_allclose(fitted.apply(images)[1, :, 3, 3], expected, rtol=1e-6)
+    assert fitted.describe() == {"kind": "standardise", "mean": list(mean), "std": list(std)}
+
+
 @pytest.mark.usefixtures("chunked")
 def test_channel_statistics_are_those_of_numpy_in_float64() -> None:
     images = natural(37, 3, 5, 5)
@@ -195,6 +204,12 @@ def test_standardise_refuses_other_channels_and_invert_refuses_pixels() -> None:
         (recipe(zca_block=4), natural(4, 1, 6, 6), "side 4 do not tile 6x6"),
         (recipe(), natural(2, 3, 80, 80), "set data.zca_block"),
         (DataRecipe(zca_block=4), natural(4, 1, 4, 4), "preprocess is standardise"),
+        (recipe(mean=(0.5,), std=(0.2,)), natural(4, 1, 4, 4), "ZCA measures its statistics"),
+        (
+            DataRecipe(mean=(0.5,), std=(0.2,)),
+            natural(4, 3, 4, 4),
+            "length 1, .* channels .3.; give",
+        ),
     ],
 )
 def test_fit_refuses_in_one_line(data: DataRecipe, images: torch.Tensor, words: str) -> None:

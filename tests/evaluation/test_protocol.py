@@ -17,12 +17,9 @@ from potstill.data.source import centred_one_hot
 from potstill.errors import ArtefactError, DataError, NetworkError, RecipeError
 from potstill.evaluation import PROTOCOLS, Protocol, evaluate
 from potstill.evaluation.augment import augment
-from potstill.evaluation.protocol import (
-    accuracies,
-    random_real_sets,
-    summary,
-    with_mirror_images,
-)
+from potstill.evaluation.fixed_steps import with_mirror_images
+from potstill.evaluation.protocol import random_real_sets
+from potstill.evaluation.scores import accuracies, summary
 
 RECIPE = DataRecipe(dataset="digits")
 NETWORK = NetworkRecipe(depth=2, width=8)
@@ -127,7 +124,7 @@ def test_the_result_is_a_document_with_every_number(digits, class_means):
         "dataset": "digits",
         "images": 10,
         "images_per_class": 1,
-        "network": {"name": "convnet", "depth": 2, "width": 8, "normalisation": "none"},
+        "network": NETWORK.model_dump(mode="json"),
         "steps": 40,
         "seed": 4,
         "source_fingerprint": digits.fingerprint,

@@ -19,8 +19,8 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
-def convnet(channels=1, side=8, classes=3, depth=2, width=3, norm="none", beta=5.0):
-    network = ConvNet(channels, side, classes, depth, width, norm, beta).double()
+def convnet(channels=1, side=8, classes=3, depth=2, width=3, norm="none", beta=5.0, growth=2):
+    network = ConvNet(channels, side, classes, depth, width, norm, beta, growth).double()
     initialise(network, 0, "test")
     return network
 
@@ -33,11 +33,12 @@ def convnet(channels=1, side=8, classes=3, depth=2, width=3, norm="none", beta=5
     width=st.integers(1, 4),
     images=st.integers(1, 3),
     beta=st.sampled_from([None, 5.0, 60.0]),
+    growth=st.sampled_from([1, 2]),
 )
-def test_by_hand_equals_autograd(channels, side, depth, width, images, beta) -> None:
+def test_by_hand_equals_autograd(channels, side, depth, width, images, beta, growth) -> None:
     if side >> depth < 1:
         return
-    network = convnet(channels, side, 3, depth, width, beta=beta)
+    network = convnet(channels, side, 3, depth, width, beta=beta, growth=growth)
     theta, x = flatten(network), draw(images, channels, side, side)
     v, u = draw(2, len(theta), seed=1), draw(2, images, 3, seed=2)
     hand, auto = Jacobian(network), Jacobian(network, general=True)

@@ -25,11 +25,23 @@ def build(name: str, normalisation: str = "none", resolution: int = 32, channels
     return zoo.build(recipe, channels=channels, resolution=resolution, classes=10, **more)
 
 
+CONVOLUTIONAL = [name for name in zoo.names() if not name.startswith("deit")]
+META = torch.device("meta")  # shapes without numbers
+DEEP = ("resnet101", "vgg16")
+# The deep share their blocks with the others; a few networks show the exchange of layers.
+COMBINATIONS = [
+    (name, kind)
+    for name, kind in itertools.product(CONVOLUTIONAL, KINDS)
+    if name not in DEEP
+    and (kind == "batch" or name not in ("resnet50", "shufflenet_v2", "efficientnet_b0"))
+]
+
+
 def parameters(network: nn.Module) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-@pytest.mark.parametrize(("name", "kind"), list(itertools.product(zoo.names(), KINDS)))
+@pytest.mark.parametrize(("name", "kind"), COMBINATIONS)
 def test_every_network_in_every_normalisation_gives_outputs_and_gradients(name, kind):
     network = build(name, kind)
     images = torch.randn(2, 3, 32, 32)
@@ -45,7 +57,8 @@ def test_every_network_in_every_normalisation_gives_outputs_and_gradients(name, 
 
 
 @pytest.mark.parametrize(
-    ("name", "layers"), [("convnet", 3), ("resnet18", 20), ("vgg11", 8), ("alexnet", 5)]
+    ("name", "layers"),
+    [("convnet", 3), ("resnet18", 20), ("mobilenet_v2", 52), ("vgg11", 8), ("alexnet", 5)],
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_normalisation_layers_are_exchanged_and_none_is_forgotten(name, layers, kind):
@@ -63,8 +76,20 @@ def test_layer_normalisation_spans_the_map_it_sees():
 
 def test_sizes_are_those_known_of_the_small_image_forms():
     """Published counts for CIFAR-10 with batch norm; AlexNet is counted by hand."""
-    assert parameters(build("resnet18", "batch")) == 11_173_962
-    assert parameters(build("vgg11", "batch")) == 9_231_114
+    published = {
+        "resnet18": 11_173_962,
+        "resnet50": 23_520_842,
+        "resnet101": 42_512_970,
+        "vgg11": 9_231_114,
+        "vgg16": 14_728_266,
+        # torchvision's, with 10 classes for 1000
+        "mobilenet_v2": 3_504_872 - 990 * 1281,
+        "shufflenet_v2": 2_278_604 - 990 * 1025,
+        "efficientnet_b0": 5_288_548 - 990 * 1281,
+    }
+    with META:
+        for name, count in published.items():
+            assert parameters(build(name, "batch")) == count, name
     convolutions = [(3, 128, 5), (128, 192, 5), (192, 256, 3), (256, 192, 3), (192, 192, 3)]
     by_hand = sum(i * o * k * k + o for i, o, k in convolutions) + (192 * 4 * 4 + 1) * 10
     assert parameters(build("alexnet")) == by_hand
@@ -76,6 +101,33 @@ def test_resnet_keeps_small_images_large_and_reduces_large_ones():
     assert isinstance(small.maxpool, nn.Identity)
     assert (large.conv1.kernel_size, large.conv1.stride) == ((7, 7), (2, 2))
     assert isinstance(large.maxpool, nn.MaxPool2d)
+
+
+@pytest.mark.parametrize(
+    ("name", "at_32", "at_64", "at_65"),
+    [
+        ("resnet18", 4, 8, 3),
+        ("resnet50", 4, 8, 3),
+        ("mobilenet_v2", 4, 8, 3),
+        ("shufflenet_v2", 4, 8, 3),
+        ("efficientnet_b0", 2, 4, 3),
+        ("vgg16", 1, 2, 2),
+        ("vgg11", 1, 2, 2),
+    ],
+)
+def test_the_last_map_of_small_images_keeps_its_places(name, at_32, at_64, at_65):
+    sides = {32: at_32, 64: at_64, 65: at_65}
+    for resolution, side in sides.items():
+        with META:
+            body = build(name, "batch", resolution, channels=1).body
+            images = torch.empty(2, 1, resolution, resolution)
+        maps = []
+        last = next(m for m in reversed(list(body.modules())) if isinstance(m, nn.BatchNorm2d))
+        last.register_forward_hook(lambda _m, _i, out, maps=maps: maps.append(out.shape[2:]))
+        body(images)
+        if name.startswith("vgg"):  # a pooling layer follows
+            side *= 2
+        assert maps == [(side, side)]
 
 
 @pytest.mark.parametrize("name", ["convnet", "alexnet"])
@@ -92,17 +144,32 @@ def test_vgg_takes_28_px_only_through_its_padding():
         build("vgg11", resolution=28, channels=3)
 
 
-@pytest.mark.parametrize("name", zoo.names())
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_softplus_replaces_every_relu(name):
-    modules = list(build(name, softplus_beta=60.0).modules())
-    assert not any(isinstance(module, nn.ReLU) for module in modules)
+    with META:
+        modules = list(build(name, softplus_beta=60.0).modules())
+    assert not any(isinstance(module, nn.ReLU | nn.ReLU6) for module in modules)
+    if name == "efficientnet_b0":
+        assert sum(isinstance(module, nn.SiLU) for module in modules) == 49
+        return
     activations = [module for module in modules if isinstance(module, Softplus)]
     assert activations and all(module.beta == 60.0 for module in activations)
 
 
-@pytest.mark.parametrize("name", zoo.names())
+def test_softplus_under_a_ceiling_is_a_smooth_relu6():
+    with META:
+        network = build("mobilenet_v2", softplus_beta=60.0)
+    capped = {module.ceiling for module in network.modules() if isinstance(module, Softplus)}
+    assert capped == {6.0}
+    x = torch.linspace(-3, 9, 241)
+    smooth = Softplus(60.0, 6.0)(x)
+    torch.testing.assert_close(smooth, nn.functional.relu6(x), rtol=0, atol=0.012)
+    assert float(smooth[120]) == pytest.approx(3.0)  # by symmetry about 3
+
+
+@pytest.mark.parametrize("name", [name for name in CONVOLUTIONAL if name not in DEEP])
 def test_forward_mode_agrees_with_finite_differences(name):
-    """Also: no activation works in place, which forward mode would trip over."""
+    """Also: nothing is random or works in place, which forward mode would trip over."""
     network = build(name, softplus_beta=10.0).double()
     images, tangent = torch.randn(2, 1, 3, 32, 32, dtype=torch.float64)
     product = torch.func.jvp(network, (images,), (tangent,))[1]
@@ -112,12 +179,31 @@ def test_forward_mode_agrees_with_finite_differences(name):
     torch.testing.assert_close(product, difference / (2 * step), rtol=1e-5, atol=1e-7)
 
 
-def test_convnet_takes_depth_and_width_from_the_recipe():
-    recipe = NetworkRecipe(depth=2, width=4, normalisation="batch")
+@pytest.mark.parametrize(("growth", "widths"), [(2, [4, 8]), (1, [4, 4])])
+def test_convnet_takes_depth_width_and_growth_from_the_recipe(growth, widths):
+    recipe = NetworkRecipe(depth=2, width=4, growth=growth, normalisation="batch")
     network = zoo.build(recipe, channels=1, resolution=8, classes=5, softplus_beta=60.0)
     assert isinstance(network, ConvNet)
-    assert [block.conv.out_channels for block in network.blocks] == [4, 8]
-    assert network.head.weight.shape == (5, 8 * 2 * 2)
+    assert [block.conv.out_channels for block in network.blocks] == widths
+    assert network.head.weight.shape == (5, widths[-1] * 2 * 2)
+
+
+def test_the_convnet_of_one_width_has_its_published_size():
+    recipe = NetworkRecipe(growth=1, normalisation="batch")
+    assert parameters(zoo.build(recipe, channels=3, resolution=32, classes=10)) == 320_010
+
+
+@pytest.mark.parametrize("name", ["convnet", "resnet18"])
+def test_digits_of_8_px_fit(name):
+    outputs = build(name, "batch", resolution=8, channels=1)(torch.zeros(2, 1, 8, 8))
+    assert outputs.shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_gray_images_of_28_px_fit_every_network(name):
+    with META:
+        network = build(name, zoo.usual_normalisation(name), resolution=28, channels=1)
+        assert network(torch.empty(2, 1, 28, 28)).shape == (2, 10)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +211,7 @@ def test_convnet_takes_depth_and_width_from_the_recipe():
     [
         ("lenet", "none", 32, ["lenet", "resnet18"]),
         ("vgg11", "none", 16, ["vgg11", "16 px", "another network"]),
+        ("vgg16", "batch", 8, ["vgg16", "8 px", "another network"]),
         ("alexnet", "batch", 4, ["alexnet", "4 px"]),
         ("resnet18", "instance", 8, ["resnet18", "instance", "8 px", "another normalisation"]),
         ("convnet", "none", 4, ["4 px", "network.depth"]),

@@ -181,3 +181,81 @@ def finished_run(folder: Path, **changes: Any) -> Path:
         record=record("finished", of.method.iterations, [scored]),
         dataset=distilled(of, images, labels, DIGITS, [scored]),
     )
+
+
+def dwa_recipe(**changes: Any) -> Recipe:
+    document: dict[str, Any] = {
+        "name": "digits-dwa",
+        "data": {"dataset": "digits"},
+        "images_per_class": 2,
+        "network": {"depth": 2, "width": 8, "growth": 1, "normalisation": "batch"},
+        "method": {
+            "kind": "dwa",
+            "teacher": {
+                "network": {"depth": 2, "width": 8, "growth": 1, "normalisation": "batch"},
+                "epochs": 3,
+            },
+            "iterations": 40,
+            "class_batch": 5,
+        },
+        "evaluation": {"protocol": "dwa-paper"},
+        "log_every": 10,
+    }
+    return parse(document | changes, source="test")
+
+
+def dwa_metrics(groups: int, iterations: int, every: int) -> list[dict[str, float]]:
+    """The log of groups one after the other: iterations 1, ``every``, 2 ``every``, ... of each."""
+    places = [1, *range(every, iterations + 1, every)]
+    return [
+        {
+            "iteration": group * iterations + place,
+            "seconds": 1.0,
+            "loss": 3 / place + group,
+            "cross_entropy": 2 / place,
+            "mean_term": 10 / place,
+            "variance_term": 20 / place,
+        }
+        for group in range(groups)
+        for place in places
+    ]
+
+
+def diversity(distilled: float = 3.0, real: float = 4.0) -> dict[str, Any]:
+    draws = stream(0, "test/points").normal(size=(60, 2)).round(3)
+    return {
+        "kind": "diversity",
+        "distance": {"mean": distilled, "classes": [distilled - 1, distilled + 1, None]},
+        "real": {"mean": real, "classes": [real, real, real]},
+        "relative": distilled / real,
+        "embedding": {
+            "class_names": list(DIGITS[:3]),
+            "x": draws[:, 0].tolist(),
+            "y": draws[:, 1].tolist(),
+            "classes": [index % 3 for index in range(60)],
+            "real": [index >= 15 for index in range(60)],
+        },
+    }
+
+
+def dwa_run(folder: Path, **changes: Any) -> Path:
+    """A whole DWA run on the digits: two students, and an audit."""
+    of = dwa_recipe(**changes)
+    scored = result(of, [0.9, 0.92], [0.8, 0.82])
+    scored |= {"epochs": 400, "labels": "on the fly"}
+    scored["best_on_test"] = {"mean": 0.925, "std": 0.01, "values": [0.92, 0.93]}
+    other = result(of, [0.7]) | {"network": {"name": "resnet18", "normalisation": "batch"}}
+    images, labels = digits()
+    plain = distilled(of, images, labels, DIGITS)
+    pixels = (plain.pixels() * 255).round().to(torch.uint8)
+    header = {**plain.header, "teacher": {"digest": "2" * 64, "accuracy": 0.985, "network": {}}}
+    del header["format_version"]
+    dataset = DistilledDataset(pixels, plain.labels, DIGITS, plain.preprocess, header)
+    document = record("finished", 4 * of.method.iterations, [scored, other])
+    document["seconds"] = {
+        "total": 30.0,
+        "parts": {"teacher": 10.0, "adjustment": 0.5, "synthesis": 19.5},
+    }
+    document["audits"] = [diversity(), {"kind": "another"}]
+    lines = dwa_metrics(4, of.method.iterations, of.log_every)
+    return write_run(folder, of, lines=lines, record=document, dataset=dataset)

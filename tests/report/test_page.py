@@ -206,6 +206,36 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
     assert HOSTILE in page.text and "{{ 7 * 7 }}" in page.text
 
 
+def test_a_dwa_run_is_told_whole(tmp_path: Path) -> None:
+    write([synthetic.dwa_run(tmp_path / "run")], tmp_path / "page.html")
+    page = Page(tmp_path / "page.html")
+    for words in (
+        "98.5 % on the test set",
+        "Iterations 160",
+        "best on test 92.5 ± 1.0",
+        "labels on the fly",
+        "400 epochs",
+        "resnet18, batch norm.",
+        "Batch-norm terms",
+        "Synthesis 20 s 65 %",
+        "0.75 times as far apart as real ones",
+        "Distilled images 3 2 4",
+        "How the teacher sees them.",
+    ):
+        assert words in page.text, words
+    assert "Learned labels" not in page.text
+    assert "15 distilled images and 45 real images of zero, one, two" in page.source
+
+
+def test_seconds_have_a_row_of_their_own(tmp_path: Path) -> None:
+    row = {"paper": "dwa", "table": "11", "dataset": "cifar100", "images_per_class": 1}
+    of = row | {"method": "DWA", "distill_arch": "resnet18"}
+    write([synthetic.dwa_run(tmp_path / "run", paper=[of])], tmp_path / "page.html")
+    text = Page(tmp_path / "page.html").text
+    assert "DWA, Table 11: DWA, CIFAR-100, 1 per class, resnet18: seconds for an image" in text
+    assert "125.1 s 10.0 s cpu 8 %" in text and "stands for no row" not in text
+
+
 def test_a_page_of_one_run_has_no_overview(runs: list[Path], tmp_path: Path) -> None:
     write(runs[:1], tmp_path / "one.html")
     page = Page(tmp_path / "one.html")

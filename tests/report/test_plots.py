@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import re
 import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from potstill.report import plots
+from potstill.report.documents import Embedding
 from potstill.report.records import Series
+from tests.report import synthetic
+
+POINTS = Embedding.model_validate(synthetic.diversity()["embedding"])
 
 
 def line(values: list[float], name: str = "loss") -> Series:
@@ -25,6 +31,7 @@ def drawn(*, identity: str = "a") -> list[str]:
         plots.label_map(
             rng.normal(size=(6, 3)), np.array([0, 0, 1, 1, 2, 2]), "abc", identity=f"{identity}3"
         ),
+        plots.embedding(POINTS, identity=f"{identity}4"),
     ]
 
 
@@ -100,3 +107,13 @@ def test_smoothing_is_the_mean_and_the_deciles_of_the_window() -> None:
 def test_smoothing_where_nothing_is_finite_is_a_gap() -> None:
     mean, low, high = plots.smoothed(np.full(70, np.nan), np.arange(70), reach=2)
     assert np.isnan(mean).all() and np.isnan(low).all() and np.isnan(high).all()
+
+
+def test_the_map_of_images_is_a_file_of_its_own_too() -> None:
+    png = plots.embedding_file(POINTS, "png")
+    assert Image.open(io.BytesIO(png)).size[0] > 500
+    assert png == plots.embedding_file(POINTS, "png")
+    svg = plots.embedding_file(POINTS, "svg").decode()
+    assert svg == plots.embedding_file(POINTS, "svg").decode()
+    assert "#0a0b" not in svg and "distilled" in svg
+    ElementTree.fromstring(svg)

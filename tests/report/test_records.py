@@ -110,6 +110,12 @@ def test_no_runs_or_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
         ("record.json", b"[]"),
         ("record.json", b'{"format": 1, "status": "asleep", "iteration": 3}'),
         ("record.json", b'{"format": 1, "status": "running", "iteration": 3, "results": [{}]}'),
+        (
+            "record.json",
+            b'{"format": 1, "status": "running", "iteration": 3, "audits": [{"kind": '
+            b'"diversity", "distance": {}, "embedding": {"class_names": [], "x": [1], "y": [], '
+            b'"classes": [], "real": []}}]}',
+        ),
         ("metrics.jsonl", b'{"iteration": 1}\nnot json\n{"iteration": 3}\n'),
         ("metrics.jsonl", b"[1]\n[2]\n"),
         ("metrics.jsonl", b"\xff\xfe\n"),
@@ -138,3 +144,9 @@ def test_unknown_keys_of_a_record_are_passed_over(tmp_path: Path) -> None:
     document["later"] = document["results"][0]["later"] = {"more": 1}
     (folder / "record.json").write_text(json.dumps(document))
     assert len(records.read(folder).results) == 1
+
+
+def test_audits_are_read_and_those_of_other_kinds_passed_over(tmp_path: Path) -> None:
+    (audit,) = records.read(synthetic.dwa_run(tmp_path / "run")).diversity
+    assert audit.relative == 0.75 and audit.distance.classes == (2.0, 4.0, None)
+    assert audit.embedding is not None and audit.embedding.real.count(False) == 15

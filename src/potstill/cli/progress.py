@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-# done, total, note
-Report = Callable[[int, int, str], None]
+
+class Report(Protocol):
+    """What shows how far something is."""
+
+    def __call__(self, done: int, total: int, note: str = "", title: str | None = None) -> None:
+        """``title`` names what is done from now on; unchanged if None."""
+
 
 _LINES = 10
 _SECONDS_BETWEEN_LINES = 60.0
@@ -18,7 +24,7 @@ _SECONDS_BETWEEN_LINES = 60.0
 
 @contextmanager
 def reporting(title: str) -> Iterator[Report]:
-    """Show how far something is; call what is yielded with (done, total, note)."""
+    """Show how far something is, as what is yielded is told."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _Lines(title, console).report
@@ -33,8 +39,13 @@ def reporting(title: str) -> Iterator[Report]:
         transient=True,
     ) as progress:
         task = progress.add_task(title, total=None, note="")
+        shown = title
 
-        def report(done: int, total: int, note: str) -> None:
+        def report(done: int, total: int, note: str = "", title: str | None = None) -> None:
+            nonlocal shown
+            if title is not None and title != shown:
+                shown = title
+                progress.reset(task, description=title)
             progress.update(task, completed=done, total=total, note=note)
 
         yield report
@@ -50,8 +61,11 @@ class _Lines:
         self._tenth = -1
         self._last = 0.0
 
-    def report(self, done: int, total: int, note: str) -> None:
+    def report(self, done: int, total: int, note: str = "", title: str | None = None) -> None:
+        """A line, if one is due."""
         now = time.monotonic()
+        if title is not None and title != self._title:
+            self._title, self._first, self._tenth = title, None, -1
         if self._first is None:
             self._first = done, now
         tenth = _LINES * done // max(total, 1)

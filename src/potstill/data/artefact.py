@@ -1,4 +1,4 @@
-"""The bytes of a distilled set: tensors and one JSON document in one safetensors file.
+"""The bytes of a distilled set or a teacher: tensors and one JSON document in one safetensors file.
 
 ``docs/artefact.md`` specifies the format. The invariant: the same document and tensors give the
 same bytes, and a file whose bytes say anything else than was written is refused.
@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
@@ -19,9 +19,12 @@ from torch import Tensor
 from potstill.data.hashing import add_tensor
 from potstill.errors import ArtefactError
 
-FORMAT_VERSION = 1
-# safetensors writes several metadata keys in random order, so there is only this one.
-_KEY = "potstill"
+Kind = Literal["distilled set", "teacher"]
+
+FORMAT_VERSIONS: Mapping[Kind, int] = {"distilled set": 2, "teacher": 1}
+"""The newest format of each kind of file that this version reads."""
+# safetensors writes several metadata keys in random order, so each kind of file has one.
+_KEYS: Mapping[Kind, str] = {"distilled set": "potstill", "teacher": "potstill.teacher"}
 _LONGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
 
 
@@ -49,29 +52,32 @@ def content_digest(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
     return digest.hexdigest()
 
 
-def encode(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
+def encode(
+    document: Mapping[str, Any], tensors: Mapping[str, Tensor], kind: Kind = "distilled set"
+) -> bytes:
     """The file of a document (with ``results``, without ``digest``) and its tensors."""
     content = content_digest(document, tensors)
     digest = {"content": content, "results": _results_digest(content, document["results"])}
-    metadata = {_KEY: canonical({**document, "digest": digest})}
+    metadata = {_KEYS[kind]: canonical({**document, "digest": digest})}
     return safetensors.torch.save(
         {name: tensor.contiguous() for name, tensor in tensors.items()}, metadata
     )
 
 
-def decode(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def decode(path: Path, kind: Kind = "distilled set") -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The document (without ``digest``) and the tensors of a file, intact as written.
 
     Raises:
-        ArtefactError: the file is missing, truncated, altered, not ours, or of a newer format.
+        ArtefactError: the file is missing, truncated, altered, not ours, of another kind or of a
+            newer format.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         reason = error.strerror or str(error)
         raise ArtefactError(f"cannot read {path}: {reason}; check the path") from None
-    document = _document(path, _metadata(path, data))
-    _check_version(path, document)
+    document = _document(path, _metadata(path, data), kind)
+    _check_version(path, document, kind)
     try:
         tensors = safetensors.torch.load(data)
         digest = document.pop("digest")
@@ -108,36 +114,41 @@ def _metadata(path: Path, data: bytes) -> Mapping[str, Any]:
         ) from None
     if missing > 0:
         raise _truncated(path)
-    if not isinstance(metadata, dict) or _KEY not in metadata:
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _document(path: Path, metadata: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
+    key = _KEYS[kind]
+    if key not in metadata:
+        for other, name in _KEYS.items():
+            if name in metadata:
+                raise ArtefactError(f"{path} is a {other}, no {kind}; pass a file with a {kind}")
         raise ArtefactError(
-            f"{path} is a safetensors file but no distilled set: it has no {_KEY} header; "
+            f"{path} is a safetensors file but no {kind}: it has no {key} header; "
             "pass a file that potstill wrote"
         )
-    return metadata
-
-
-def _document(path: Path, metadata: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        document = json.loads(metadata[_KEY])
+        document = json.loads(metadata[key])
     except (ValueError, TypeError):
         document = None
     if not isinstance(document, dict):
         raise ArtefactError(
-            f"the {_KEY} header of {path} is not a JSON object; get the original file again"
+            f"the {key} header of {path} is not a JSON object; get the original file again"
         )
     return document
 
 
-def _check_version(path: Path, document: Mapping[str, Any]) -> None:
+def _check_version(path: Path, document: Mapping[str, Any], kind: Kind) -> None:
     version = document.get("format_version")
     if type(version) is not int or version < 1:
         raise ArtefactError(
             f"{path} names no format version but {version!r}; get the original file again"
         )
-    if version > FORMAT_VERSION:
+    newest = FORMAT_VERSIONS[kind]
+    if version > newest:
         raise ArtefactError(
-            f"{path} was made by a newer potstill (format {version}, this one reads "
-            f"{FORMAT_VERSION}); upgrade potstill"
+            f"{path} was made by a newer potstill (format {version}, this one reads {newest}); "
+            "upgrade potstill"
         )
 
 

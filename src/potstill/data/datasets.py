@@ -4,7 +4,7 @@
 ``digits``                                scikit-learn's 8x8 digits, embedded
 ``mnist fashion_mnist cifar10 cifar100``  under the data root, in torchvision's folders
 ``tiny_imagenet cub200 imagenette         image folders of that name under the data root,
-imagewoof imagenet64``                    resized to 64, 32, 128, 128 and 64 px
+imagewoof imagenet64 imagenet1k``         resized to 64, 32, 128, 128, 64 and 224 px
 ``image_folder``                          any image folder (``data.folder``)
 ========================================  ====================================================
 
@@ -32,6 +32,7 @@ _NAMED_FOLDERS = {
     "imagenette": 128,
     "imagewoof": 128,
     "imagenet64": 64,
+    "imagenet1k": 224,
 }
 _Parts = tuple[tuple[str, ...], Split, Split]
 

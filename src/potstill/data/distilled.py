@@ -32,8 +32,9 @@ _FIELDS: Mapping[str, type] = {
     "results": list,
 }
 # What the file's document has besides, written from the tensors and the preprocessing.
-_DERIVED = frozenset({"class_names", "digest", "images", "labels", "preprocess"})
+_DERIVED = frozenset({"class_names", "digest", "images", "labels", "preprocess", "soft_labels"})
 _SPACES = {torch.float32: "network", torch.uint8: "pixels"}
+_PRECISIONS = {torch.float16: "float16", torch.float32: "float32"}
 _PREFIX = "preprocess."
 
 
@@ -46,7 +47,10 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         class_names: C names; column k of ``labels`` is class k.
         preprocess: from pixels to network space and back.
         header: method, recipe, evaluation, source, versions, seed, iterations, results and
-            format_version, as JSON has them.
+            format_version, as JSON has them; relabelling where there are soft labels.
+        soft_labels: (e, n, C) float16 or float32, a teacher's outputs before the softmax on a
+            view of each image in each of e epochs, or None. ``header["relabelling"]`` says which
+            views and which teacher.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         class_names: Sequence[str],
         preprocess: Preprocess,
         header: Mapping[str, Any],
+        soft_labels: Tensor | None = None,
     ) -> None:
         """Take copies of everything, on the CPU.
 
@@ -66,18 +71,21 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
             class_names: C names.
             preprocess: fitted on the training images of the source.
             header: the fields above; ``results`` may be absent, ``format_version`` too.
+            soft_labels: (e, n, C) float16, or another floating point kept as float32; they
+                need ``header["relabelling"]``.
 
         Raises:
-            ArtefactError: shapes that disagree, numbers that are not finite, or a header that
-                lacks a field or is not JSON.
+            ArtefactError: shapes that disagree, numbers that are not finite, a header that
+                lacks a field or is not JSON, or soft labels and relabelling without each other.
             DataError: images of another shape than the preprocessing is for.
         """
         self._stored = _copy(images, images.dtype if images.dtype == torch.uint8 else torch.float32)
         self.labels = _copy(labels, torch.float32)
         self.class_names = tuple(class_names)
         self.preprocess = preprocess
-        self.header = _header(header)
-        _check_tensors(self._stored, self.labels, self.class_names)
+        self.soft_labels = None if soft_labels is None else _copy_soft(soft_labels)
+        self.header = _header(header, self.soft_labels is not None)
+        self._check_tensors()
         preprocess.check(self._stored)
         pixels = self.space == "pixels"
         self.images = preprocess.apply(self._stored) if pixels else self._stored
@@ -116,9 +124,22 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
     def with_result(self, result: Mapping[str, Any]) -> DistilledDataset:
         """The same set with one more measured result; its digest is the same."""
         header = {**self.header, "results": [*self.header["results"], dict(result)]}
-        return DistilledDataset(
-            self._stored, self.labels, self.class_names, self.preprocess, header
-        )
+        return self._like(header, self.soft_labels)
+
+    def with_soft_labels(
+        self, soft_labels: Tensor, relabelling: Mapping[str, Any]
+    ) -> DistilledDataset:
+        """The same images with these soft labels, which makes another set: it has no results.
+
+        Args:
+            soft_labels: (e, n, C).
+            relabelling: whose they are and of which views.
+
+        Raises:
+            ArtefactError: as the constructor.
+        """
+        header = {**self.header, "relabelling": dict(relabelling), "results": []}
+        return self._like(header, soft_labels)
 
     def save(self, path: Path | str) -> None:
         """Write the set as one file: the whole file or none, the same set to the same bytes.
@@ -127,7 +148,7 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
             RunError: the file cannot be written.
             ArtefactError: tensors were changed in place to numbers that are not finite.
         """
-        _check_tensors(self._stored, self.labels, self.class_names)
+        self._check_tensors()
         atomic_write(Path(path), artefact.encode(self._document(), self._tensors()))
 
     @classmethod
@@ -149,8 +170,16 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
             }
             preprocess = Preprocess.from_parts(document["preprocess"], parts)
             header = {key: value for key, value in document.items() if key not in _DERIVED}
-            names = document["class_names"]
-            return cls(tensors["images"], tensors["labels"], names, preprocess, header)
+            names, soft_labels = document["class_names"], tensors.get("soft_labels")
+            dataset = cls(
+                tensors["images"], tensors["labels"], names, preprocess, header, soft_labels
+            )
+            if dataset.header["format_version"] != document["format_version"]:
+                raise ArtefactError(
+                    f"format {document['format_version']} does not go with what it holds; "
+                    "get the original file again"
+                )
+            return dataset
         except ArtefactError as error:
             raise ArtefactError(f"{path}: {error}") from None
         except (KeyError, TypeError, AttributeError, DataError) as error:
@@ -161,25 +190,51 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def _tensors(self) -> dict[str, Tensor]:
         parts = {_PREFIX + name: tensor for name, tensor in self.preprocess.tensors().items()}
-        return {"images": self._stored, "labels": self.labels, **parts}
+        soft = {} if self.soft_labels is None else {"soft_labels": self.soft_labels}
+        return {"images": self._stored, "labels": self.labels, **soft, **parts}
 
     def _document(self) -> dict[str, Any]:
+        soft = {} if self.soft_labels is None else {"soft_labels": _soft_facts(self.soft_labels)}
         return {
             **self.header,
+            **soft,
             "class_names": list(self.class_names),
             "images": {"shape": list(self._stored.shape), "space": self.space},
             "labels": {"shape": list(self.labels.shape)},
             "preprocess": self.preprocess.describe(),
         }
 
+    def _like(self, header: Mapping[str, Any], soft_labels: Tensor | None) -> DistilledDataset:
+        return DistilledDataset(
+            self._stored, self.labels, self.class_names, self.preprocess, header, soft_labels
+        )
+
+    def _check_tensors(self) -> None:
+        _check_images(self._stored, self.labels, self.class_names)
+        if self.soft_labels is not None:
+            _check_soft(self.soft_labels, tuple(self.labels.shape))
+
+
+def _copy_soft(soft_labels: Tensor) -> Tensor:
+    half = soft_labels.dtype == torch.float16
+    return _copy(soft_labels, torch.float16 if half else torch.float32)
+
+
+def _soft_facts(soft_labels: Tensor) -> dict[str, Any]:
+    return {"shape": list(soft_labels.shape), "precision": _PRECISIONS[soft_labels.dtype]}
+
 
 def _copy(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.detach().to("cpu", dtype, copy=True, memory_format=torch.contiguous_format)
 
 
-def _header(header: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy as JSON returns it, checked field by field."""
-    given = {"results": [], **header, "format_version": artefact.FORMAT_VERSION}
+def _header(header: Mapping[str, Any], soft: bool) -> dict[str, Any]:
+    """A copy as JSON returns it, checked field by field; ``soft``: there are soft labels."""
+    given = {"results": [], **header, "format_version": 2 if soft else 1}
+    if isinstance(given.get("relabelling"), dict) != soft:
+        raise ArtefactError(
+            "soft labels and header field 'relabelling' belong together; give both or none"
+        )
     reserved = sorted(_DERIVED & given.keys())
     if reserved:
         raise ArtefactError(
@@ -195,7 +250,7 @@ def _header(header: Mapping[str, Any]) -> dict[str, Any]:
     return copy
 
 
-def _check_tensors(images: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
+def _check_images(images: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
     if images.ndim != 4 or not len(images):
         raise ArtefactError(
             f"distilled images have shape {tuple(images.shape)}; pass (n, channels, height, width)"
@@ -212,22 +267,38 @@ def _check_tensors(images: Tensor, labels: Tensor, class_names: tuple[str, ...])
         )
 
 
+def _check_soft(soft_labels: Tensor, shape: tuple[int, ...]) -> None:
+    found = tuple(soft_labels.shape)
+    if len(found) != 3 or not found[0] or found[1:] != shape:
+        raise ArtefactError(
+            f"soft labels have shape {found}; {shape[0]} images of {shape[1]} classes need "
+            f"(epochs, {shape[0]}, {shape[1]})"
+        )
+    if not soft_labels.isfinite().all():
+        raise ArtefactError(
+            "soft labels are not finite numbers; label again, with precision float32 if the "
+            "teacher's outputs are finite"
+        )
+
+
 def _check_shapes(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """What the header says of images and labels is what the file holds."""
     space = _SPACES.get(tensors["images"].dtype)
+    soft = tensors.get("soft_labels")
     for name, found in (
         ("images", {"shape": list(tensors["images"].shape), "space": space}),
         ("labels", {"shape": list(tensors["labels"].shape)}),
+        ("soft_labels", None if soft is None else _soft_facts(soft)),
     ):
-        if document[name] != found:
+        if document.get(name) != found:
             raise ArtefactError(
-                f"the header says {name} {document[name]}, the file holds {found}; "
+                f"the header says {name} {document.get(name)}, the file holds {found}; "
                 "get the original file again"
             )
     extra = sorted(
         name
         for name in tensors
-        if name not in ("images", "labels") and not name.startswith(_PREFIX)
+        if name not in ("images", "labels", "soft_labels") and not name.startswith(_PREFIX)
     )
     if extra:
         raise ArtefactError(

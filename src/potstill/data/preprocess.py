@@ -5,7 +5,8 @@ in the library computes the statistics of a data set. The invariant of all of th
 ``invert(apply(pixels)) == pixels`` up to float32 rounding.
 
 Standardise: z = (x/255 - mean_c) / std_c, mean and (population) standard deviation of channel c
-over all pixels of all training images.
+over all pixels of all training images; or numbers that the recipe gives, those that a pretrained
+network was trained with.
 
 ZCA (RCIG, 4.1 and Appendix C, as its authors ran it): standardise per channel, subtract the
 per-pixel mean, flatten to rows of X, then z W with
@@ -42,21 +43,24 @@ def fit(
     """Fit the recipe's preprocessing on the training images.
 
     Args:
-        recipe: ``preprocess``, ``zca_regularisation`` and ``zca_block`` are used.
+        recipe: ``preprocess``, ``zca_regularisation``, ``zca_block``, ``mean`` and ``std`` are
+            used.
         images: (n, c, h, w) uint8, the training split.
         device: where covariance and eigenvectors are computed (in float64); that of ``images``
             if absent. The result is on the CPU.
 
     Raises:
         DataError: images of the wrong type or shape, a constant channel, images that are all the
-            same, or a ZCA that is too large for them or has blocks that do not tile them.
+            same, a ZCA that is too large for them or has blocks that do not tile them, or given
+            statistics for ZCA or for another number of channels.
     """
     if images.dtype != torch.uint8 or images.ndim != 4 or not len(images):
         raise DataError(
             f"cannot fit on {dtype_name(images.dtype)} images of shape {tuple(images.shape)}; "
             "pass uint8 (n, channels, height, width) with n > 0"
         )
-    mean, std = statistics.channel_statistics(images)
+    given = _given_statistics(recipe, images.shape[1])
+    mean, std = given or statistics.channel_statistics(images)
     if recipe.preprocess == "standardise":
         if recipe.zca_block is not None:
             raise DataError(
@@ -73,6 +77,24 @@ def fit(
         raise DataError("the training images are all the same, so ZCA has no directions; add some")
     whitening = statistics.whitening_matrix(covariance, recipe.zca_regularisation)
     return ZCA(mean, std, pixel_mean.float().cpu(), whitening, recipe.zca_regularisation, block)
+
+
+def _given_statistics(recipe: DataRecipe, channels: int) -> tuple[Tensor, Tensor] | None:
+    """Mean and std, (c,) float64, if the recipe gives them."""
+    if recipe.mean is None or recipe.std is None:
+        return None
+    if recipe.preprocess == "zca":
+        raise DataError(
+            "ZCA measures its statistics on the data; remove data.mean and data.std, or set "
+            "data.preprocess to standardise"
+        )
+    if len(recipe.mean) != channels:
+        raise DataError(
+            f"data.mean and data.std have length {len(recipe.mean)}, which is not the images' "
+            f"number of channels ({channels}); give one number for each, or set data.channels"
+        )
+    mean, std = (torch.tensor(x, dtype=torch.float64) for x in (recipe.mean, recipe.std))
+    return mean, std
 
 
 def _check_zca(images: Tensor, block: int | None) -> None:

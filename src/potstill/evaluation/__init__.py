@@ -1,5 +1,17 @@
 """Scores of distilled sets: named protocols, fresh networks, the real test set."""
 
-from potstill.evaluation.protocol import PROTOCOLS, Protocol, evaluate
+from potstill.evaluation.architectures import parse_architectures
+from potstill.evaluation.fixed_steps import Protocol
+from potstill.evaluation.protocol import PROTOCOLS, evaluate
+from potstill.evaluation.relabel import labelled_views, relabel
+from potstill.evaluation.students import StudentProtocol
 
-__all__ = ["PROTOCOLS", "Protocol", "evaluate"]
+__all__ = [
+    "PROTOCOLS",
+    "Protocol",
+    "StudentProtocol",
+    "evaluate",
+    "labelled_views",
+    "parse_architectures",
+    "relabel",
+]

@@ -1,79 +1,40 @@
 """What a distilled set is worth: fresh networks trained on it, tested on real images.
 
-The protocols are those of RCIG's Appendix C and of its authors' published runs, which
-differ; every result names the one it comes from. A result is the accuracy of the
-networks after the last step: the test set chooses nothing.
+Every result names the protocol it comes from. A result is the accuracy of the networks after
+the last step: the test set chooses nothing. The best epoch on the test set, which papers
+publish, stands beside it under its own name, and only if it is asked for.
 """
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 
 from potstill import rng
 from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset
-from potstill.data.preprocess import Preprocess
-from potstill.data.source import SourceDataset, Split, centred_one_hot, sample_per_class
+from potstill.data.source import SourceDataset, centred_one_hot, sample_per_class
 from potstill.errors import ArtefactError, DataError, RecipeError
-from potstill.evaluation.augment import augment
-from potstill.networks import zoo
-from potstill.networks.init import initialise
-from potstill.train import (
-    Progress,
-    Schedule,
-    Training,
-    favour_layout,
-    in_favoured_layout,
-    train,
-)
+from potstill.evaluation.fixed_steps import Protocol
+from potstill.evaluation.plan import Assignment, EvaluationProtocol
+from potstill.evaluation.students import StudentProtocol, as_run
+from potstill.teacher import Teacher
+from potstill.train import Progress
 
-# A set of this many images gets the short training.
-_TINY = 10
-_TEST_BATCH = 1000
-# Activations of so many images stay in a processor's cache, a third faster than 1000.
-_TEST_BATCH_CPU = 100
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How networks are trained on a distilled set. Pairs: for 10 images in all, for more."""
-
-    name: str
-    augmented: bool
-    steps: tuple[int, int] = (1000, 2000)
-    schedule_length: tuple[int, int] = (1000, 2000)
-    """The cosine ends here; steps beyond it are taken at its last rate."""
-    learning_rate: float = 1e-4
-    warmup: int = 500
-    largest_full_batch: int = 256
-    """Larger sets are trained on in batches of this size; mirror images do not count."""
-
-    def training(self, images: int) -> Training:
-        """What to do with a set of so many images, mirror images left out."""
-        which = 0 if images == _TINY else 1
-        return Training(
-            steps=self.steps[which],
-            schedule=Schedule(self.schedule_length[which], self.learning_rate, self.warmup),
-            batch_size=None if images <= self.largest_full_batch else self.largest_full_batch,
-            augment=augment if self.augmented else None,
-        )
-
-
-PROTOCOLS: dict[str, Protocol] = {
+PROTOCOLS: dict[str, EvaluationProtocol] = {
     protocol.name: protocol
     for protocol in (
         Protocol("rcig-paper", augmented=False),
         Protocol("rcig-paper-augmented", augmented=True),
         Protocol("rcig-as-run", augmented=False, steps=(2500, 5000)),
         Protocol("rcig-as-run-augmented", augmented=True),
+        StudentProtocol("dwa-paper", "soft"),
+        StudentProtocol("dwa-as-run", "soft", as_run),
+        StudentProtocol("hard-label", "hard"),
     )
 }
 
@@ -82,12 +43,15 @@ def evaluate(
     dataset: DistilledDataset,
     source: SourceDataset,
     *,
-    protocol: str | Protocol | None = None,
+    protocol: str | EvaluationProtocol | None = None,
     networks: int | None = None,
     network: NetworkRecipe | None = None,
     seed: int = 0,
     device: str | torch.device = "cpu",
     baseline: bool = False,
+    teacher: Teacher | None = None,
+    epochs: int | None = None,
+    best: bool = False,
     batched: bool | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -106,8 +70,15 @@ def evaluate(
         seed: of everything that is drawn.
         device: where to train and test.
         baseline: also score random real images, as many per class as distilled ones,
-            others for each network, with hard labels and under the same protocol.
-        batched: see :func:`potstill.train.train`.
+            others for each network, with hard labels (protocols with a teacher: with
+            its labels) and under the same protocol.
+        teacher: labels what the students of a protocol with soft labels see; if None, the
+            labels that the set stores.
+        epochs: of protocols that count them; if None, the artefact's number, and if it has
+            none, the protocol's.
+        best: also test after every epoch, and report each network's best.
+        batched: see :func:`potstill.train.train`; protocols that count epochs train their
+            networks one after the other.
         progress: called with (steps done, steps in all).
 
     Returns:
@@ -115,25 +86,43 @@ def evaluate(
         accuracy {mean, std, values}, seconds, seed, source_fingerprint,
         artefact_digest; baseline {kind, mean, std, values} if asked for; warnings if
         there are any. Accuracies are fractions, ``std`` is the sample deviation.
+        From protocols that count epochs besides: epochs, labels (stored, on the fly or
+        hard), teacher {digest, network, accuracy} if there was one, and best_on_test
+        {mean, std, values, epochs} if asked for, in the baseline too.
 
     Raises:
-        ArtefactError: the set does not say what it was made for, and nothing was passed.
+        ArtefactError: the set does not say what it was made for, and nothing was passed; or
+            its soft labels do not go with the protocol.
         DataError: set and source differ in classes or in the images' shape, there are no
-            test images, or fewer distilled images than classes to compare a baseline with.
+            test images, fewer distilled images than classes to compare a baseline with, or
+            neither a teacher that fits nor stored labels where the protocol needs them.
         NetworkError: the network does not fit the images.
-        RecipeError: unknown protocol, or no network asked for.
+        RecipeError: unknown protocol, no network asked for, or something that the protocol
+            does not have.
         NumericalError: a training left the finite numbers.
     """
     start = time.perf_counter()
-    chosen = _protocol(_made_for(dataset, "protocol") if protocol is None else protocol)
-    recipe = _network_recipe(_made_for(dataset, "network")) if network is None else network
-    count = int(_made_for(dataset, "networks")) if networks is None else networks
+    chosen = named(made_for(dataset, "protocol") if protocol is None else protocol)
+    recipe = _network_recipe(made_for(dataset, "network")) if network is None else network
+    count = int(made_for(dataset, "networks")) if networks is None else networks
     if count < 1:
         raise RecipeError(f"cannot evaluate {count} networks; ask for at least 1")
     _check_fit(dataset, source, baseline)
-
-    flip = bool(dataset.header["recipe"].get("method", {}).get("flip", False))
-    training = chosen.training(len(dataset))
+    plan = chosen.plan(
+        Assignment(
+            dataset=dataset,
+            source=source,
+            network=recipe,
+            networks=count,
+            seed=seed,
+            device=torch.device(device),
+            baseline=baseline,
+            batched=batched,
+            teacher=teacher,
+            epochs=epochs,
+            best=best,
+        )
+    )
     rounds = 2 if baseline else 1
 
     def score(images: Tensor, labels: Tensor, done: int) -> dict[str, Any]:
@@ -141,20 +130,7 @@ def evaluate(
             if progress is not None:
                 progress(done * total + step, rounds * total)
 
-        nets = _fresh_networks(recipe, source, count, seed, device)
-        if flip:
-            images, labels = with_mirror_images(images, labels)
-        train(
-            nets,
-            images,
-            labels,
-            training,
-            seed=seed,
-            purpose="evaluation",
-            batched=batched,
-            progress=report,
-        )
-        return summary(accuracies(nets, source.test, dataset.preprocess))
+        return plan.scores(images, labels, report)
 
     result: dict[str, Any] = {
         "protocol": chosen.name,
@@ -162,15 +138,18 @@ def evaluate(
         "images": len(dataset),
         "images_per_class": dataset.images_per_class,
         "network": recipe.model_dump(mode="json"),
-        "steps": training.steps,
-        "accuracy": score(dataset.images, dataset.labels, 0),
+        "steps": plan.steps,
+        **plan.facts,
+        **score(dataset.images, dataset.labels, 0),
         "seed": seed,
         "source_fingerprint": source.fingerprint,
         "artefact_digest": dataset.digest,
     }
     if baseline:
         images, labels = random_real_sets(dataset, source, count, seed)
-        result["baseline"] = {"kind": "random real images", **score(images, labels, 1)}
+        scores = score(images, labels, 1)
+        accuracy = scores.pop("accuracy")
+        result["baseline"] = {"kind": "random real images", **accuracy, **scores}
     warnings = _warnings(dataset, source)
     if warnings:
         result["warnings"] = warnings
@@ -178,38 +157,25 @@ def evaluate(
     return result
 
 
-@torch.no_grad()
-def accuracies(networks: Sequence[nn.Module], test: Split, preprocess: Preprocess) -> list[float]:
-    """The fraction of ``test`` that each network, put in evaluation mode, gets right."""
-    device = next(networks[0].parameters()).device
-    correct = torch.zeros(len(networks), dtype=torch.int64, device=device)
-    for network in networks:
-        favour_layout(network.eval())
-    size = _TEST_BATCH_CPU if device.type == "cpu" else _TEST_BATCH
-    for first in range(0, len(test.labels), size):
-        part = slice(first, first + size)
-        images = in_favoured_layout(preprocess.apply(test.images[part]).to(device))
-        labels = test.labels[part].to(device)
-        for index, network in enumerate(networks):
-            correct[index] += (network(images).argmax(1) == labels).sum()
-    return [hits / len(test.labels) for hits in correct.tolist()]
+def named(protocol: str | EvaluationProtocol) -> EvaluationProtocol:
+    """The protocol of this name.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    if not isinstance(protocol, str):
+        return protocol
+    if protocol not in PROTOCOLS:
+        raise RecipeError(f"unknown protocol {protocol!r}; use one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[protocol]
 
 
-def summary(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, sample standard deviation (0 for a single value) and the values themselves."""
-    mean = math.fsum(values) / len(values)
-    squares = math.fsum((value - mean) ** 2 for value in values)
-    std = math.sqrt(squares / (len(values) - 1)) if len(values) > 1 else 0.0
-    return {"mean": mean, "std": std, "values": list(values)}
+def made_for(dataset: DistilledDataset, key: str) -> Any:
+    """An entry of the evaluation that the artefact was made for.
 
-
-def with_mirror_images(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(..., n, c, h, w), (..., n, C) -> (..., 2n, c, h, w), (..., 2n, C): the flip trick."""
-    return torch.cat([images, images.flip(-1)], -4), torch.cat([labels, labels], -2)
-
-
-def _made_for(dataset: DistilledDataset, key: str) -> Any:
-    """An entry of the evaluation that the artefact was made for."""
+    Raises:
+        ArtefactError: there is none.
+    """
     if key not in dataset.header["evaluation"]:
         raise ArtefactError(f"the distilled set does not say which {key} it was made for; pass one")
     return dataset.header["evaluation"][key]
@@ -223,34 +189,6 @@ def _network_recipe(document: Any) -> NetworkRecipe:
             f"the distilled set was made for a network this version does not know ({document}); "
             "pass another"
         ) from None
-
-
-def _protocol(protocol: str | Protocol) -> Protocol:
-    if isinstance(protocol, Protocol):
-        return protocol
-    if protocol not in PROTOCOLS:
-        raise RecipeError(f"unknown protocol {protocol!r}; use one of {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[protocol]
-
-
-def _fresh_networks(
-    recipe: NetworkRecipe,
-    source: SourceDataset,
-    count: int,
-    seed: int,
-    device: str | torch.device,
-) -> list[nn.Module]:
-    networks = []
-    for index in range(count):
-        network = zoo.build(
-            recipe,
-            channels=source.channels,
-            resolution=source.resolution,
-            classes=source.classes,
-        )
-        initialise(network, seed, "evaluation/network", index)
-        networks.append(network.to(device))
-    return networks
 
 
 def random_real_sets(

@@ -1,4 +1,4 @@
-"""The ConvNet of the field (RCIG, Appendix C)."""
+"""The ConvNet of the field (RCIG, Appendix C; with one width throughout, DWA, Table 1)."""
 
 from __future__ import annotations
 
@@ -14,21 +14,28 @@ SOFTPLUS_THRESHOLD = 40.0
 
 
 class Softplus(nn.Module):
-    """softplus(beta x) / beta, exact in float64."""
+    """s(x) = softplus(beta x) / beta, exact in float64; s(x) - s(x - c) under a ceiling c.
 
-    def __init__(self, beta: float) -> None:
+    The smooth ReLU, and with ceiling 6 the smooth ReLU6.
+    """
+
+    def __init__(self, beta: float, ceiling: float | None = None) -> None:
         super().__init__()
         self.beta = beta
+        self.ceiling = ceiling
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape to the same."""
-        return F.softplus(x, self.beta, SOFTPLUS_THRESHOLD)
+        y = F.softplus(x, self.beta, SOFTPLUS_THRESHOLD)
+        if self.ceiling is None:
+            return y
+        return y - F.softplus(x - self.ceiling, self.beta, SOFTPLUS_THRESHOLD)
 
 
 class ConvNet(nn.Module):
     """``depth`` blocks of 3x3 convolution, normalisation, activation, 2x2 mean; then linear.
 
-    Widths double from block to block: ``width``, 2 ``width``, ... The first
+    Widths grow from block to block: ``width``, ``growth`` ``width``, ... The first
     convolution of a one-channel 28 px image pads 3, so that 32 px come out; every
     other one pads 1.
 
@@ -40,6 +47,7 @@ class ConvNet(nn.Module):
         width: channels of the first block.
         normalisation: none, batch, instance, group (one group) or layer.
         softplus_beta: activation softplus(beta x)/beta, ReLU if None.
+        growth: each block's channels over the last one's; RCIG doubles them, DWA has 1.
 
     Raises:
         NetworkError: the image is too small for the depth, or unknown normalisation.
@@ -54,6 +62,7 @@ class ConvNet(nn.Module):
         width: int = 128,
         normalisation: str = "none",
         softplus_beta: float | None = None,
+        growth: int = 2,
     ) -> None:
         super().__init__()
         self.padding = [3 if (channels == 1 and resolution == 28) else 1] + [1] * (depth - 1)
@@ -67,7 +76,7 @@ class ConvNet(nn.Module):
         self.normalisation = normalisation
         self.blocks = nn.ModuleList()
         for block in range(depth):
-            out = width << block
+            out = width * growth**block
             activation = nn.ReLU() if softplus_beta is None else Softplus(softplus_beta)
             layers = nn.Sequential()
             layers.add_module("conv", nn.Conv2d(channels, out, 3, padding=self.padding[block]))

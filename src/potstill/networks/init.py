@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
 
 from potstill import rng
+from potstill.errors import NetworkError
 
 
 @torch.no_grad()
@@ -31,3 +35,50 @@ def initialise(network: nn.Module, seed: int, purpose: str, step: int = 0) -> No
             parameter.copy_(draws.mul_(deviation))
         if isinstance(module, nn.modules.batchnorm._NormBase):
             module.reset_running_stats()
+
+
+@contextmanager
+def seeded(seed: int, purpose: str, step: int = 0) -> Iterator[None]:
+    """PyTorch's generator of the CPU is a named stream inside, and outside as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(rng.integer_seed(seed, purpose, step))
+        yield
+
+
+def initialise_default(network: nn.Module, seed: int, purpose: str, step: int = 0) -> None:
+    """Draw every parameter of ``network`` anew, in place, by its library's own laws.
+
+    PyTorch's for single layers, and above them torchvision's and timm's for their networks:
+    what ``reset_parameters`` of each layer draws, then ``init_weights`` of each part that
+    has it. Running statistics are reset. The draws are made on the CPU, and PyTorch's own
+    generator is left as it was.
+
+    Raises:
+        NetworkError: a parameter that none of these methods draws.
+    """
+    twin = copy.deepcopy(network).cpu()
+    with seeded(seed, purpose, step), torch.no_grad():
+        forgotten = _draw(twin)
+    if forgotten:
+        raise NetworkError(
+            f"nothing initialises {forgotten[0]!r} of {type(network).__name__}; give the network "
+            "a method init_weights() that draws it"
+        )
+    network.load_state_dict(twin.state_dict())
+
+
+def _draw(module: nn.Module, prefix: str = "") -> list[str]:
+    """Draw parts before wholes; the names of the parameters that no method has drawn."""
+    own = [prefix + name for name, _ in module.named_parameters(recurse=False)]
+    inner: list[str] = []
+    for name, child in module.named_children():
+        inner += _draw(child, f"{prefix}{name}.")
+    # MultiheadAttention and its kin spell the method with an underscore.
+    reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
+    if callable(reset):
+        reset()
+        own = []
+    if callable(whole := getattr(module, "init_weights", None)):
+        whole()
+        return []
+    return own + inner

@@ -1,36 +1,47 @@
-"""Networks by name, in the small-image forms of the field (RCIG, Table 3).
+"""Networks by name, in the small-image forms of the field (RCIG, Table 3; DWA, Tables 2 to 4, 9).
 
 Every network built here has ``features(images)`` and a last linear layer ``head``.
-Apart from the ConvNet they are torchvision's layers with another stem and another
-end: what normalises and what activates is exchanged module by module afterwards, so
-that one description of an architecture serves all normalisations.
+Apart from the ConvNet they are torchvision's and timm's, with another stem and another
+end. In torchvision's, what normalises and what activates is exchanged module by module
+afterwards, so that one description of an architecture serves all normalisations.
 
-To add a network, write a function (channels, resolution) -> body, a module from
-images (n, c, h, w) to features (n, H) with batch norms and ReLUs, and enter it in
-``_BODIES``.
+To add a network, write a function (channels, resolution) -> body with batch norms and
+enter it in ``bodies.BODIES``.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet, vgg
 
 from potstill.config import NetworkRecipe, Normalisation
 from potstill.errors import NetworkError
+from potstill.networks.bodies import BODIES
 from potstill.networks.convnet import ConvNet, Softplus
+from potstill.networks.vision_transformer import NORMALISATIONS, vision_transformer
+
+_Parts = tuple[nn.Module, nn.Linear]
 
 
 class HeadedNetwork(nn.Module):
-    """A body from images to features, and one linear layer on top of it."""
+    """A body from images to features, and one linear layer on top of it.
 
-    def __init__(self, body: nn.Module, head: nn.Linear) -> None:
+    Args:
+        construct: makes body and head, each time with new weights.
+    """
+
+    def __init__(self, construct: Callable[[], _Parts]) -> None:
         super().__init__()
-        self.body = body
-        self.head = head
+        self._construct = construct
+        self.body, self.head = construct()
+
+    def init_weights(self) -> None:
+        """Draw all weights anew by the laws they were made by, from PyTorch's generator."""
+        self.load_state_dict(HeadedNetwork(self._construct).state_dict())
 
     def features(self, images: Tensor) -> Tensor:
         """Images (n, c, h, w) -> h(x) (n, H), what the last layer sees."""
@@ -45,7 +56,12 @@ class HeadedNetwork(nn.Module):
 
 def names() -> tuple[str, ...]:
     """Every name that :func:`build` knows."""
-    return ("convnet", *_BODIES)
+    return ("convnet", *BODIES, *NORMALISATIONS)
+
+
+def usual_normalisation(name: str) -> Normalisation:
+    """What a network of this name normalises by where nobody says otherwise."""
+    return NORMALISATIONS.get(name, "batch")
 
 
 def build(
@@ -59,11 +75,14 @@ def build(
     """A new network for square images; initialise it before use.
 
     Args:
-        recipe: name and normalisation; depth and width concern the convnet alone.
+        recipe: name and normalisation; depth, width and growth concern the convnet alone.
+            Of the transformers, deit_tiny is asked for with normalisation layer and
+            deit_tiny_bn with batch.
         channels: of the images, c.
         resolution: side of the images in pixels.
         classes: outputs, C.
-        softplus_beta: activation softplus(beta x)/beta, ReLU if None.
+        softplus_beta: activation softplus(beta x)/beta in place of ReLU, with the
+            ceiling that a ReLU6 has; SiLU and GELU, smooth by themselves, stay.
 
     Raises:
         NetworkError: unknown name, or a network that does not fit the images.
@@ -77,69 +96,33 @@ def build(
             recipe.width,
             recipe.normalisation,
             softplus_beta,
+            recipe.growth,
         )
-    if recipe.name not in _BODIES:
+    if recipe.name not in names():
         raise NetworkError(f"unknown network {recipe.name!r}; use one of {', '.join(names())}")
-    body = _BODIES[recipe.name](channels, resolution)
+    if recipe.name in NORMALISATIONS:
+        return HeadedNetwork(partial(vision_transformer, recipe, channels, resolution, classes))
+    return HeadedNetwork(
+        partial(_convolutional, recipe, channels, resolution, classes, softplus_beta)
+    )
+
+
+def _convolutional(
+    recipe: NetworkRecipe,
+    channels: int,
+    resolution: int,
+    classes: int,
+    softplus_beta: float | None,
+) -> _Parts:
+    """A body with its norms and activations exchanged, and a head of PyTorch's own law."""
+    body = BODIES[recipe.name](channels, resolution)
     maps, width = _probe(body, recipe.name, channels, resolution)
     for name, shape in maps.items():
         body.set_submodule(name, _norm(recipe, resolution, shape))
     for name, module in list(body.named_modules()):
-        if isinstance(module, nn.ReLU):
-            body.set_submodule(name, _activation(softplus_beta))
-    return HeadedNetwork(body, nn.Linear(width, classes))
-
-
-def _resnet18(channels: int, resolution: int) -> nn.Module:
-    """Up to 64 px a 3x3 stem of stride 1 and no max-pooling; torchvision's stem above."""
-    network: resnet.ResNet = resnet.resnet18()
-    if resolution <= 64:
-        network.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
-        network.set_submodule("maxpool", nn.Identity())
-    else:
-        network.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
-    network.set_submodule("fc", nn.Identity())
-    return network
-
-
-def _vgg11(channels: int, resolution: int) -> nn.Module:
-    """The convolutions of VGG-11, then the mean over what is left of the image."""
-    layers = vgg.make_layers(vgg.cfgs["A"], batch_norm=True)
-    layers[0] = nn.Conv2d(channels, 64, 3, padding=1 + _extra_padding(channels, resolution))
-    return nn.Sequential(layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
-
-
-def _alexnet(channels: int, resolution: int) -> nn.Module:
-    """AlexNet as the field has it at 32 px: five convolutions, no hidden linear layers."""
-    padding = 2 + _extra_padding(channels, resolution)
-    return nn.Sequential(
-        *_convolution(channels, 128, 5, padding),
-        nn.MaxPool2d(2),
-        *_convolution(128, 192, 5, 2),
-        nn.MaxPool2d(2),
-        *_convolution(192, 256, 3, 1),
-        *_convolution(256, 192, 3, 1),
-        *_convolution(192, 192, 3, 1),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-    )
-
-
-_BODIES: dict[str, Callable[[int, int], nn.Module]] = {
-    "resnet18": _resnet18,
-    "vgg11": _vgg11,
-    "alexnet": _alexnet,
-}
-
-
-def _convolution(inputs: int, outputs: int, kernel: int, padding: int) -> tuple[nn.Module, ...]:
-    convolution = nn.Conv2d(inputs, outputs, kernel, padding=padding)
-    return convolution, nn.BatchNorm2d(outputs), nn.ReLU()
-
-
-def _extra_padding(channels: int, resolution: int) -> int:
-    """A one-channel 28 px image is padded to 32 px, as in the ConvNet."""
-    return 2 if (channels == 1 and resolution == 28) else 0
+        if isinstance(module, nn.ReLU | nn.ReLU6 | nn.SiLU):
+            body.set_submodule(name, _activation(module, softplus_beta))
+    return body, nn.Linear(width, classes)
 
 
 def _probe(
@@ -183,6 +166,11 @@ def _norm(recipe: NetworkRecipe, resolution: int, shape: tuple[int, ...]) -> nn.
     return layers[recipe.normalisation]()
 
 
-def _activation(softplus_beta: float | None) -> nn.Module:
+def _activation(module: nn.Module, softplus_beta: float | None) -> nn.Module:
     """Out of place, so that derivatives of every kind can be taken through it."""
-    return nn.ReLU() if softplus_beta is None else Softplus(softplus_beta)
+    if isinstance(module, nn.SiLU):
+        return nn.SiLU()
+    capped = isinstance(module, nn.ReLU6)
+    if softplus_beta is None:
+        return nn.ReLU6() if capped else nn.ReLU()
+    return Softplus(softplus_beta, 6.0 if capped else None)

@@ -47,17 +47,35 @@ def rows(**filters: str | int) -> tuple[Row, ...]:
     )
 
 
-def paper_value(row: PaperRow) -> tuple[float, float | None] | None:
-    """The accuracy (per cent) and its deviation that a table prints for ``row``.
+def find(row: PaperRow, metric: str | None = None) -> Row | None:
+    """The one line of the table that ``row`` names, of ``metric`` if there are several.
 
-    None if the table has no such row, or several, as where it compares evaluation networks.
+    None if the table has no such line, or more than one, as where it compares evaluation
+    networks and ``row`` names none.
     """
+    named = {
+        "distill_arch": row.distill_arch,
+        "eval_arch": row.eval_arch,
+        "metric": metric,
+    }
     found = rows(
         paper=row.paper,
         table=row.table,
         dataset=row.dataset,
         ipc=row.images_per_class,
         method=row.method,
-        metric="accuracy_pct",
+        **{column: text for column, text in named.items() if text is not None},
     )
-    return (found[0].value, found[0].std) if len(found) == 1 else None
+    return found[0] if len(found) == 1 else None
+
+
+def paper_value(row: PaperRow) -> tuple[float, float | None] | None:
+    """The accuracy (per cent) and its deviation that a table prints for ``row``; see `find`."""
+    found = find(row, "accuracy_pct")
+    return None if found is None else (found.value, found.std)
+
+
+def paper_seconds(row: PaperRow) -> float | None:
+    """The seconds for one image of every class that a table prints for ``row`` (DWA, Table 11)."""
+    found = find(row, "seconds_per_ipc_a100_40gb")
+    return None if found is None else found.value

@@ -6,14 +6,13 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from pathlib import PurePath
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from potstill import hardware, interrupt, rng
-from potstill.config import RCIGRecipe, Recipe
+from potstill import hardware, interrupt, provenance, rng
+from potstill.config import RCIGRecipe, Recipe, method_of
 from potstill.data.datasets import SourceDataset
 from potstill.data.distilled import DistilledDataset
 from potstill.data.preprocess import Preprocess, fit
@@ -26,7 +25,7 @@ from potstill.rcig.pool import ModelPool
 from potstill.rcig.problem import MetaGradient, Problem, support
 from potstill.rcig.rates import AdaptiveRate, Rates
 from potstill.rcig.source import TargetImages, noise_start, real_start
-from potstill.runs import Run, versions
+from potstill.runs import Run
 
 Progress = Callable[[int, dict[str, float]], None]
 """Called after every iteration with its number (from 1) and its metrics."""
@@ -67,7 +66,7 @@ def distil(
     """
     hardware.prepare()
     preprocess = fit(recipe.data, source.train.images)
-    if recipe.method.variant == "random":
+    if method_of(recipe, RCIGRecipe).variant == "random":
         images, labels = real_start(source, preprocess, recipe.images_per_class, recipe.seed)
         result = _artefact(recipe, source, preprocess, images, labels, 0)
         iterations = 0
@@ -99,7 +98,7 @@ class Distiller:
         device: torch.device,
         clock: Clock = _no_clock,
     ) -> None:
-        self.recipe, self.settings, self.device = recipe, recipe.method, device
+        self.recipe, self.settings, self.device = recipe, method_of(recipe, RCIGRecipe), device
         self.iteration = 0
         self._clock = clock
         self._target_dtype = target_dtype(self.settings, device)
@@ -294,29 +293,5 @@ def _artefact(
     labels: Tensor,
     iterations: int,
 ) -> DistilledDataset:
-    document = recipe.model_dump(mode="json")
-    folder = recipe.data.folder
-    if folder and PurePath(folder).is_absolute():
-        # Where the images lie is the machine's business; to score the set, name the
-        # folder above them as data root.
-        document["data"]["folder"] = PurePath(folder).name
-    header = {
-        "method": "rcig",
-        "recipe": document,
-        "evaluation": {
-            "protocol": recipe.evaluation.protocol,
-            "networks": recipe.evaluation.networks,
-            "network": recipe.network.model_dump(mode="json"),
-        },
-        "source": {
-            "name": source.name,
-            "fingerprint": source.fingerprint,
-            "classes": source.classes,
-            "channels": source.channels,
-            "resolution": source.resolution,
-        },
-        "versions": versions(),
-        "seed": recipe.seed,
-        "iterations": iterations,
-    }
+    header = provenance.header(recipe, source, iterations)
     return DistilledDataset(images.cpu(), labels.cpu(), source.class_names, preprocess, header)

@@ -12,7 +12,7 @@ from potstill import config, recipes
 from potstill.config import Recipe
 
 # What a recipe says about itself, and what decides when files are written.
-_ASIDE = ("name", "description", "paper", "seed", "checkpoint_every", "log_every")
+ASIDE = ("name", "description", "paper", "seed", "checkpoint_every", "log_every")
 
 
 def changes(recipe: Recipe) -> dict[str, Any] | None:
@@ -25,7 +25,7 @@ def changes(recipe: Recipe) -> dict[str, Any] | None:
     return {
         key: own.get(key)
         for key in sorted({*shipped, *own})
-        if own.get(key) != shipped.get(key) and key not in _ASIDE
+        if own.get(key) != shipped.get(key) and key not in ASIDE
     }
 
 

@@ -14,8 +14,10 @@ from markupsafe import Markup
 from potstill.data.distilled import DistilledDataset
 from potstill.report import pictures, plots
 from potstill.report.comparison import Comparison
-from potstill.report.records import Accuracy, Result, RunRecord, Series
-from potstill.report.text import count, spaced
+from potstill.report.documents import Accuracy, Diversity, Result
+from potstill.report.methods import Panel
+from potstill.report.records import RunRecord, Series
+from potstill.report.text import count, short_network_text, spaced
 
 _MOST_LABELS = 200
 _LEGIBLE_TILE = 20
@@ -83,46 +85,14 @@ def tiles(dataset: DistilledDataset) -> Tiles:
     )
 
 
-@dataclass(frozen=True)
-class _Panel:
-    """Which logged quantities share a drawing: (legend, name in the log)."""
-
-    title: str
-    lines: tuple[tuple[str, str], ...]
-    note: str = ""
-    unit: str = ""
-    log: bool = False
-
-
-_INNER, _INVERSE = "inner problem", "inverse"
-_PANELS = (
-    _Panel("Loss", (("loss", "loss"),), "on the batch of real images"),
-    _Panel("Batch accuracy", (("accuracy", "batch_accuracy"),), "on the batch of real images", "%"),
-    _Panel(
-        "Temperature",
-        (("temperature", "log_temperature"),),
-        "by which the predictions are multiplied",
-    ),
-    _Panel("Solver steps", ((_INNER, "inner_steps"), (_INVERSE, "inverse_steps"))),
-    _Panel(
-        "Solver residuals", ((_INNER, "inner_residual"), (_INVERSE, "inverse_residual")), log=True
-    ),
-    _Panel(
-        "Gradient norms",
-        (("images", "image_gradient_norm"), ("labels", "label_gradient_norm")),
-        log=True,
-    ),
-)
-
-
-def curves(series: Mapping[str, Series], anchor: str) -> list[Drawing]:
+def curves(series: Mapping[str, Series], panels: Sequence[Panel], anchor: str) -> list[Drawing]:
     """The panels for which something was logged, then whatever else was."""
-    known = {name for panel in _PANELS for _, name in panel.lines}
+    known = {name for panel in panels for _, name in panel.lines}
     others = [
-        _Panel(spaced(name), ((spaced(name), name),)) for name in sorted(series.keys() - known)
+        Panel(spaced(name), ((spaced(name), name),)) for name in sorted(series.keys() - known)
     ]
     drawn: list[Drawing] = []
-    for panel in (*_PANELS, *others):
+    for panel in (*panels, *others):
         present = [
             (legend, _scaled(series[name])) for legend, name in panel.lines if name in series
         ]
@@ -202,8 +172,10 @@ def accuracies(results: Sequence[Result], anchor: str) -> Drawing:
     """Every network of every evaluation of one run."""
     lines = []
     kinds = {0}
+    several = len({result.network for result in results}) > 1
     for result in results:
-        lines.append(_dots(result.protocol, result.accuracy))
+        network = f"{short_network_text(result.network)}, " if several else ""
+        lines.append(_dots(network + result.protocol, result.accuracy))
         if result.baseline is not None:
             lines.append(_dots(result.baseline.kind, result.baseline, kind=1))
             kinds.add(1)
@@ -234,4 +206,24 @@ def labels(dataset: DistilledDataset, anchor: str) -> Drawing | None:
             f"from {values.min():.2f} to {values.max():.2f}"
         ),
         svg=Markup(svg),
+    )
+
+
+def embedding(audit: Diversity, identity: str) -> Drawing | None:
+    """Real and distilled images as a teacher sees them, in the plane; None if not computed."""
+    points = audit.embedding
+    if points is None:
+        return None
+    distilled = points.real.count(False)
+    real = len(points.real) - distilled
+    keys = (Key("diamond", "distilled"), Key("dot", "real")) if real else ()
+    return Drawing(
+        title="How the teacher sees them.",
+        note="t-SNE of its logits: the nearer, the more alike; axes and distances mean nothing.",
+        alt=(
+            f"{count(distilled, 'distilled image')} and {count(real, 'real image')} of "
+            f"{', '.join(points.class_names)} as points of the plane"
+        ),
+        svg=Markup(plots.embedding(points, identity=identity)),
+        keys=keys,
     )

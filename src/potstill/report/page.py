@@ -8,10 +8,10 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from potstill.files import atomic_write
-from potstill.report.comparison import Comparison, compare, unlike_paper
+from potstill.report.comparison import Comparison, compare, compare_cost, unlike_paper
 from potstill.report.drawings import overview
 from potstill.report.records import RunRecord, read_all
-from potstill.report.views import comparison_view, run_view
+from potstill.report.views import comparison_view, cost_view, run_view
 
 
 def write(runs: Sequence[Path], out: Path) -> None:
@@ -42,9 +42,12 @@ def render(runs: Sequence[RunRecord]) -> str:
     views = [run_view(run, place) for place, run in enumerate(runs, start=1)]
     compared = {run.label: compare(run) for run in runs}
     comparisons = [
-        comparison_view(view, entry)
+        row
         for run, view in zip(runs, views, strict=True)
-        for entry in compared[run.label]
+        for row in (
+            *(comparison_view(view, entry) for entry in compared[run.label]),
+            *(cost_view(view, cost) for cost in compare_cost(run)),
+        )
     ]
     several = sum(run.headline is not None for run in runs) > 1
     return environment.get_template("report.html.j2").render(
@@ -62,7 +65,7 @@ def _asides(
     """For each run that has no number of a paper beside it: its label and why."""
     asides = []
     for run in runs:
-        if compared[run.label]:
+        if compared[run.label] or compare_cost(run):
             continue
         if run.recipe.paper:
             why = "the papers print no single accuracy for the row its recipe stands for."

@@ -1,27 +1,15 @@
-"""Plots as inline SVG that takes its colours from the page.
-
-matplotlib draws with stand-in colours; in the finished SVG these become
-``currentColor`` and the page's custom properties, so that one drawing is
-legible on a light and on a dark ground. Ids are prefixed, since several drawings
-share a page, and everything that names an outside address is taken out.
-"""
+"""The kinds of plot on the page, each an SVG element; see :mod:`potstill.report.canvas`."""
 
 from __future__ import annotations
 
 import io
-import re
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
 from matplotlib.ticker import (
     FuncFormatter,
     LogLocator,
@@ -31,42 +19,13 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
+from potstill.report.canvas import ON_WHITE, SERIES, figure
+from potstill.report.documents import Embedding
 from potstill.report.records import Series
 
 Numbers = NDArray[Any]
 
-_TEXT = "#0a0b0c"
-_GRID = "#0a0b0d"
-_SERIES = ("#0a0b11", "#0a0b12", "#0a0b13")
 _DASHES = ("-", "--", ":")
-_COLOURS = {
-    _TEXT: "currentColor",
-    _GRID: "var(--grid)",
-    **{colour: f"var(--series-{number})" for number, colour in enumerate(_SERIES, start=1)},
-}
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "axes.unicode_minus": True,
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "text.color": _TEXT,
-    "axes.edgecolor": _GRID,
-    "axes.facecolor": "none",
-    "axes.labelcolor": _TEXT,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": _GRID,
-    "grid.linewidth": 0.7,
-    "xtick.color": _GRID,
-    "ytick.color": _GRID,
-    "xtick.labelcolor": _TEXT,
-    "ytick.labelcolor": _TEXT,
-    "figure.facecolor": "none",
-    "lines.solid_capstyle": "round",
-}
 # (decades below which they are used, ticks in each decade)
 _LOG_TICKS: tuple[tuple[float, tuple[float, ...]], ...] = (
     (0.7, (1, 1.5, 2, 3, 4, 5, 6, 8)),
@@ -74,7 +33,6 @@ _LOG_TICKS: tuple[tuple[float, tuple[float, ...]], ...] = (
     (3.0, (1, 3)),
     (float("inf"), (1,)),
 )
-_WIDTH = 3.7
 _SMOOTHED_FROM = 60
 _MARKERS: tuple[dict[str, Any], ...] = (
     {"marker": "D", "markersize": 6},
@@ -104,7 +62,7 @@ def curves(series: Sequence[Series], *, identity: str, unit: str = "", log: bool
         unit: what the vertical axis counts.
         log: logarithmic vertical axis; values that are not positive leave a gap.
     """
-    with _figure(identity, 2.5) as (axes, finish):
+    with figure(identity, 2.5) as (axes, finish):
         for kind, line in enumerate(series):
             x = np.asarray(line.iterations, dtype=float)
             y = np.asarray(line.values, dtype=float)
@@ -125,7 +83,7 @@ def is_smoothed(series: Series) -> bool:
 
 
 def _line(axes: Axes, x: Numbers, y: Numbers, kind: int) -> None:
-    colour, dashes = _SERIES[kind], _DASHES[kind]
+    colour, dashes = SERIES[kind], _DASHES[kind]
     if len(x) < _SMOOTHED_FROM:
         marker = "o" if len(x) < 30 else ""
         axes.plot(x, y, color=colour, linewidth=1.4, ls=dashes, marker=marker, markersize=3)
@@ -181,9 +139,9 @@ def dot_plot(lines: Sequence[Dots], *, identity: str) -> str:
         lines: from top to bottom; ``kind`` picks the colour and the shape: a diamond, a
             vertical bar, a square.
     """
-    with _figure(identity, 0.75 + 0.3 * len(lines)) as (axes, finish):
+    with figure(identity, 0.75 + 0.3 * len(lines)) as (axes, finish):
         for place, line in enumerate(lines):
-            colour = _SERIES[line.kind]
+            colour = SERIES[line.kind]
             if line.std is not None:
                 axes.plot(
                     [line.mean - line.std, line.mean + line.std],
@@ -215,7 +173,7 @@ def label_map(labels: Numbers, classes: Numbers, names: Sequence[str], *, identi
     count, width = labels.shape
     height = float(np.clip(0.95 + 0.24 * count, 2.6, 6.5))
     bound = float(np.abs(labels).max()) or 1.0
-    with _figure(identity, height) as (axes, finish):
+    with figure(identity, height) as (axes, finish):
         image = axes.imshow(
             labels, cmap="RdBu_r", vmin=-bound, vmax=bound, aspect="auto", interpolation="nearest"
         )
@@ -240,6 +198,46 @@ def label_map(labels: Numbers, classes: Numbers, names: Sequence[str], *, identi
         return finish()
 
 
+def embedding(points: Embedding, *, identity: str) -> str:
+    """Points of the plane: real images as dots, distilled ones as diamonds, class names between."""
+    with figure(identity, 3.4) as (axes, finish):
+        _scatter(axes, points)
+        return finish()
+
+
+def embedding_file(points: Embedding, form: Literal["png", "svg"]) -> bytes:
+    """:func:`embedding` as a file of its own, dark on white."""
+    with figure("embedding", 4.6, ON_WHITE) as (axes, finish):
+        _scatter(axes, points, tuple(ON_WHITE[colour] for colour in SERIES))
+        handles = axes.get_legend_handles_labels()
+        if len(handles[0]) > 1:
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+        buffer = io.BytesIO()
+        metadata = {"Date": None} if form == "svg" else {"Software": None}
+        finish.figure.savefig(buffer, format=form, dpi=200, metadata=metadata, facecolor="white")
+        return buffer.getvalue()
+
+
+def _scatter(axes: Axes, points: Embedding, colours: Sequence[str] = SERIES) -> None:
+    x, y, classes, real = (
+        np.asarray(values) for values in (points.x, points.y, points.classes, points.real)
+    )
+    axes.plot(x[real], y[real], "o", ls="", ms=2.6, mew=0, alpha=0.45, color=colours[1],
+              label="real")  # fmt: skip
+    axes.plot(x[~real], y[~real], "D", ls="", ms=4.2, mew=0, alpha=0.85, color=colours[0],
+              label="distilled")  # fmt: skip
+    for index, name in enumerate(points.class_names):
+        members = classes == index
+        if members.any():
+            middle = np.median(x[members]), np.median(y[members])
+            axes.annotate(_short(name), middle, ha="center", va="center", fontsize=7.5)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.margins(0.04)
+
+
 def _row_ticks(axes: Axes, classes: Numbers, names: Sequence[str]) -> None:
     """The class's name at the middle of its rows, and a line between classes."""
     starts = [0, *(np.flatnonzero(np.diff(classes)) + 1).tolist(), len(classes)]
@@ -255,59 +253,3 @@ def _row_ticks(axes: Axes, classes: Numbers, names: Sequence[str]) -> None:
 def _short(text: str, limit: int = 22) -> str:
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
-
-
-@contextmanager
-def _figure(identity: str, height: float) -> Iterator[tuple[Axes, _Finish]]:
-    with matplotlib.rc_context():
-        # Not the user's own style: the page would be another on another machine.
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_STYLE)
-        matplotlib.rcParams["svg.hashsalt"] = identity
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained", dpi=144)
-        FigureCanvasSVG(figure)
-        yield figure.subplots(), _Finish(figure, identity)
-
-
-@dataclass(frozen=True)
-class _Finish:
-    """The finished drawing: an ``<svg>`` element that belongs to its page."""
-
-    figure: Figure
-    identity: str
-
-    def __call__(self) -> str:
-        buffer = io.StringIO()
-        with warnings.catch_warnings():
-            # The reader's fonts set the text; DejaVu, which measures it, lacks some scripts.
-            warnings.filterwarnings("ignore", message="Glyph")
-            self.figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
-        return _inline(buffer.getvalue(), self.identity)
-
-
-def _inline(document: str, identity: str) -> str:
-    """What matplotlib wrote as an element of a page; only tags are touched, never text."""
-    body = document[document.index("<svg") :].strip()
-    body = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
-    tags = re.findall(r"<[^>]*>", body)
-    used = {name for tag in tags for name in re.findall(r'(?:url\(#|href="#)([^")]+)', tag)}
-    body = re.sub(r"<[^>]*>", lambda tag: _tag(tag[0], identity, used), body)
-    return body.replace("<svg", '<svg class="plot" aria-hidden="true" focusable="false"', 1)
-
-
-def _tag(tag: str, identity: str, used: set[str]) -> str:
-    if tag.startswith("<!--"):
-        return ""
-    tag = re.sub(r'\s(?:xmlns(?::\w+)?|version)="[^"]*"', "", tag).replace("xlink:href", "href")
-    if tag.startswith("<svg"):
-        tag = re.sub(r'\s(?:width|height)="[^"]*"', "", tag)
-    name = re.search(r'\sid="([^"]+)"', tag)
-    if name is not None:
-        kept = f' id="{identity}-{name[1]}"' if name[1] in used else ""
-        tag = tag.replace(name[0], kept)
-    tag = re.sub(r'(url\(#|href="#)', rf"\g<1>{identity}-", tag)
-    tag = re.sub(r"#0a0b[0-9a-f]{2}", lambda colour: _COLOURS[colour[0]], tag)
-    if tag.startswith("<image"):
-        tag = "".join(tag.split("\n"))
-    tag = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", tag)
-    return re.sub(r"(\.\d{2})\d+", r"\1", tag)

@@ -13,66 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from potstill.config import NetworkRecipe, Recipe, parse, read_yaml
+from potstill.config import Recipe, parse, read_yaml
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import RecipeError, RunError
+from potstill.report.documents import Diversity, Record, Result, Timing
 from potstill.runs import DISTILLED, METRICS, RECIPE, RECORD, read_record
 
 _T = TypeVar("_T")
-
-
-class _Document(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-class Accuracy(_Document):
-    """Accuracies as fractions; ``std`` is the sample standard deviation over ``values``."""
-
-    mean: float
-    std: float
-    values: tuple[float, ...]
-
-
-class Baseline(Accuracy):
-    """The same protocol on other images, such as as many real ones drawn at random."""
-
-    kind: str = "random real images"
-
-
-class Result(_Document):
-    """One evaluation of a distilled set."""
-
-    protocol: str
-    dataset: str
-    images: int
-    images_per_class: int
-    network: NetworkRecipe
-    steps: int
-    accuracy: Accuracy
-    seconds: float | None = None
-    seed: int = 0
-    source_fingerprint: str | None = None
-    artefact_digest: str | None = None
-    baseline: Baseline | None = None
-    warnings: tuple[str, ...] = ()
-
-
-class Timing(_Document):
-    """Wall-clock seconds of a run, in total and by named part."""
-
-    total: float = 0.0
-    parts: dict[str, float] = {}
-
-
-class _Record(_Document):
-    status: Literal["running", "finished", "stopped"]
-    iteration: int = Field(ge=0)
-    seconds: Timing = Timing()
-    machine: dict[str, Any] = {}
-    versions: dict[str, Any] = {}
-    results: tuple[Result, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,6 +48,7 @@ class RunRecord:
     results: tuple[Result, ...]
     dataset: DistilledDataset | None
     missing: tuple[str, ...]
+    diversity: tuple[Diversity, ...] = ()
 
     @property
     def headline(self) -> Result | None:
@@ -153,6 +103,7 @@ def read(folder: Path, label: str | None = None) -> RunRecord:
         results=results,
         dataset=dataset,
         missing=tuple(_missing(record, series, dataset, results)),
+        diversity=_diversity(record, folder / RECORD),
     )
 
 
@@ -187,9 +138,9 @@ def _read_text(path: Path) -> str | None:
         raise RunError(f"{path} is no text; restore a copy or leave this run out") from None
 
 
-def _read_record(folder: Path) -> _Record | None:
+def _read_record(folder: Path) -> Record | None:
     path = folder / RECORD
-    return _validate(TypeAdapter(_Record), read_record(folder), path) if path.exists() else None
+    return _validate(TypeAdapter(Record), read_record(folder), path) if path.exists() else None
 
 
 def _validate(adapter: TypeAdapter[_T], document: Any, path: Path) -> _T:
@@ -241,13 +192,21 @@ def _header_results(dataset: DistilledDataset | None, path: Path) -> tuple[Resul
     return _validate(TypeAdapter(tuple[Result, ...]), dataset.header["results"], path)
 
 
+def _diversity(record: Record | None, path: Path) -> tuple[Diversity, ...]:
+    """The audits of this kind; audits of other kinds are passed over."""
+    chosen = (
+        [entry for entry in record.audits if entry.get("kind") == "diversity"] if record else ()
+    )
+    return _validate(TypeAdapter(tuple[Diversity, ...]), chosen, path)
+
+
 def _merge(first: Sequence[Result], then: Sequence[Result]) -> tuple[Result, ...]:
     """Both lists, each result once, in order."""
     return tuple(first) + tuple(result for result in then if result not in first)
 
 
 def _missing(
-    record: _Record | None,
+    record: Record | None,
     series: dict[str, Series],
     dataset: DistilledDataset | None,
     results: Sequence[Result],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from potstill.config import NetworkRecipe
-from potstill.report.records import Accuracy
+from potstill.report.documents import Accuracy
 
 _DATA_SETS = {
     "digits": "Digits",
@@ -16,6 +16,7 @@ _DATA_SETS = {
     "imagenette": "ImageNette",
     "imagewoof": "ImageWoof",
     "imagenet64": "ImageNet at 64 px",
+    "imagenet1k": "ImageNet-1K",
     "image_folder": "image folder",
 }
 
@@ -38,6 +39,8 @@ def network_detail(network: NetworkRecipe) -> str:
     parts = (
         [f"depth {network.depth}", f"width {network.width}"] if network.name == "convnet" else []
     )
+    if network.name == "convnet" and network.growth == 1:
+        parts[-1] += " throughout"
     if network.normalisation != "none":
         parts.append(f"{network.normalisation} norm.")
     return ", ".join(parts)
@@ -81,9 +84,9 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60:,} h" + (f" {minutes % 60} min" if minutes % 60 else "")
 
 
-def steps_text(done: int, planned: int) -> str:
-    """``done`` alone where it is all, else ``done of planned``."""
-    return f"{done:,}" if done == planned else f"{done:,} of {planned:,}"
+def steps_text(done: int, planned: int | None) -> str:
+    """``done`` alone where it is all or all is unknown, else ``done of planned``."""
+    return f"{done:,}" if planned in (done, None) else f"{done:,} of {planned:,}"
 
 
 def count(number: int, noun: str) -> str:

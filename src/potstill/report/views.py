@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from potstill.config import dump
-from potstill.report import again, drawings, plots
-from potstill.report.comparison import Comparison
-from potstill.report.records import Result, RunRecord
+from potstill.config import PaperRow, RCIGRecipe, dump
+from potstill.report import again, drawings, methods, plots
+from potstill.report.comparison import Comparison, Cost
+from potstill.report.documents import Distances, Diversity, Result
+from potstill.report.records import RunRecord
 from potstill.report.text import (
     accuracy_text,
     count,
@@ -30,13 +31,13 @@ _STATUS = {
     "stopped": "stopped",
     "not recorded": "not recorded",
 }
-_VARIANTS = {"frepo": "FRePo", "random": "random images"}
 
 
 def run_view(run: RunRecord, place: int) -> dict[str, Any]:
     """What the template's section on one run needs."""
     anchor = f"run-{place}"
-    recipe, method = run.recipe, run.recipe.method
+    recipe = run.recipe
+    series = methods.series(run)
     return {
         "anchor": anchor,
         "label": run.label,
@@ -44,22 +45,26 @@ def run_view(run: RunRecord, place: int) -> dict[str, Any]:
         "description": recipe.description,
         "dataset_name": data_set_text(recipe.data.dataset),
         "images_per_class": recipe.images_per_class,
-        "method": _method_text(run)[0],
+        "method": methods.title(run)[0],
         "network": short_network_text(recipe.network),
         "network_detail": network_detail(recipe.network),
-        "iterations": steps_text(run.iteration, method.iterations),
+        "iterations": steps_text(run.iteration, methods.planned(run)),
         "status": _STATUS[run.status],
         "time": duration(run.timing.total) if run.timing.total else "-",
         "headline": _headline(run.headline),
         "missing": run.missing,
         "facts": _facts(run),
         "tiles": drawings.tiles(run.dataset) if run.dataset else None,
-        "curves": drawings.curves(run.series, anchor),
-        "smoothed": any(plots.is_smoothed(line) for line in run.series.values()),
+        "curves": drawings.curves(series, methods.panels(run), anchor),
+        "smoothed": any(plots.is_smoothed(line) for line in series.values()),
         "results": [_result_row(result) for result in run.results],
         "warnings": list(dict.fromkeys(w for result in run.results for w in result.warnings)),
         "accuracies": drawings.accuracies(run.results, anchor) if run.results else None,
-        "labels": drawings.labels(run.dataset, anchor) if run.dataset else None,
+        "labels": _labels(run, anchor),
+        "diversity": [
+            _diversity(audit, f"{anchor}-diversity-{number}")
+            for number, audit in enumerate(run.diversity, start=1)
+        ],
         "parts": _parts(run),
         "preprocessing": _preprocessing(run),
         "machine": _pairs(run.machine),
@@ -76,27 +81,62 @@ def comparison_view(run: dict[str, Any], comparison: Comparison) -> dict[str, An
     return {
         "anchor": run["anchor"],
         "label": run["label"],
-        "row": (
-            f"{row.paper.upper()}, Table {row.table}: {row.method}, "
-            f"{data_set_text(row.dataset)}, {row.images_per_class} per class"
-        ),
+        "row": _row_text(row),
         "paper": _mean_std(comparison.paper_mean, comparison.paper_std),
         "ours": accuracy_text(ours.accuracy) if ours else "",
         "protocol": ours.protocol if ours else "",
+        "best": accuracy_text(ours.best_on_test) if ours and ours.best_on_test else "",
         "difference": points(comparison.difference) if comparison.difference is not None else "",
         "departures": comparison.departures,
     }
 
 
-def _method_text(run: RunRecord) -> tuple[str, str]:
-    """The variant, and what solves its inner problem."""
-    method = run.recipe.method
-    name = _VARIANTS.get(method.variant, method.variant.upper())
-    if method.variant in _VARIANTS:
-        return name, ""
-    return name, {"pcg": "solved by conjugate gradient", "adam": "solved by Adam"}[
-        method.solver.name
-    ]
+def cost_view(run: dict[str, Any], cost: Cost) -> dict[str, Any]:
+    """The same for a paper's seconds."""
+    row = _row_text(cost.row)
+    return {
+        "anchor": run["anchor"],
+        "label": run["label"],
+        "row": f"{row}: seconds for an image of each class",
+        "paper": f"{cost.paper:.1f} s",
+        "ours": "" if cost.ours is None else f"{cost.ours:.1f} s",
+        "protocol": cost.device,
+        "best": "",
+        "difference": "" if cost.ours is None else f"{100 * cost.ours / cost.paper:.0f} %",
+        "departures": cost.departures,
+    }
+
+
+def _row_text(row: PaperRow) -> str:
+    data = f"{data_set_text(row.dataset)}, {row.images_per_class} per class"
+    networks = f"{row.distill_arch} to {row.eval_arch}" if row.eval_arch else row.distill_arch
+    where = f", {networks}" if networks else ""
+    return f"{row.paper.upper()}, Table {row.table}: {row.method}, {data}{where}"
+
+
+def _labels(run: RunRecord, anchor: str) -> drawings.Drawing | None:
+    """The map of the labels, where they were learned."""
+    learned = isinstance(run.recipe.method, RCIGRecipe)
+    return drawings.labels(run.dataset, anchor) if run.dataset and learned else None
+
+
+def _diversity(audit: Diversity, identity: str) -> dict[str, Any]:
+    rows = [("Distilled images", *_distances(audit.distance))]
+    if audit.real is not None:
+        rows.append(("Random real images", *_distances(audit.real)))
+    return {
+        "rows": rows,
+        "relative": "" if audit.relative is None else f"{audit.relative:.2f}",
+        "figure": drawings.embedding(audit, identity),
+    }
+
+
+def _distances(distances: Distances) -> tuple[str, str, str]:
+    """Mean, least and largest over the classes."""
+    values = [value for value in distances.classes if value is not None]
+    if distances.mean is None or not values:
+        return "-", "-", "-"
+    return f"{distances.mean:.4g}", f"{min(values):.4g}", f"{max(values):.4g}"
 
 
 def _headline(result: Result | None) -> dict[str, str] | None:
@@ -120,9 +160,10 @@ def _facts(run: RunRecord) -> list[tuple[str, str, str]]:
     facts = [
         ("Data set", data_set_text(recipe.data.dataset), ""),
         ("Images", size, images),
-        ("Method", *_method_text(run)),
+        ("Method", *methods.title(run)),
         ("Network", short_network_text(recipe.network), network_detail(recipe.network)),
-        ("Iterations", steps_text(run.iteration, recipe.method.iterations), _STATUS[run.status]),
+        *methods.facts(run),
+        ("Iterations", steps_text(run.iteration, methods.planned(run)), _STATUS[run.status]),
         ("Time", duration(run.timing.total) if run.timing.total else "not recorded", ""),
         ("Seed", str(recipe.seed), ""),
     ]
@@ -140,6 +181,9 @@ def _result_row(result: Result) -> dict[str, Any]:
         "protocol": result.protocol,
         "network": network_text(result.network),
         "steps": f"{result.steps:,}",
+        "epochs": count(result.epochs, "epoch") if result.epochs is not None else "",
+        "labels": f"labels {result.labels}" if result.labels else "",
+        "best": accuracy_text(result.best_on_test) if result.best_on_test else "",
         "accuracy": accuracy_text(result.accuracy),
         "each": ", ".join(percent(value) for value in result.accuracy.values),
         "baseline": accuracy_text(baseline) if baseline else "",

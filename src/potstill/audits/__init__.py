@@ -1,0 +1,1 @@
+"""What a distilled set is like beyond the accuracy that networks reach on it."""

@@ -1,0 +1,271 @@
+"""How different from each other a class's distilled images are, as a teacher sees them.
+
+For the images s_1 ... s_n of a class, and g the teacher's last convolutional output, all of it,
+DWA's eq. 21 is
+
+    D = sum over i, j of |g(s_i) - g(s_j)|^2 = 2 n sum over i of |g(s_i) - mean of g|^2.
+
+The sum grows with n, so that sets of different sizes are compared by D / (n (n - 1)), the mean
+over pairs of two different images. The paper's Figure 4 shows normalised distances and does
+not say by what; here the unit is the same mean for as many real images, drawn at random: 1 is
+as diverse as the data. Beside the distances stand t-SNE coordinates of the teacher's logits for
+distilled and real images of some classes (Figure 1).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+from torch import Tensor, nn
+
+from potstill import rng
+from potstill.data.distilled import DistilledDataset
+from potstill.data.source import SourceDataset, sample_per_class
+from potstill.errors import DataError
+from potstill.teacher import Teacher
+
+_BATCH = 100
+# Of Figure 1's kind of plot: more classes and points hide each other.
+_SHOWN_CLASSES = 10
+_SHOWN_REAL = 50
+_FEWEST_POINTS = 4
+_PERPLEXITY = 30.0
+
+
+def diversity(
+    dataset: DistilledDataset,
+    teacher: Teacher,
+    source: SourceDataset | None = None,
+    *,
+    shown: Sequence[int] | None = None,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Feature distances of a distilled set, of any method, and a map of its images.
+
+    The teacher sees pictures: the set's images as 8-bit pixels, through its own preprocessing.
+    An image belongs to the class of its largest label.
+
+    Args:
+        dataset: the distilled set.
+        teacher: trained on the data the set stands for.
+        source: that data, to have real images beside the distilled ones.
+        shown: the classes on the map; the first ten if None.
+        device: where the teacher runs.
+        seed: of the real images and the map.
+
+    Returns:
+        A JSON document: kind ("diversity"), dataset, images, images_per_class,
+        artefact_digest, teacher {digest, layer}, distance {mean, classes, sums}: per pair, mean
+        over the classes and of each, and eq. 21's sums; a class with fewer than two images has
+        null. If a source was passed: real {the same}, relative (ratio of the means) and
+        source_fingerprint. embedding {class_names, x, y, classes, real, perplexity}, or null
+        for fewer than 4 points. seed and seconds.
+
+    Raises:
+        DataError: set, teacher and source differ in classes or in the images' shape, or a
+            class to be shown does not exist.
+    """
+    start = time.perf_counter()
+    _check(dataset, teacher, source)
+    classes = range(len(dataset.class_names))
+    chosen = list(classes[:_SHOWN_CLASSES] if shown is None else shown)
+    if any(index not in classes for index in chosen) or len(set(chosen)) < len(chosen):
+        raise DataError(
+            f"cannot show classes {chosen}; name different ones from 0 to {classes[-1]}"
+        )
+    eye = _Eye(teacher, device)
+    distilled = _by_class((dataset.pixels() * 255).round().to(torch.uint8), dataset.hard_labels())
+    document: dict[str, Any] = {
+        "kind": "diversity",
+        "dataset": str(dataset.header["source"].get("name", "unknown")),
+        "images": len(dataset),
+        "images_per_class": dataset.images_per_class,
+        "artefact_digest": dataset.digest,
+        "teacher": {"digest": teacher.digest, "layer": eye.layer},
+        "distance": _distances(eye, distilled, len(classes)),
+        "seed": seed,
+    }
+    shown_real: dict[int, Tensor] = {}
+    if source is not None:
+        real = _draw(source, max(2, dataset.images_per_class), seed, "audits/diversity/real")
+        document["real"] = _distances(eye, real, len(classes))
+        ours, theirs = document["distance"]["mean"], document["real"]["mean"]
+        document["relative"] = ours / theirs if ours is not None and theirs else None
+        document["source_fingerprint"] = source.fingerprint
+        shown_real = _draw(source, _SHOWN_REAL, seed, "audits/diversity/shown")
+    document["embedding"] = _embedding(eye, distilled, shown_real, chosen, dataset, seed)
+    document["seconds"] = time.perf_counter() - start
+    return document
+
+
+def pair_sum(features: Tensor) -> float:
+    """Eq. 21 of features (n, ...): the squared distances of all ordered pairs, summed."""
+    rows = features.flatten(1).double()
+    return 2 * len(rows) * float((rows - rows.mean(0)).square().sum())
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What the teacher makes of n images: features (n, F) and logits (n, C), on the CPU."""
+
+    features: Tensor
+    logits: Tensor
+
+
+class _Eye:
+    """A copy of a teacher that also gives its last convolutional output.
+
+    A network whose only convolution cuts the image into patches (a transformer) gives what its
+    last linear layer sees instead.
+    """
+
+    def __init__(self, teacher: Teacher, device: str | torch.device) -> None:
+        self._preprocess, self._device = teacher.preprocess, device
+        self._network = copy.deepcopy(teacher.network).to(device).eval()
+        self._caught: list[Tensor] = []
+        shape = (1, teacher.channels, teacher.resolution, teacher.resolution)
+        convolutions, linear = self._order(torch.zeros(shape, device=device))
+        if len(convolutions) > 1:
+            self.layer = convolutions[-1]
+            self._network.get_submodule(self.layer).register_forward_hook(
+                lambda _module, _inputs, output: self._caught.append(output.clone())
+            )
+        else:
+            self.layer = f"input of {linear[-1]}"
+            self._network.get_submodule(linear[-1]).register_forward_pre_hook(
+                lambda _module, inputs: self._caught.append(inputs[0])
+            )
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> _Seen:
+        """Images (n, c, h, w) uint8."""
+        features, logits = [], []
+        for part in pixels.split(_BATCH):
+            self._caught.clear()
+            logits.append(self._network(self._preprocess.apply(part).to(self._device)).cpu())
+            features.append(self._caught[-1].flatten(1).cpu())
+        return _Seen(torch.cat(features), torch.cat(logits))
+
+    @torch.no_grad()
+    def _order(self, image: Tensor) -> tuple[list[str], list[str]]:
+        """The names of the convolutions and of the linear layers, in the order of the pass."""
+        called: dict[type[nn.Module], list[str]] = {nn.Conv2d: [], nn.Linear: []}
+        hooks = [
+            module.register_forward_hook(
+                lambda _m, _i, _o, name=name, kind=kind: called[kind].append(name)
+            )
+            for name, module in self._network.named_modules()
+            for kind in called
+            if isinstance(module, kind)
+        ]
+        self._network(image)
+        for hook in hooks:
+            hook.remove()
+        return called[nn.Conv2d], called[nn.Linear]
+
+
+def _distances(eye: _Eye, images: dict[int, Tensor], classes: int) -> dict[str, Any]:
+    sums: list[float | None] = [None] * classes
+    means: list[float | None] = [None] * classes
+    for label, members in images.items():
+        if len(members) > 1:
+            total = pair_sum(eye(members).features)
+            sums[label], means[label] = total, total / (len(members) * (len(members) - 1))
+    known = [mean for mean in means if mean is not None]
+    return {
+        "mean": math.fsum(known) / len(known) if known else None,
+        "classes": means,
+        "sums": sums,
+    }
+
+
+def _embedding(
+    eye: _Eye,
+    distilled: dict[int, Tensor],
+    real: dict[int, Tensor],
+    chosen: Sequence[int],
+    dataset: DistilledDataset,
+    seed: int,
+) -> dict[str, Any] | None:
+    logits, classes, is_real = [], [], []
+    for images, kind in ((distilled, False), (real, True)):
+        for place, label in enumerate(chosen):
+            if label in images:
+                logits.append(eye(images[label]).logits)
+                classes += [place] * len(images[label])
+                is_real += [kind] * len(images[label])
+    if len(classes) < _FEWEST_POINTS:
+        return None
+    perplexity = min(_PERPLEXITY, (len(classes) - 1) / 3)
+    points = _tsne(torch.cat(logits).double().numpy(), perplexity, seed)
+    return {
+        "class_names": [dataset.class_names[label] for label in chosen],
+        "x": [round(float(x), 3) for x in points[:, 0]],
+        "y": [round(float(y), 3) for y in points[:, 1]],
+        "classes": classes,
+        "real": is_real,
+        "perplexity": perplexity,
+    }
+
+
+def _tsne(rows: NDArray[Any], perplexity: float, seed: int) -> NDArray[Any]:
+    """Rows (n, C) to the plane, (n, 2)."""
+    from sklearn.manifold import TSNE
+
+    chart = TSNE(
+        perplexity=perplexity,
+        init="pca",
+        random_state=rng.integer_seed(seed, "audits/diversity/tsne"),
+    )
+    # Sums over several threads come in any order, and the chart turns on the last bit.
+    with threadpool_limits(1):
+        points: NDArray[Any] = np.asarray(chart.fit_transform(rows))
+    return points
+
+
+def _by_class(images: Tensor, labels: Tensor) -> dict[int, Tensor]:
+    """The images of each class that has some."""
+    return {int(label): images[labels == label] for label in labels.unique()}
+
+
+def _draw(source: SourceDataset, most: int, seed: int, purpose: str) -> dict[int, Tensor]:
+    """``most`` training images of every class, or as many as the smallest class has."""
+    smallest = int(torch.bincount(source.train.labels, minlength=source.classes).min())
+    rows = sample_per_class(
+        source.train, source.classes, min(most, smallest), rng.stream(seed, purpose)
+    )
+    return _by_class(source.train.images[rows], source.train.labels[rows])
+
+
+def _check(dataset: DistilledDataset, teacher: Teacher, source: SourceDataset | None) -> None:
+    channels, height, width = dataset.images.shape[1:]
+    ours = (len(dataset.class_names), channels, height, width)
+    seen = (teacher.classes, teacher.channels, teacher.resolution, teacher.resolution)
+    if seen != ours:
+        raise DataError(
+            f"the teacher is for {_words(seen)} and the distilled set has {_words(ours)}; "
+            "use a teacher that was trained on the same data"
+        )
+    if source is not None:
+        real = (source.classes, source.channels, source.resolution, source.resolution)
+        if real != ours:
+            raise DataError(
+                f"{source.name} has {_words(real)} and the distilled set {_words(ours)}; "
+                "use the data that the set was distilled from"
+            )
+
+
+def _words(facts: tuple[int, int, int, int]) -> str:
+    classes, channels, height, width = facts
+    plural = "" if channels == 1 else "s"
+    return f"{classes} classes of {height}x{width} with {channels} channel{plural}"

@@ -1,0 +1,157 @@
+"""Commands that make a distilled set or a teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from potstill import recipes
+from potstill.cli.options import (
+    Assignments,
+    DataRoot,
+    Device,
+    Download,
+    Recipes,
+    RecipeSeed,
+    Resume,
+    app,
+    chosen_device,
+    read_source,
+    read_teacher,
+    say,
+    stop,
+)
+from potstill.cli.progress import reporting
+from potstill.config import DWARecipe, Recipe, method_of
+
+if TYPE_CHECKING:
+    from potstill.data.source import SourceDataset
+
+
+@app.command()
+def distill(
+    recipe: Recipes,
+    assignments: Assignments = None,
+    data_root: DataRoot = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder  [default: runs/RECIPE-seedN]")
+    ] = None,
+    resume: Resume = False,
+    seed: RecipeSeed = None,
+    device: Device = "auto",
+    download: Download = False,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="dwa: invert this one instead of training another"),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="dwa: groups inverted at a time  [cpu: one a core; cuda: 1]"),
+    ] = None,
+) -> None:
+    """Distil a dataset as RECIPE says."""
+    resolved = _resolved(recipe, assignments, seed)
+    where = chosen_device(device)
+    source = read_source(resolved, data_root, download=download, require_test=False)
+    print(
+        distil(
+            resolved,
+            source,
+            out or Path("runs") / f"{resolved.name}-seed{resolved.seed}",
+            resume=resume,
+            device=where,
+            teacher=teacher,
+            workers=workers,
+        )
+    )
+
+
+@app.command()
+def teacher(
+    recipe: Recipes,
+    assignments: Assignments = None,
+    data_root: DataRoot = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The teacher's folder  [default: runs/RECIPE-teacher-seedN]")
+    ] = None,
+    seed: RecipeSeed = None,
+    device: Device = "auto",
+    download: Download = False,
+) -> None:
+    """Train the teacher of a dwa RECIPE, or go on with it."""
+    from potstill.dwa.squeeze import TEACHER, squeeze
+    from potstill.files import make_folder
+
+    resolved = _resolved(recipe, assignments, seed)
+    method_of(resolved, DWARecipe)
+    where = chosen_device(device)
+    source = read_source(resolved, data_root, download=download, require_test=False)
+    folder = out or Path("runs") / f"{resolved.name}-teacher-seed{resolved.seed}"
+    make_folder(folder)
+    try:
+        with reporting("teacher epoch") as tell:
+
+            def progress(done: int, epochs: int, values: dict[str, float]) -> None:
+                tell(done, epochs, note(values))
+
+            trained = squeeze(resolved, source, folder=folder, device=where, progress=progress)
+    except KeyboardInterrupt:
+        say(f"stopped; the same command goes on with the teacher in {folder}")
+        raise typer.Exit(130) from None
+    if trained.accuracy is not None:
+        say(f"accuracy {100 * trained.accuracy:.2f} % on the test images")
+    print(folder / TEACHER)
+
+
+def distil(
+    recipe: Recipe,
+    source: SourceDataset,
+    out: Path,
+    *,
+    resume: bool,
+    device: str,
+    teacher: Path | None = None,
+    workers: int | None = None,
+) -> Path:
+    """Distil into the folder ``out``; the path of the distilled set."""
+    from potstill import pipeline
+    from potstill.runs import Run
+
+    given = None
+    if teacher is not None:
+        given = read_teacher(teacher, method_of(recipe, DWARecipe).teacher.module, device)
+    with Run.create(out, recipe, resume, device=device) as run:
+        if run.finished:
+            say(f"{out} holds this run, finished")
+            return run.artefact
+        try:
+            with reporting("") as tell:
+
+                def progress(stage: str, done: int, total: int, values: dict[str, float]) -> None:
+                    tell(done, total, note(values), stage)
+
+                pipeline.distil(
+                    recipe,
+                    source,
+                    run,
+                    device=device,
+                    teacher=given,
+                    workers=workers,
+                    progress=progress,
+                )
+        except KeyboardInterrupt:
+            raise stop(f" at iteration {run.iteration}") from None
+        return run.artefact
+
+
+def note(values: dict[str, float]) -> str:
+    """The few numbers worth showing beside a progress bar."""
+    known = (("loss", "loss"), ("batch_accuracy", "accuracy"))
+    return "  ".join(f"{label} {values[name]:.4f}" for name, label in known if name in values)
+
+
+def _resolved(recipe: str, assignments: list[str] | None, seed: int | None) -> Recipe:
+    overrides = [*(assignments or ()), *([] if seed is None else [f"seed={seed}"])]
+    return recipes.load(recipe, overrides)

@@ -1,0 +1,120 @@
+"""What the commands share: the app, their options, and how they speak."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from potstill.config import Recipe
+from potstill.errors import RunError
+
+if TYPE_CHECKING:
+    from potstill.data.distilled import DistilledDataset
+    from potstill.data.source import SourceDataset
+    from potstill.teacher import Teacher
+
+app = typer.Typer(
+    name="potstill",
+    help="Distil an image dataset into a handful of images a network can be trained on.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Artefact = Annotated[Path, typer.Argument(metavar="ARTEFACT", help="A distilled .safetensors file")]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", envvar="POTSTILL_DATA_ROOT", help="Folder that holds the datasets"),
+]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; auto prefers cuda")
+]
+Download = Annotated[bool, typer.Option("--download", help="Fetch a dataset that is absent")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else")]
+Module = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PACKAGE:FACTORY", help="Code that builds the network of a teacher of your own"
+    ),
+]
+Recipes = Annotated[
+    str, typer.Argument(metavar="RECIPE", help="A YAML file, or a name such as rcig/mnist-ipc1")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder")]
+Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn")]
+RecipeSeed = Annotated[int | None, typer.Option(min=0, help="Of everything that is drawn")]
+Assignments = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key; may be repeated"),
+]
+
+
+def chosen_device(name: str) -> str:
+    """The torch device to use. Every command that computes calls this before any other work."""
+    import torch
+
+    from potstill import hardware
+
+    hardware.prepare()
+    if name == "cuda" and not torch.cuda.is_available():
+        raise typer.BadParameter("no CUDA device is available here; use --device cpu")
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
+
+
+def read_source(
+    recipe: Recipe, root: Path | None, *, download: bool = False, require_test: bool = True
+) -> SourceDataset:
+    """The recipe's real data."""
+    from potstill.data import datasets
+
+    root = None if root is None else root.expanduser()
+    return datasets.load(recipe.data, root, download=download, require_test=require_test)
+
+
+def read_set(artefact: Path) -> DistilledDataset:
+    """The distilled set in a file."""
+    from potstill.data.distilled import DistilledDataset
+
+    return DistilledDataset.load(artefact)
+
+
+def read_teacher(path: Path, factory: str | None, device: str) -> Teacher:
+    """The teacher in a file, its network on ``device``."""
+    from potstill.teacher import Teacher
+
+    teacher = Teacher.load(path, factory)
+    teacher.network.to(device)
+    return teacher
+
+
+def stop(note: str) -> typer.Exit:
+    """What to raise after Ctrl-C."""
+    say(f"stopped{note}; continue with --resume")
+    return typer.Exit(130)
+
+
+def say(message: str) -> None:
+    """One line to stderr."""
+    print(message, file=sys.stderr)
+
+
+def warn(message: str) -> None:
+    """One warning to stderr."""
+    say(f"warning: {message}")
+
+
+def in_run(artefact: Path) -> bool:
+    """Whether an artefact lies in the folder of its run."""
+    from potstill import runs
+
+    return artefact.name == runs.DISTILLED and (artefact.parent / runs.RECORD).exists()
+
+
+def or_warn(what: str, error: RunError) -> None:
+    """A result that could not be kept is no reason not to show it."""
+    warn(f"{what} is not kept: {error}")

@@ -1,0 +1,261 @@
+"""Commands that say what a distilled set is worth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from potstill import config
+from potstill.cli.options import (
+    Artefact,
+    DataRoot,
+    Device,
+    Download,
+    Json,
+    Module,
+    Seed,
+    app,
+    chosen_device,
+    in_run,
+    or_warn,
+    read_set,
+    read_source,
+    read_teacher,
+    say,
+    warn,
+)
+from potstill.cli.progress import reporting
+from potstill.cli.text import diversity_summary, summary, table
+from potstill.config import NetworkRecipe
+from potstill.errors import RunError
+
+if TYPE_CHECKING:
+    from potstill.data.distilled import DistilledDataset
+    from potstill.data.source import SourceDataset
+    from potstill.teacher import Teacher
+
+TeacherFile = Annotated[
+    Path, typer.Option("--teacher", metavar="FILE", help="A teacher's .safetensors file")
+]
+NoSave = Annotated[
+    bool, typer.Option("--no-save", help="Do not add the result to ARTEFACT and its run")
+]
+
+
+@app.command()
+def evaluate(
+    artefact: Artefact,
+    protocol: Annotated[
+        str | None, typer.Option(metavar="NAME", help="How networks are trained  [the artefact's]")
+    ] = None,
+    networks: Annotated[
+        int | None, typer.Option(min=1, help="How many are trained  [the artefact's]")
+    ] = None,
+    networks_arch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:NORMALISATION],...",
+            help="Which are trained, such as resnet18,convnet:instance  [the artefact's]",
+        ),
+    ] = None,
+    data_root: DataRoot = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Also score as many random real images")
+    ] = False,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Labels what the students see  [the run's, if it is one]"
+        ),
+    ] = None,
+    module: Module = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of protocols that count them  [the artefact's]")
+    ] = None,
+    best: Annotated[
+        bool, typer.Option("--best", help="Also report the best epoch on the test set")
+    ] = False,
+    seed: Seed = 0,
+    device: Device = "auto",
+    download: Download = False,
+    no_save: NoSave = False,
+    as_json: Json = False,
+) -> None:
+    """Train on ARTEFACT, test on real images."""
+    where = chosen_device(device)
+    dataset = read_set(artefact)
+    source = read_source(_recipe(dataset, artefact), data_root, download=download)
+    options = {
+        "protocol": protocol,
+        "networks": networks,
+        "seed": seed,
+        "device": where,
+        "baseline": baseline,
+        "epochs": epochs,
+        "best": best,
+        "teacher": teacher_of(
+            dataset, artefact, protocol=protocol, path=teacher, module=module, device=where
+        ),
+    }
+    results = []
+    for network in _networks(dataset, source, networks_arch):
+        result = score(dataset, source, network=network, **options)
+        for warning in result.get("warnings", ()):
+            warn(warning)
+        results.append(result)
+        if not no_save:
+            dataset = keep_result(dataset, artefact, result)
+    if networks_arch is None:
+        print(json.dumps(results[0], indent=2) if as_json else summary(results[0]))
+    else:
+        print(json.dumps({"results": results}, indent=2) if as_json else table(results))
+
+
+@app.command()
+def relabel(
+    artefact: Artefact,
+    teacher: TeacherFile,
+    module: Module = None,
+    protocol: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Whose views are labelled  [the artefact's]")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="How many  [the artefact's, else the protocol's]")
+    ] = None,
+    precision: Annotated[
+        Literal["float16", "float32"], typer.Option(help="Of the labels kept")
+    ] = "float16",
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The set to write  [default: ARTEFACT]")
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+) -> None:
+    """Store a teacher's soft labels in ARTEFACT, so that students need no teacher."""
+    from potstill import evaluation
+
+    where = chosen_device(device)
+    dataset = read_set(artefact)
+    labeller = read_teacher(teacher, module, where)
+    with reporting("relabelling epoch") as tell:
+        labelled = evaluation.relabel(
+            dataset,
+            labeller,
+            protocol=protocol,
+            epochs=epochs,
+            seed=seed,
+            precision=precision,
+            device=where,
+            progress=tell,
+        )
+    target = out or artefact
+    labelled.save(target)
+    if dataset.header["results"] and target == artefact:
+        say("results measured with other labels were dropped from the set")
+    print(target)
+
+
+@app.command()
+def diversity(
+    artefact: Artefact,
+    teacher: TeacherFile,
+    module: Module = None,
+    data_root: DataRoot = None,
+    png: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also draw a map of the images (t-SNE)")
+    ] = None,
+    real: Annotated[
+        bool, typer.Option(help="Compare with as many random real images; needs the data")
+    ] = True,
+    seed: Seed = 0,
+    device: Device = "auto",
+    download: Download = False,
+    no_save: NoSave = False,
+    as_json: Json = False,
+) -> None:
+    """Measure how far apart the images of a class are, as a teacher sees them."""
+    from potstill import runs
+    from potstill.audits.diversity import diversity as measure
+    from potstill.report import write_map
+
+    where = chosen_device(device)
+    dataset = read_set(artefact)
+    source = None
+    if real:
+        recipe = _recipe(dataset, artefact)
+        source = read_source(recipe, data_root, download=download, require_test=False)
+    seer = read_teacher(teacher, module, where)
+    audit = measure(dataset, seer, source, device=where, seed=seed)
+    if png is not None:
+        write_map(audit, png)
+    if not no_save and in_run(artefact):
+        try:
+            runs.record_audit(artefact.parent, audit)
+        except RunError as error:
+            or_warn("the audit", error)
+    print(json.dumps(audit, indent=2) if as_json else diversity_summary(audit))
+
+
+def score(dataset: DistilledDataset, source: SourceDataset, **options: Any) -> dict[str, Any]:
+    """The result of an evaluation, behind a progress display."""
+    from potstill.evaluation import evaluate
+
+    with reporting("evaluation step") as tell:
+        return evaluate(dataset, source, progress=tell, **options)
+
+
+def keep_result(
+    dataset: DistilledDataset, artefact: Path, result: dict[str, Any]
+) -> DistilledDataset:
+    """The set with ``result``, which its file and its run get too; a warning if that fails."""
+    from potstill import runs
+
+    scored = dataset.with_result(result)
+    try:
+        scored.save(artefact)
+        if in_run(artefact):
+            runs.record_result(artefact.parent, result)
+    except RunError as error:
+        or_warn("the result", error)
+    return scored
+
+
+def _recipe(dataset: DistilledDataset, artefact: Path) -> config.Recipe:
+    return config.parse(dataset.header["recipe"], source=str(artefact))
+
+
+def _networks(
+    dataset: DistilledDataset, source: SourceDataset, names: str | None
+) -> list[NetworkRecipe | None]:
+    from potstill.evaluation import parse_architectures
+
+    if names is None:
+        return [None]
+    made_for = dataset.header["evaluation"].get("network")
+    own = None if made_for is None else NetworkRecipe.model_validate(made_for)
+    return [*parse_architectures(names, resolution=source.resolution, made_for=own)]
+
+
+def teacher_of(
+    dataset: DistilledDataset,
+    artefact: Path,
+    *,
+    device: str,
+    protocol: str | None = None,
+    path: Path | None = None,
+    module: str | None = None,
+) -> Teacher | None:
+    """The teacher that was named; else that of the set's own run, where one labels."""
+    from potstill.evaluation.protocol import made_for, named
+
+    if path is not None:
+        return read_teacher(path, module, device)
+    own = artefact.parent / "teacher.safetensors"
+    wanted = named(made_for(dataset, "protocol") if protocol is None else protocol).takes_teacher
+    if not (wanted and dataset.soft_labels is None and own.exists()):
+        return None
+    factory = dataset.header["recipe"].get("method", {}).get("teacher", {}).get("module")
+    return read_teacher(own, module or factory, device)

@@ -1,0 +1,112 @@
+"""What the commands say of results, sets and recipes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from potstill import config, papers
+
+if TYPE_CHECKING:
+    from potstill.data.distilled import DistilledDataset
+
+
+def summary(result: dict[str, Any]) -> str:
+    """Of one evaluation, in a line or a few."""
+    count = len(result["accuracy"]["values"])
+    plural = "" if count == 1 else "s"
+    lines = [
+        f"accuracy {percent(result['accuracy'])} ({count} network{plural}, protocol "
+        f"{result['protocol']}, {result['steps']} steps)"
+    ]
+    if "best_on_test" in result:
+        best = result["best_on_test"]
+        lines.append(f"best epoch on the test set: {percent(best)} (chosen on it; not a result)")
+    if "baseline" in result:
+        lines.append(f"{result['baseline']['kind']}: {percent(result['baseline'])}")
+    return "\n".join(lines)
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Of one evaluation for each network, a line a network."""
+    names = [network_name(result["network"]) for result in results]
+    width = max(map(len, names))
+    lines = [
+        f"{name:{width}}  {percent(result['accuracy'])}"
+        + (f"  best {percent(result['best_on_test'])}" if "best_on_test" in result else "")
+        + (f"  random {percent(result['baseline'])}" if "baseline" in result else "")
+        for name, result in zip(names, results, strict=True)
+    ]
+    return "\n".join([f"protocol {results[0]['protocol']}", *lines])
+
+
+def network_name(network: dict[str, Any]) -> str:
+    """Such as ``resnet18, batch``."""
+    shape = f" {network['depth']}x{network['width']}" if network["name"] == "convnet" else ""
+    return f"{network['name']}{shape}, {network['normalisation']}"
+
+
+def diversity_summary(audit: dict[str, Any]) -> str:
+    """Of a diversity audit."""
+    lines = [
+        f"mean squared feature distance of two images of a class: {_number(audit['distance'])}"
+    ]
+    if "real" in audit:
+        lines.append(f"as many random real images: {_number(audit['real'])}")
+        if audit.get("relative") is not None:
+            lines.append(f"ratio: {audit['relative']:.3f}")
+    return "\n".join(lines)
+
+
+def _number(distance: dict[str, Any]) -> str:
+    mean = distance["mean"]
+    return "undefined, one image a class" if mean is None else f"{mean:.4g}"
+
+
+def percent(score: dict[str, Any]) -> str:
+    """Mean and deviation of fractions."""
+    return f"{100 * score['mean']:.2f} ± {100 * score['std']:.2f} %"
+
+
+def description(dataset: DistilledDataset, document: dict[str, Any]) -> str:
+    """Of a set and of where it comes from."""
+    header = dataset.header
+    count, channels, height, width = document["images"]
+    facts = {
+        "images": f"{count} of {height}x{width}, {'grayscale' if channels == 1 else 'RGB'}, "
+        f"{document['images_per_class']} per class",
+        "classes": _shortened(document["class_names"]),
+        "source": f"{header['source']['name']} ({header['source']['fingerprint'][:12]})",
+        "recipe": header["recipe"].get("name", ""),
+        "method": header["method"],
+        "iterations": header["iterations"],
+        "seed": header["seed"],
+        "protocol": header["evaluation"]["protocol"],
+        "versions": ", ".join(f"{name} {number}" for name, number in header["versions"].items()),
+        "size": f"{document['bytes']} bytes",
+        "digest": document["digest"],
+    }
+    lines = [f"{name + ':':12}{value}" for name, value in facts.items()]
+    results = header["results"]
+    if not results:
+        lines.append("not evaluated yet; potstill evaluate does it")
+    return "\n".join(lines + [summary(result) for result in results])
+
+
+def _shortened(class_names: list[str]) -> str:
+    shown = ", ".join(class_names[:10])
+    more = len(class_names) - 10
+    return f"{len(class_names)} ({shown}{f' and {more} more' if more > 0 else ''})"
+
+
+def paper_row(row: config.PaperRow) -> str:
+    """Which number of which table, and the number."""
+    networks = " on ".join(name for name in (row.distill_arch, row.eval_arch) if name)
+    name = f"Table {row.table}, {row.method}" + (f" ({networks})" if networks else "")
+    seconds = papers.paper_seconds(row)
+    if seconds is not None:
+        return f"{name}: {seconds} s per image of each class"
+    value = papers.paper_value(row)
+    if value is None:
+        return name
+    mean, std = value
+    return f"{name}: {mean}{'' if std is None else f' ± {std}'} %"

@@ -1,0 +1,161 @@
+"""What a batch of images does to a teacher's batch norms, and how far it is from its data.
+
+For batch-norm layer l with input z, over batch and places, eq. 4:
+
+    mu_l = mean(z),  v_l = mean((z - mu_l)^2)                                  (biased)
+    L_mean = sum over l of f_l |mu_l - running mean_l|_2
+    L_var  = sum over l of f_l |v_l - running variance_l|_2
+
+with f_l = 10 for the first layer of the forward pass, 1 for the others, as the authors ran
+it. The norms are not squared.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from potstill.networks.batch_norms import batch_norms
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of one batch norm's input, beside what the teacher saw in training; all (channels,)."""
+
+    mean: Tensor
+    variance: Tensor
+    running_mean: Tensor
+    running_variance: Tensor
+
+
+def distances(moments: Sequence[Moments], first_layer_factor: float) -> tuple[Tensor, Tensor]:
+    """(L_mean, L_var), scalars, of the layers in the order of the forward pass (eq. 4)."""
+    factors = [first_layer_factor] + [1.0] * (len(moments) - 1)
+    mean = [m.mean - m.running_mean for m in moments]
+    variance = [m.variance - m.running_variance for m in moments]
+    return _weighted_norms(factors, mean), _weighted_norms(factors, variance)
+
+
+class MeasuredNetwork:
+    """A frozen copy of a network whose batch norms tell the moments of what they normalise.
+
+    The network that is handed in is neither changed nor kept. The copy is in evaluation mode:
+    its running statistics never change, and only the images take part in differentiation.
+
+    Args:
+        network: with batch norms that track running statistics.
+        weights: parameters to use instead of the network's, by name.
+
+    Raises:
+        NetworkError: no batch norm, or one without running statistics.
+    """
+
+    def __init__(self, network: nn.Module, weights: Mapping[str, Tensor] | None = None) -> None:
+        self._moments: list[Moments] = []
+        twin = copy.deepcopy(network).eval().requires_grad_(False)
+        with torch.no_grad():
+            for name, parameter in twin.named_parameters():
+                if weights is not None:
+                    parameter.copy_(weights[name])
+        for name, norm in batch_norms(twin):
+            twin = _replace(twin, name, _MeasuredBatchNorm(norm, self._moments))
+        self.module = twin.to(memory_format=torch.channels_last)
+
+    def __call__(self, images: Tensor) -> tuple[Tensor, list[Moments]]:
+        """Images (n, c, h, w) -> outputs (n, C), and the moments in the order of the pass."""
+        self._moments.clear()
+        outputs: Tensor = self.module(images)
+        return outputs, list(self._moments)
+
+
+class _MeasuredBatchNorm(nn.Module):
+    """A batch norm in evaluation mode that appends the moments of its input to ``sink``."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, norm: Any, sink: list[Moments]) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+        self.register_buffer("running_mean", norm.running_mean)
+        self.register_buffer("running_var", norm.running_var)
+        self._sink = sink
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(n, channels, ...) -> the same, normalised with the running statistics."""
+        scale = torch.rsqrt(self.running_var + self.eps)
+        if self.weight is not None:
+            scale = scale * self.weight
+        shift = -self.running_mean * scale
+        if self.bias is not None:
+            shift = shift + self.bias
+        outputs, mean, variance = _AffineWithMoments.apply(inputs, scale, shift)
+        self._sink.append(Moments(mean, variance, self.running_mean, self.running_var))
+        return outputs
+
+
+class _AffineWithMoments(torch.autograd.Function):
+    """(z, a, b) -> (a z + b, mean of z, biased variance of z), per channel, in few passes.
+
+    The gradient with respect to z, for N numbers a channel and incoming gradients g, g_mu, g_v,
+    is a g + (g_mu - 2 g_v mu) / N + (2 g_v / N) z: one pass, where automatic differentiation of
+    the three outputs takes a pass for each and more to add them up. ``a`` and ``b`` are frozen.
+    """
+
+    @staticmethod
+    def forward(
+        context: Any, inputs: Tensor, scale: Tensor, shift: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Inputs (n, channels, ...); scale and shift (channels,)."""
+        mean, variance = moments(inputs, scale.dtype)
+        # With mean 0 and variance 1 this is a z + b, in the fastest kernel there is for it.
+        zeros, ones = torch.zeros_like(scale), torch.ones_like(scale)
+        outputs = F.batch_norm(inputs, zeros, ones, scale, shift, training=False, eps=0.0)
+        context.save_for_backward(inputs, scale, mean)
+        return outputs, mean, variance
+
+    @staticmethod
+    def backward(
+        context: Any, grad_outputs: Tensor, grad_mean: Tensor, grad_variance: Tensor
+    ) -> tuple[Tensor, None, None]:
+        """See the class."""
+        inputs, scale, mean = context.saved_tensors
+        slope = 2 * grad_variance / (inputs.numel() // inputs.shape[1])
+        offset = grad_mean / (inputs.numel() // inputs.shape[1]) - slope * mean
+        scale, slope, offset = (_per_channel(x, inputs) for x in (scale, slope, offset))
+        return torch.addcmul(offset, inputs, slope).addcmul_(grad_outputs, scale), None, None
+
+
+def moments(inputs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance of each channel of (n, channels, ...), both (channels,) ``dtype``.
+
+    The kernel of batch norm's training mode: on a processor 20 times as fast as
+    ``torch.var_mean`` over the same dimensions.
+    """
+    channels = inputs.shape[1]
+    unused = torch.zeros(channels, dtype=dtype, device=inputs.device)
+    mean, variance = torch.batch_norm_update_stats(inputs, unused, unused.clone(), 0.0)
+    return mean, variance
+
+
+def _weighted_norms(factors: Sequence[float], gaps: Sequence[Tensor]) -> Tensor:
+    norms = [f * torch.linalg.vector_norm(gap) for f, gap in zip(factors, gaps, strict=True)]
+    return torch.stack(norms).sum()
+
+
+def _per_channel(values: Tensor, like: Tensor) -> Tensor:
+    return values.to(like.dtype).view(-1, *[1] * (like.ndim - 2))
+
+
+def _replace(network: nn.Module, name: str, module: nn.Module) -> nn.Module:
+    """``network`` with the submodule ``name`` exchanged; the module itself if it is the network."""
+    if not name:
+        return module
+    network.set_submodule(name, module)
+    return network

@@ -1,0 +1,231 @@
+"""DWA, and SRe2L below it, from recipe to distilled set: teacher, groups, one file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from potstill import provenance
+from potstill.config import DWARecipe, Recipe, method_of
+from potstill.data.distilled import DistilledDataset
+from potstill.data.source import SourceDataset, centred_one_hot
+from potstill.dwa import groups
+from potstill.dwa.groups import Inverted, Inverter, Task
+from potstill.dwa.squeeze import TEACHER, squeeze
+from potstill.errors import DataError
+from potstill.files import make_folder
+from potstill.networks.batch_norms import batch_norms
+from potstill.runs import Run
+from potstill.teacher import Teacher
+
+GROUPS = "groups"
+
+Progress = Callable[[str, int, int, dict[str, float]], None]
+"""Called with the stage (``teacher`` or ``synthesis``), what is done of it, all of it, losses."""
+Execute = Callable[
+    [Callable[[Task, Callable[[int], None]], Inverted], Sequence[Task], Callable[[int], None]],
+    Iterator[Inverted],
+]
+"""Runs work on units and yields the results as they are done; see :mod:`potstill.execution`."""
+Finish = Callable[[DistilledDataset, Teacher], DistilledDataset]
+"""The last thing done to a set before it is stored: relabelling, say."""
+
+
+def distil(
+    recipe: Recipe,
+    source: SourceDataset,
+    run: Run | None = None,
+    *,
+    teacher: Teacher | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    execute: Execute | None = None,
+    finish: Finish | None = None,
+) -> DistilledDataset:
+    """Distil ``source`` as ``recipe`` says.
+
+    Args:
+        run: a folder for the teacher, every finished group, the log and the result; what is
+            there already is not made again. Without one nothing is written.
+        teacher: the network to invert, of which the run's folder gets a copy; trained as the
+            recipe says if None.
+        device: "cpu" or "cuda".
+        progress: told of both stages.
+        execute: where groups are inverted; here, one after the other, if None.
+        finish: applied to the set before it is stored.
+
+    Raises:
+        DataError: a class has too few images, or the teacher was made for other data.
+        NetworkError: the teacher has no batch norm.
+        NumericalError: a number left the finite ones; finished groups stand.
+        RunError: the folder cannot be written, or holds groups of another teacher.
+    """
+    settings = method_of(recipe, DWARecipe)
+    rows = groups.real_rows(source, recipe.images_per_class, recipe.seed)
+    if teacher is None:
+        _require_standardised(recipe.data.preprocess)
+        teacher = _squeeze(recipe, source, run, device, progress)
+    elif run is not None:
+        teacher.save(run.path / TEACHER)
+    _check(teacher, source)
+    folder = None if run is None else run.path / GROUPS
+    if folder is not None:
+        make_folder(folder)
+    plan = groups.plan(recipe.images_per_class, source.classes, settings.class_batch)
+    inverter = Inverter(recipe, teacher.network, teacher.preprocess, folder, teacher.digest, device)
+    ledger = _Ledger(recipe, plan, run, progress)
+    for group in plan:
+        kept = None if folder is None else groups.read(folder, group, teacher.digest)
+        if kept is not None:
+            ledger.add(kept)
+    tasks = [
+        Task(group, source.train.images[rows[list(group.classes), group.index]])
+        for group in plan
+        if group.name not in ledger.finished
+    ]
+    for inverted in (execute or _in_turn)(inverter, tasks, ledger.tell):
+        ledger.add(inverted)
+    images, labels = assemble(ledger.finished.values(), source.classes)
+    result = _artefact(recipe, source, teacher, images, labels)
+    if finish is not None:
+        result = finish(result, teacher)
+    if run is not None:
+        result.save(run.artefact)
+        run.iteration = len(plan) * settings.iterations
+        run.finish()
+    return result
+
+
+def assemble(inverted: Iterable[Inverted], classes: int) -> tuple[Tensor, Tensor]:
+    """Images (n, c, h, w) uint8 and classes (n,) int64, class by class, each in order of index."""
+    ordered = sorted(inverted, key=lambda one: (one.group.index, one.group.batch))
+    images = torch.cat([one.images for one in ordered])
+    labels = torch.tensor([label for one in ordered for label in one.group.classes])
+    order = torch.argsort(labels, stable=True)
+    return images[order], labels[order]
+
+
+def _in_turn(
+    work: Callable[[Task, Callable[[int], None]], Inverted],
+    tasks: Sequence[Task],
+    tell: Callable[[int], None],
+) -> Iterator[Inverted]:
+    return (work(task, tell) for task in tasks)
+
+
+class _Ledger:
+    """Finished groups, and what log, record and progress are told of them.
+
+    The log follows the plan's order, whatever the order in which groups are finished: its
+    ``iteration`` counts through all groups, one after the other.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        plan: Sequence[groups.Group],
+        run: Run | None,
+        progress: Progress | None,
+    ) -> None:
+        self.finished: dict[str, Inverted] = {}
+        self._length = method_of(recipe, DWARecipe).iterations
+        self._plan, self._run, self._progress = plan, run, progress
+        self._steps = 0
+        self._losses: dict[str, float] = {}
+        checkpoint = run.load_checkpoint() if run else None
+        self._logged = checkpoint[1]["logged"] if checkpoint else 0
+        if run is not None and checkpoint is None:
+            run.save_checkpoint(0, {"logged": 0})
+
+    def tell(self, steps: int) -> None:
+        """So many iterations more were done, somewhere."""
+        self._steps += steps
+        self._show()
+
+    def add(self, inverted: Inverted) -> None:
+        """A group is finished."""
+        self.finished[inverted.group.name] = inverted
+        self._steps = max(self._steps, len(self.finished) * self._length)
+        self._losses = {k: v for k, v in inverted.history[-1].items() if k != "iteration"}
+        self._log()
+        self._show()
+
+    def _log(self) -> None:
+        if self._run is None:
+            return
+        logged = self._logged
+        while logged < len(self._plan) and self._plan[logged].name in self.finished:
+            inverted = self.finished[self._plan[logged].name]
+            for name, seconds in inverted.seconds.items():
+                self._run.count(name, seconds)
+            for line in inverted.history:
+                values = {name: value for name, value in line.items() if name != "iteration"}
+                self._run.log(logged * self._length + int(line["iteration"]), values)
+            logged += 1
+        if logged > self._logged:
+            self._logged = logged
+            self._run.save_checkpoint(logged * self._length, {"logged": logged})
+
+    def _show(self) -> None:
+        if self._progress is not None:
+            total = len(self._plan) * self._length
+            self._progress("synthesis", min(self._steps, total), total, self._losses)
+
+
+def _squeeze(
+    recipe: Recipe,
+    source: SourceDataset,
+    run: Run | None,
+    device: str,
+    progress: Progress | None,
+) -> Teacher:
+    def report(done: int, epochs: int, values: dict[str, float]) -> None:
+        if progress is not None:
+            progress("teacher", done, epochs, values)
+
+    if run is None:
+        return squeeze(recipe, source, device=device, progress=report)
+    with run.part("teacher"):
+        return squeeze(recipe, source, folder=run.path, device=device, progress=report)
+
+
+def _check(teacher: Teacher, source: SourceDataset) -> None:
+    """That the teacher is one for this data, and one that can be inverted."""
+    for what, theirs, ours in (
+        ("classes", teacher.classes, source.classes),
+        ("channels", teacher.channels, source.channels),
+        ("resolution", teacher.resolution, source.resolution),
+    ):
+        if theirs != ours:
+            raise DataError(
+                f"the teacher was made for {what} {theirs} and {source.name} has {ours}; take a "
+                "teacher that was trained on this data"
+            )
+    _require_standardised(teacher.preprocess.describe()["kind"])
+    batch_norms(teacher.network)
+
+
+def _require_standardised(kind: str) -> None:
+    if kind != "standardise":
+        raise DataError(
+            f"DWA keeps its images in the range of valid pixels, which {kind} does not have; "
+            "set data.preprocess to standardise"
+        )
+
+
+def _artefact(
+    recipe: Recipe, source: SourceDataset, teacher: Teacher, images: Tensor, labels: Tensor
+) -> DistilledDataset:
+    header = {
+        **provenance.header(recipe, source, method_of(recipe, DWARecipe).iterations),
+        "teacher": teacher.summary(),
+    }
+    return DistilledDataset(
+        images,
+        centred_one_hot(labels, source.classes),
+        source.class_names,
+        teacher.preprocess,
+        header,
+    )

@@ -1,0 +1,123 @@
+"""A figure that becomes an inline SVG and takes its colours from the page.
+
+matplotlib draws with stand-in colours; in the finished SVG these become
+``currentColor`` and the page's custom properties, so that one drawing is
+legible on a light and on a dark ground. Ids are prefixed, since several drawings
+share a page, and everything that names an outside address is taken out.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+TEXT = "#0a0b0c"
+GRID = "#0a0b0d"
+SERIES = ("#0a0b11", "#0a0b12", "#0a0b13")
+_COLOURS = {
+    TEXT: "currentColor",
+    GRID: "var(--grid)",
+    **{colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, start=1)},
+}
+# Light colours for files of their own, which no style sheet serves.
+ON_WHITE = {
+    TEXT: "#1c1f23",
+    GRID: "#d3d8de",
+    **dict(zip(SERIES, ("#1f66a8", "#b3541e", "#2c7a4b"), strict=True)),
+}
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "axes.unicode_minus": True,
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": TEXT,
+    "axes.edgecolor": GRID,
+    "axes.facecolor": "none",
+    "axes.labelcolor": TEXT,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": GRID,
+    "ytick.color": GRID,
+    "xtick.labelcolor": TEXT,
+    "ytick.labelcolor": TEXT,
+    "figure.facecolor": "none",
+    "lines.solid_capstyle": "round",
+}
+_WIDTH = 3.7
+
+
+@contextmanager
+def figure(
+    identity: str, height: float, colours: Mapping[str, str] | None = None
+) -> Iterator[tuple[Axes, Finish]]:
+    """Axes to draw in, in stand-in colours unless ``colours`` names others for them."""
+    colours = colours or {}
+    with matplotlib.rc_context():
+        # Not the user's own style: the page would be another on another machine.
+        matplotlib.rcdefaults()
+        style = {key: colours.get(str(value), value) for key, value in _STYLE.items()}
+        matplotlib.rcParams.update(style)
+        matplotlib.rcParams["svg.hashsalt"] = identity
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained", dpi=144)
+        FigureCanvasSVG(figure)
+        yield figure.subplots(), Finish(figure, identity)
+
+
+@dataclass(frozen=True)
+class Finish:
+    """The finished drawing: an ``<svg>`` element that belongs to its page."""
+
+    figure: Figure
+    identity: str
+
+    def __call__(self) -> str:
+        """The element; its ids begin with ``identity``."""
+        buffer = io.StringIO()
+        with warnings.catch_warnings():
+            # The reader's fonts set the text; DejaVu, which measures it, lacks some scripts.
+            warnings.filterwarnings("ignore", message="Glyph")
+            self.figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+        return _inline(buffer.getvalue(), self.identity)
+
+
+def _inline(document: str, identity: str) -> str:
+    """What matplotlib wrote as an element of a page; only tags are touched, never text."""
+    body = document[document.index("<svg") :].strip()
+    body = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
+    tags = re.findall(r"<[^>]*>", body)
+    used = {name for tag in tags for name in re.findall(r'(?:url\(#|href="#)([^")]+)', tag)}
+    body = re.sub(r"<[^>]*>", lambda tag: _tag(tag[0], identity, used), body)
+    return body.replace("<svg", '<svg class="plot" aria-hidden="true" focusable="false"', 1)
+
+
+def _tag(tag: str, identity: str, used: set[str]) -> str:
+    if tag.startswith("<!--"):
+        return ""
+    tag = re.sub(r'\s(?:xmlns(?::\w+)?|version)="[^"]*"', "", tag).replace("xlink:href", "href")
+    if tag.startswith("<svg"):
+        tag = re.sub(r'\s(?:width|height)="[^"]*"', "", tag)
+    name = re.search(r'\sid="([^"]+)"', tag)
+    if name is not None:
+        kept = f' id="{identity}-{name[1]}"' if name[1] in used else ""
+        tag = tag.replace(name[0], kept)
+    tag = re.sub(r'(url\(#|href="#)', rf"\g<1>{identity}-", tag)
+    tag = re.sub(r"#0a0b[0-9a-f]{2}", lambda colour: _COLOURS[colour[0]], tag)
+    if tag.startswith("<image"):
+        tag = "".join(tag.split("\n"))
+    tag = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", tag)
+    return re.sub(r"(\.\d{2})\d+", r"\1", tag)

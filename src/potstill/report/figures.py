@@ -1,0 +1,36 @@
+"""Drawings of a page as files of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from potstill.errors import RunError
+from potstill.files import atomic_write
+from potstill.report import plots
+from potstill.report.documents import Diversity
+
+
+def write_map(audit: Mapping[str, Any], out: Path) -> None:
+    """Draw the map of images in a diversity audit as PNG or SVG, as ``out`` ends.
+
+    Args:
+        audit: what :func:`potstill.audits.diversity.diversity` returned.
+        out: the file to make or replace.
+
+    Raises:
+        RunError: another ending, an audit without a map, or ``out`` cannot be written.
+    """
+    if out.suffix not in (".png", ".svg"):
+        raise RunError(f"{out} ends neither in .png nor in .svg; give it one of these endings")
+    try:
+        points = Diversity.model_validate(audit).embedding
+    except ValidationError as error:
+        reason = " ".join(error.errors()[0]["msg"].split())
+        raise RunError(f"this is no diversity audit ({reason}); audit the set again") from None
+    if points is None:
+        raise RunError("the audit has too few images for a map; show more classes or real images")
+    atomic_write(out, plots.embedding_file(points, "png" if out.suffix == ".png" else "svg"))

@@ -1,0 +1,217 @@
+"""A trained network that images are inverted against and labelled by, as one file.
+
+The file is a safetensors file like a distilled set's (:mod:`potstill.data.artefact`) of another
+kind: the weights, the preprocessing they were trained with, the class names, and in the header
+how the network is built and where it comes from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from potstill.config import NetworkRecipe
+from potstill.data import artefact
+from potstill.data.hashing import add_tensor
+from potstill.data.preprocess import Preprocess
+from potstill.data.source import Split
+from potstill.errors import ArtefactError, DataError
+from potstill.files import atomic_write
+from potstill.networks import pretrained, zoo
+from potstill.networks.convnet import channels_last
+
+FORMAT_VERSION = 1
+
+# What every header has.
+_FIELDS: Mapping[str, type] = {
+    "network": dict,
+    "teacher": dict,
+    "source": dict,
+    "epochs": int,
+    "seed": int,
+    "versions": dict,
+    "results": list,
+}
+# What the file's document has besides.
+_DERIVED = frozenset({"class_names", "digest", "format_version", "preprocess"})
+_NETWORK, _PREPROCESS = "network.", "preprocess."
+_BATCH = 1000
+# On a processor the activations of so many images stay in its cache.
+_BATCH_CPU = 100
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network in evaluation mode, without gradients, and all that belongs to it.
+
+    Attributes:
+        network: (n, c, h, w) float32, network space, to (n, C); float32 weights.
+        preprocess: from pixels to what the network sees.
+        class_names: C names; output k of the network is class k.
+        header: as JSON: ``network`` (a network recipe, {"module": factory} or {"pretrained":
+            name}), ``teacher`` (its recipe), ``source`` (name, fingerprint, classes, channels,
+            resolution), ``epochs`` it was trained for, ``seed``, ``versions`` and ``results``,
+            each of which has its ``accuracy`` on the test images as a fraction.
+    """
+
+    network: nn.Module
+    preprocess: Preprocess
+    class_names: tuple[str, ...]
+    header: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        """Check the header and freeze the network, in place.
+
+        Raises:
+            ArtefactError: a field of the header is missing or of the wrong type.
+        """
+        for name, kind in _FIELDS.items():
+            if not isinstance(self.header.get(name), kind):
+                raise ArtefactError(
+                    f"header field {name!r} of a teacher must be of type {kind.__name__}, not "
+                    f"{self.header.get(name)!r}; set it"
+                )
+        self.network.eval().requires_grad_(False)
+
+    @property
+    def channels(self) -> int:
+        """Of the images it sees."""
+        return int(self.header["source"]["channels"])
+
+    @property
+    def resolution(self) -> int:
+        """Side of the square images it sees."""
+        return int(self.header["source"]["resolution"])
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of the weights: names and numbers, whatever their strides."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.network.state_dict().items()):
+            add_tensor(digest, name, tensor)
+        return digest.hexdigest()
+
+    @property
+    def accuracy(self) -> float | None:
+        """The fraction of test images it gets right, if that was measured."""
+        results = self.header["results"]
+        return float(results[-1]["accuracy"]) if results else None
+
+    def summary(self) -> dict[str, Any]:
+        """What a result made with its help says of it: digest, accuracy, network."""
+        return {
+            "digest": self.digest,
+            "accuracy": self.accuracy,
+            "network": self.header["network"],
+        }
+
+    @torch.no_grad()
+    def logits(self, images: Tensor, batch: int | None = None) -> Tensor:
+        """Outputs before the softmax, (n, C) float32 on the device of the network.
+
+        Args:
+            images: (n, c, h, w) float32, network space, on any device.
+            batch: images processed at a time; what suits the device if None.
+        """
+        device = next(self.network.parameters()).device
+        on_cpu = device.type == "cpu"
+        size = batch or (_BATCH_CPU if on_cpu else _BATCH)
+        arrange = channels_last if on_cpu else torch.Tensor.contiguous
+        parts = [self.network(arrange(part.to(device))) for part in images.split(size)]
+        return torch.cat(parts).float()
+
+    def score(self, split: Split) -> float:
+        """The fraction of ``split``, which must not be empty, that the network gets right."""
+        hits = 0
+        for first in range(0, len(split), _BATCH):
+            part = slice(first, first + _BATCH)
+            predicted = self.logits(self.preprocess.apply(split.images[part])).argmax(1)
+            hits += int((predicted.cpu() == split.labels[part].cpu()).sum())
+        return hits / len(split)
+
+    def save(self, path: Path | str) -> None:
+        """Write the teacher as one file: the whole file or none, the same one to the same bytes.
+
+        Raises:
+            ArtefactError: the header is not JSON.
+            RunError: the file cannot be written.
+        """
+        document = {
+            **self.header,
+            "format_version": FORMAT_VERSION,
+            "class_names": list(self.class_names),
+            "preprocess": self.preprocess.describe(),
+        }
+        # Copies: safetensors refuses weights that share memory.
+        weights = {
+            _NETWORK + name: tensor.cpu().clone(memory_format=torch.contiguous_format)
+            for name, tensor in self.network.state_dict().items()
+        }
+        parts = {_PREPROCESS + name: value for name, value in self.preprocess.tensors().items()}
+        atomic_write(Path(path), artefact.encode(document, {**weights, **parts}, "teacher"))
+
+    @classmethod
+    def load(cls, path: Path | str, factory: str | None = None) -> Teacher:
+        """Read a file that :meth:`save` wrote; the network is on the CPU.
+
+        Args:
+            factory: ``package.name:factory`` that may be imported and called. A file that needs
+                one names it, but a file does not choose what code runs: the caller must name
+                the same.
+
+        Raises:
+            ArtefactError: the file is missing, truncated, altered, no teacher, of a newer
+                format, needs a factory that was not passed, or does not fit its network.
+            NetworkError: the factory cannot be imported or gives no network.
+        """
+        path = Path(path)
+        document, tensors = artefact.decode(path, "teacher")
+        try:
+            header = {key: value for key, value in document.items() if key not in _DERIVED}
+            preprocess = Preprocess.from_parts(
+                document["preprocess"], _with_prefix(tensors, _PREPROCESS)
+            )
+            names = tuple(document["class_names"])
+            network = _build(header, len(names), factory)
+            network.load_state_dict(_with_prefix(tensors, _NETWORK))
+            return cls(network, preprocess, names, header)
+        except ArtefactError as error:
+            raise ArtefactError(f"{path}: {error}") from None
+        except (KeyError, TypeError, AttributeError, RuntimeError, ValidationError, DataError) as e:
+            reason = " ".join(str(e).split())
+            raise ArtefactError(
+                f"{path}: its weights and its network do not fit ({reason}); get the original "
+                "file again, or the version of the network that it was trained with"
+            ) from None
+
+
+def _build(header: Mapping[str, Any], classes: int, factory: str | None) -> nn.Module:
+    """The network a header describes, its weights still to be loaded."""
+    network, source = header["network"], header["source"]
+    shape = {"channels": source["channels"], "resolution": source["resolution"]}
+    if "module" in network:
+        if factory is None or factory != network["module"]:
+            raise ArtefactError(
+                f"the network is built by {network['module']!r}, which is not part of potstill; "
+                "if you trust that code, name it (method.teacher.module)"
+            )
+        return pretrained.from_factory(factory, **shape, classes=classes)
+    if "pretrained" in network:
+        return pretrained.pretrained(network["pretrained"], classes, weights=False)
+    return zoo.build(NetworkRecipe.model_validate(network), **shape, classes=classes)
+
+
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import signal
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from potstill import config, rng
+from potstill.config import Recipe, TeacherRecipe
+from potstill.data import datasets, views
+from potstill.data.preprocess import fit
+from potstill.data.source import SourceDataset, Split
+from potstill.dwa import squeeze as module
+from potstill.dwa.squeeze import CHECKPOINT, TEACHER, squeeze, training_loss
+from potstill.errors import NetworkError, RunError
+from potstill.networks import zoo
+from potstill.networks.init import initialise_default
+from potstill.teacher import Teacher
+
+NETWORK = {"depth": 2, "width": 8, "growth": 1, "normalisation": "batch"}
+
+
+@pytest.fixture(scope="module")
+def digits() -> SourceDataset:
+    return datasets.load(config.DataRecipe(), None)
+
+
+def recipe(seed: int = 0, **teacher: Any) -> Recipe:
+    settings = {
+        "network": NETWORK,
+        "epochs": 3,
+        "batch_size": 32,
+        "crop_padding": 1,
+        "flip": False,
+        "precision": "float32",
+    }
+    method = {"kind": "dwa", "teacher": settings | teacher}
+    return config.parse({"name": "t", "seed": seed, "method": method}, source="test")
+
+
+def test_the_teacher_learns_and_says_what_it_is(digits: SourceDataset, tmp_path: Path) -> None:
+    seen: list[tuple[int, int, dict[str, float]]] = []
+    made = squeeze(
+        recipe(epochs=4), digits, folder=tmp_path, progress=lambda *told: seen.append(told)
+    )
+    assert [(done, epochs) for done, epochs, _ in seen] == [(i, 4) for i in range(1, 5)]
+    assert seen[-1][2]["loss"] < 0.5 * seen[0][2]["loss"]
+    assert made.accuracy is not None and made.accuracy > 0.85
+    assert made.accuracy == made.score(digits.test)
+    assert made.header["results"] == [{"accuracy": made.accuracy, "dataset": "digits", "epochs": 4}]
+    assert made.header["network"] == zoo_recipe().model_dump(mode="json")
+    assert made.header["teacher"]["epochs"] == made.header["epochs"] == 4
+    assert made.header["source"]["fingerprint"] == digits.fingerprint
+    assert sorted(path.name for path in tmp_path.iterdir()) == [TEACHER]
+    images = made.preprocess.apply(digits.test.images)
+    again = Teacher.load(tmp_path / TEACHER)
+    assert torch.equal(again.logits(images), made.logits(images))
+
+
+def zoo_recipe() -> config.NetworkRecipe:
+    return config.NetworkRecipe.model_validate(NETWORK)
+
+
+def test_a_seed_decides_the_bytes(digits: SourceDataset, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in "abc"]
+    for folder, seed in zip(folders, (1, 1, 2), strict=True):
+        folder.mkdir()
+        torch.rand(1)  # the state of the global generator does not matter
+        squeeze(recipe(seed, epochs=1), digits, folder=folder)
+    first, second, other = ((folder / TEACHER).read_bytes() for folder in folders)
+    assert first == second != other
+
+
+def test_ctrl_c_keeps_what_is_done_and_the_rest_gives_the_same_bytes(
+    digits: SourceDataset, tmp_path: Path
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    squeeze(recipe(), digits, folder=whole)
+
+    def interrupt(done: int, epochs: int, values: dict[str, float]) -> None:
+        if done == 1:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        squeeze(recipe(), digits, folder=parts, progress=interrupt)
+    assert sorted(path.name for path in parts.iterdir()) == [CHECKPOINT]
+    with pytest.raises(RunError, match=r"method\.teacher\.epochs \(3 there, 5 here\)") as caught:
+        squeeze(recipe(epochs=5), digits, folder=parts)
+    assert "\n" not in str(caught.value)
+    told: list[int] = []
+    squeeze(recipe(), digits, folder=parts, progress=lambda done, *_: told.append(done))
+    assert told == [2, 3]
+    assert sorted(path.name for path in parts.iterdir()) == [TEACHER]
+    assert (parts / TEACHER).read_bytes() == (whole / TEACHER).read_bytes()
+
+
+def test_a_crash_loses_no_more_than_the_time_between_checkpoints(
+    digits: SourceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = squeeze(recipe(), digits)
+    monkeypatch.setattr(module, "_SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+
+    def crash(done: int, epochs: int, values: dict[str, float]) -> None:
+        if done == 2:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        squeeze(recipe(), digits, folder=tmp_path, progress=crash)
+    told: list[int] = []
+    again = squeeze(recipe(), digits, folder=tmp_path, progress=lambda done, *_: told.append(done))
+    assert told == [2, 3]  # the second epoch had all its steps, and was not yet counted
+    assert again.digest == expected.digest
+
+
+def test_a_finished_teacher_is_returned_at_once_if_it_fits(
+    digits: SourceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = squeeze(recipe(epochs=1), digits, folder=tmp_path)
+    monkeypatch.setattr(module, "EpochTraining", None)  # nothing is trained any more
+    again = squeeze(recipe(epochs=1), digits, folder=tmp_path)
+    assert again.digest == made.digest and again.header == made.header
+    fewer = Split(digits.train.images[:1000], digits.train.labels[:1000])
+    other = replace(digits, train=fewer, fingerprint=datasets.fingerprint(fewer, digits.test))
+    for wrong, source, words in (
+        (recipe(1, epochs=1), digits, r"seed \(0 there, 1 here\)"),
+        (recipe(epochs=1, weight_decay=0.0), digits, "method.teacher.weight_decay"),
+        (recipe(epochs=1), other, "source.fingerprint"),
+    ):
+        with pytest.raises(RunError, match=words) as caught:
+            squeeze(wrong, source, folder=tmp_path)
+        assert "\n" not in str(caught.value) and str(tmp_path / TEACHER) in str(caught.value)
+
+
+def test_weights_of_the_users_are_taken_as_they_are(digits: SourceDataset, tmp_path: Path) -> None:
+    network = zoo.build(zoo_recipe(), channels=1, resolution=8, classes=10)
+    initialise_default(network, 7, "test/own")
+    weights = tmp_path / "own.safetensors"
+    safetensors.torch.save_file(network.state_dict(), weights)
+    asked = recipe(checkpoint=str(weights))
+    made = squeeze(asked, digits, folder=tmp_path)
+    for name, tensor in made.network.state_dict().items():
+        assert torch.equal(tensor, network.state_dict()[name])
+    assert made.header["epochs"] == 0 and made.header["results"][0]["accuracy"] < 0.5
+    assert str(tmp_path) not in str(made.header)
+    assert squeeze(asked, digits, folder=tmp_path).digest == made.digest
+    network.head.bias.data += 1
+    safetensors.torch.save_file(network.state_dict(), weights)
+    with pytest.raises(RunError, match="weights"):
+        squeeze(asked, digits, folder=tmp_path)
+
+
+class _Own(nn.Module):
+    def __init__(self, channels: int, resolution: int, classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+        self.out = nn.Linear(4 * (resolution - 2) ** 2, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        outputs: torch.Tensor = self.out(self.layers(images).flatten(1))
+        return outputs
+
+
+def test_a_network_of_the_users_is_trained(
+    digits: SourceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = types.ModuleType("networks_of_a_user")
+    package.own = _Own  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    asked = recipe(module="networks_of_a_user:own")
+    made = squeeze(asked, digits, folder=tmp_path)
+    assert isinstance(made.network, _Own)
+    assert made.accuracy is not None and made.accuracy > 0.8
+    assert made.header["network"] == {"module": "networks_of_a_user:own"}
+    torch.rand(3)
+    assert squeeze(asked, digits).digest == made.digest
+    assert squeeze(asked, digits, folder=tmp_path).digest == made.digest
+
+
+def test_pretrained_networks_are_taken_as_they_are(
+    digits: SourceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = _Own(1, 8, 10)
+    monkeypatch.setattr(module, "pretrained", lambda name, classes: own)
+    made = squeeze(recipe(pretrained="timm:own"), digits)
+    assert made.network is own
+    assert made.header["network"] == {"pretrained": "timm:own"} and made.header["epochs"] == 0
+
+
+def test_a_network_without_batch_norm_is_refused_before_it_is_trained(
+    digits: SourceDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EpochTraining", None)
+    with pytest.raises(NetworkError, match="no batch norm"):
+        squeeze(recipe(network=NETWORK | {"normalisation": "instance"}), digits)
+
+
+def test_without_test_images_no_accuracy_is_claimed(digits: SourceDataset) -> None:
+    alone = replace(digits, test=Split(digits.test.images[:0], digits.test.labels[:0]))
+    assert squeeze(recipe(epochs=1), alone).accuracy is None
+
+
+def teacher_settings(**changes: Any) -> TeacherRecipe:
+    return TeacherRecipe.model_validate({"precision": "float32"} | changes)
+
+
+def linear() -> nn.Module:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    generator = rng.stream(0, "test/linear")
+    network[1].weight.data = rng.normal((10, 64), generator)
+    return network
+
+
+def test_the_loss_is_the_cross_entropy_on_views_of_the_rows(digits: SourceDataset) -> None:
+    fitted = fit(config.DataRecipe(), digits.train.images)
+    rows, network, cpu = torch.tensor([5, 900, 3]), linear(), torch.device("cpu")
+    images, labels = fitted.apply(digits.train.images[rows]), digits.train.labels[rows]
+
+    plain = training_loss(teacher_settings(crop_padding=0, flip=False), digits, fitted, 0, cpu)
+    torch.testing.assert_close(plain(network, rows, 0, 0), F.cross_entropy(network(images), labels))
+
+    augmented = training_loss(teacher_settings(crop_padding=2), digits, fitted, 0, cpu)
+    generator = rng.stream(0, "teacher/views/4", 9)
+    black = fitted.apply(torch.zeros(1, 1, 1, 1, dtype=torch.uint8)).flatten()
+    seen = views.random_flip(views.random_crop(images, 2, black, generator), generator)
+    found = augmented(network, rows, 4, 9)
+    torch.testing.assert_close(found, F.cross_entropy(network(seen), labels))
+    assert augmented(network, rows, 4, 8) != found != augmented(network, rows, 3, 9)
+
+
+def test_bfloat16_is_nearly_the_same(digits: SourceDataset) -> None:
+    fitted = fit(config.DataRecipe(), digits.train.images)
+    rows, network, cpu = torch.arange(20), linear(), torch.device("cpu")
+    exact, rounded = (
+        training_loss(teacher_settings(precision=precision), digits, fitted, 0, cpu)(
+            network, rows, 0, 0
+        )
+        for precision in ("float32", "bfloat16")
+    )
+    assert rounded.dtype == torch.float32 and rounded != exact
+    torch.testing.assert_close(rounded, exact, rtol=0.02, atol=0)

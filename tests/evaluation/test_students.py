@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from potstill import rng
+from potstill.data.source import centred_one_hot
+from potstill.data.views import Mix
+from potstill.epochs import Optimisation
+from potstill.errors import DataError, RecipeError
+from potstill.evaluation import PROTOCOLS, StudentProtocol, evaluate
+from potstill.evaluation import plan as plan_module
+from potstill.evaluation.labelling import ViewSettings
+from potstill.evaluation.scores import summary
+from potstill.evaluation.students import StudentTraining, by_size, hard_loss, soft_loss
+from tests.evaluation.problems import NETWORK, numbers, set_of, small_network, teacher_of
+
+RESIZED = ViewSettings("resized", 0, False, "cutmix", 1.0, 16)
+
+
+def fast(channels, resolution):
+    """By SGD, as Tiny-ImageNet, in small batches."""
+    sgd = Optimisation("sgd", 0.1, 3, 16, warmup_epochs=1)
+    return StudentTraining(sgd, RESIZED, 4, squared_temperature=True)
+
+
+def quick(channels, resolution):
+    """As CIFAR, in small batches at a high rate."""
+    padded = dataclasses.replace(by_size(channels, resolution).views, batch_size=16)
+    adamw = Optimisation("adamw", 1e-2, 20, 16, weight_decay=0.01)
+    return StudentTraining(adamw, padded, 4)
+
+
+QUICK = StudentProtocol("quick", "soft", quick)
+QUICK_HARD = StudentProtocol("quick-hard", "hard", quick)
+
+
+@pytest.mark.parametrize(
+    ("shape", "optimiser", "rate", "epochs", "decay", "warmup", "temperature", "squared"),
+    [
+        ((3, 32), "adamw", 1e-3, 400, 0.01, 0, 30, False),
+        ((1, 28), "adamw", 1e-3, 400, 0.01, 0, 30, False),
+        ((3, 64), "sgd", 0.2, 200, 1e-4, 5, 20, True),
+        ((3, 224), "adamw", 1e-3, 300, 0.01, 0, 20, False),
+    ],
+)
+def test_settings_follow_the_size_of_the_images(
+    shape, optimiser, rate, epochs, decay, warmup, temperature, squared
+):
+    training = by_size(*shape)
+    optimisation = training.optimisation
+    assert (optimisation.optimiser, optimisation.learning_rate) == (optimiser, rate)
+    assert (optimisation.epochs, optimisation.batch_size) == (epochs, 128)
+    assert (optimisation.weight_decay, optimisation.warmup_epochs) == (decay, warmup)
+    assert (training.temperature, training.squared_temperature) == (temperature, squared)
+    assert training.views.batch_size == 128
+
+
+def test_views_follow_the_size_of_the_images():
+    assert by_size(3, 32).views == ViewSettings("padded", 4, True, "mixup", 0.8, 128)
+    assert by_size(1, 28).views == ViewSettings("padded", 3, False, "mixup", 0.8, 128)
+    assert by_size(1, 8).views.padding == 1
+    assert by_size(3, 64).views == ViewSettings("resized", 0, True, "cutmix", 1.0, 128)
+    assert by_size(1, 64).views.flip is False
+
+
+def test_views_are_of_the_batches_that_are_trained_on():
+    training = by_size(3, 32)
+    with pytest.raises(ValueError, match="batch_size"):
+        dataclasses.replace(training, views=dataclasses.replace(training.views, batch_size=64))
+
+
+def test_the_cifar_teacher_labels_in_training_mode_only_as_run():
+    for side, mode in ((32, "train"), (64, "eval"), (224, "eval")):
+        assert PROTOCOLS["dwa-as-run"].settings(3, side).teacher_mode == mode
+        for name in ("dwa-paper", "hard-label"):
+            assert PROTOCOLS[name].settings(3, side) == by_size(3, side)
+            assert by_size(3, side).teacher_mode == "eval"
+
+
+@given(st.floats(0.5, 40), st.integers(0, 99))
+def test_the_soft_loss_is_the_divergence_from_teacher_to_student(temperature, seed):
+    generator = rng.stream(seed, "test/logits")
+    ours, its = (3 * rng.normal((4, 5), generator, dtype=torch.float64) for _ in range(2))
+    ours.requires_grad_()
+    loss = soft_loss(ours, its, temperature)
+    expected, slopes = 0.0, torch.zeros(4, 5, dtype=torch.float64)
+    for row in range(4):
+        q = [math.exp(x / temperature) for x in ours[row].tolist()]
+        p = [math.exp(x / temperature) for x in its[row].tolist()]
+        for k in range(5):
+            own, taught = q[k] / sum(q), p[k] / sum(p)
+            expected += taught * math.log(taught / own) / 4
+            slopes[row, k] = (own - taught) / temperature / 4
+    assert loss.item() == pytest.approx(expected, abs=1e-12)
+    (gradient,) = torch.autograd.grad(loss, ours)
+    torch.testing.assert_close(gradient, slopes)
+    assert soft_loss(its, its + 7, temperature).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_the_hard_loss_is_the_cross_entropy_with_the_mixed_classes():
+    outputs = rng.normal((3, 4), rng.stream(0, "test/outputs"), dtype=torch.float64)
+    classes, partners = torch.tensor([2, 0, 3]), torch.tensor([1, 2, 0])
+    mix = Mix(torch.zeros(3, 1, 2, 2), partners, 0.7)
+    mixed = 0.7 * F.one_hot(classes, 4) + 0.3 * F.one_hot(classes[partners], 4)
+    expected = -(mixed * outputs.log_softmax(1)).sum(1).mean()
+    torch.testing.assert_close(hard_loss(outputs, mix, classes), expected)
+
+
+def test_the_result_says_who_labelled_and_for_how_long(digits, real, teacher):
+    result = evaluate(real, digits, teacher=teacher, networks=2, seed=3)
+    assert json.loads(json.dumps(result)) == result
+    assert result["protocol"] == "dwa-paper"
+    assert (result["epochs"], result["steps"]) == (3, 3)
+    assert result["labels"] == "on the fly"
+    assert result["teacher"] == {
+        "digest": teacher.digest,
+        "accuracy": 0.9,
+        "network": NETWORK.model_dump(mode="json"),
+    }
+    assert result["accuracy"] == summary(result["accuracy"]["values"])
+    assert "best_on_test" not in result and "baseline" not in result
+    assert numbers(evaluate(real, digits, teacher=teacher, networks=2, seed=3)) == numbers(result)
+    hard = evaluate(real, digits, protocol="hard-label")
+    assert hard["labels"] == "hard" and hard["epochs"] == 3 and "teacher" not in hard
+
+
+def test_epochs_are_the_callers_else_the_sets_else_the_protocols(digits, real):
+    assert PROTOCOLS["dwa-paper"].training(real, 7).optimisation.epochs == 7
+    assert PROTOCOLS["dwa-paper"].training(real).optimisation.epochs == 3
+    silent = set_of(digits, real.preprocess, real.images, real.labels)
+    assert PROTOCOLS["dwa-paper"].training(silent).optimisation.epochs == 400
+    many = by_size(3, 64).lasting(100).optimisation
+    few = by_size(3, 64).lasting(20).optimisation
+    assert (many.warmup_epochs, few.warmup_epochs, few.epochs) == (5, 2, 20)
+
+
+@pytest.fixture(scope="module")
+def taught(digits, real, teacher):
+    return evaluate(
+        real, digits, protocol=QUICK, teacher=teacher, epochs=40, networks=2, baseline=True
+    )
+
+
+def test_students_learn_and_each_is_the_same_whoever_is_trained_beside_it(
+    digits, real, teacher, taught
+):
+    assert taught["accuracy"]["mean"] > 0.6
+    assert taught["baseline"]["mean"] > 0.6
+    assert taught["baseline"]["values"] != taught["accuracy"]["values"]
+    alone = evaluate(real, digits, protocol=QUICK, teacher=teacher, epochs=40)
+    assert alone["accuracy"]["values"] == taught["accuracy"]["values"][:1]
+    assert len(set(taught["accuracy"]["values"])) == 2
+
+
+def test_hard_labels_are_the_sets_own(digits, real):
+    right = evaluate(real, digits, protocol=QUICK_HARD, epochs=40)["accuracy"]["mean"]
+    turned = set_of(digits, real.preprocess, real.images, real.labels.roll(1, 1))
+    wrong = evaluate(turned, digits, protocol=QUICK_HARD, epochs=40)["accuracy"]["mean"]
+    assert right > 0.6 and wrong < 0.15
+
+
+def test_the_labels_are_the_teachers_and_not_the_sets(digits, real, teacher):
+    """A teacher whose classes are turned by one teaches exactly that."""
+    network = small_network()
+    network.load_state_dict(teacher.network.state_dict())
+    for parameter in network.head.parameters():
+        parameter.data = parameter.data.roll(1, 0)
+    wrong = teacher_of(network, digits, real.preprocess)
+    result = evaluate(real, digits, protocol=QUICK, teacher=wrong, epochs=40)
+    assert result["accuracy"]["mean"] < 0.15
+    assert "accuracy" in result["teacher"] and result["teacher"]["accuracy"] is None
+
+
+def test_sgd_cutmix_and_resized_crops_train_too(digits, real, teacher):
+    protocol = StudentProtocol("fast", "soft", fast)
+    result = evaluate(real, digits, protocol=protocol, teacher=teacher, epochs=30)
+    assert result["accuracy"]["mean"] > 0.3
+    assert result["steps"] == 30 * 4
+
+
+def test_the_squared_temperature_is_a_factor_of_sgds_rate(digits, real, teacher):
+    """4^2 is a power of two, so that not even rounding differs."""
+
+    def unscaled(channels, resolution):
+        training = fast(channels, resolution)
+        optimisation = dataclasses.replace(training.optimisation, learning_rate=0.1 * 16)
+        return dataclasses.replace(training, optimisation=optimisation, squared_temperature=False)
+
+    values = [
+        evaluate(
+            real,
+            digits,
+            protocol=StudentProtocol("fast", "soft", settings),
+            teacher=teacher,
+            epochs=10,
+            best=True,
+        )["best_on_test"]
+        for settings in (fast, unscaled)
+    ]
+    assert values[0] == values[1]
+
+
+def test_the_best_epoch_stands_beside_the_last_and_never_in_its_place(digits, real, teacher):
+    def run(epochs, **options):
+        return evaluate(
+            real, digits, protocol=QUICK, teacher=teacher, epochs=epochs, networks=2, **options
+        )
+
+    result = run(6, best=True, baseline=True)
+    assert numbers(run(6))["accuracy"] == result["accuracy"]
+    best = result["best_on_test"]
+    assert best.pop("epochs") and best == summary(best["values"])
+    for chosen, last in zip(best["values"], result["accuracy"]["values"], strict=True):
+        assert chosen >= last
+    assert set(result["baseline"]) == {"kind", "mean", "std", "values", "best_on_test"}
+    once = run(1, best=True)
+    assert once["best_on_test"] == {**once["accuracy"], "epochs": [1, 1]}
+
+
+def test_progress_counts_every_step_of_set_and_baseline(digits, real, teacher):
+    seen = []
+    evaluate(
+        real,
+        digits,
+        protocol=QUICK,
+        teacher=teacher,
+        epochs=2,
+        networks=2,
+        baseline=True,
+        progress=lambda step, total: seen.append((step, total)),
+    )
+    assert seen == [(step, 2 * 2 * 2 * 4) for step in range(1, 33)]
+
+
+class Forgetful(nn.Module):
+    """Drops half of the pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Dropout())
+        self.head = nn.Linear(64, 10)
+
+    def forward(self, images):
+        return self.head(self.body(images))
+
+
+def test_dropout_draws_from_a_stream_of_its_own(digits, real, teacher, monkeypatch):
+    network = Forgetful()
+    monkeypatch.setattr(plan_module.zoo, "build", lambda recipe, **shape: copy.deepcopy(network))
+    values = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        before = torch.random.get_rng_state()
+        result = evaluate(real, digits, protocol=QUICK, teacher=teacher, epochs=4)
+        assert torch.random.get_rng_state().equal(before)
+        values.append(result["accuracy"]["values"])
+    assert values[0] == values[1]
+
+
+def unlike(digits, **changes):
+    return dataclasses.replace(digits, **changes)
+
+
+def test_what_does_not_go_together_is_refused_in_one_line(digits, real, teacher):
+    names = tuple(f"class {number}" for number in range(10))
+    nine = teacher_of(small_network(9), unlike(digits, class_names=names[:9]), real.preprocess)
+    other = teacher_of(small_network(), unlike(digits, class_names=names), real.preprocess)
+    wide = teacher_of(small_network(), digits, real.preprocess)
+    wide.header["source"]["resolution"] = 16
+    for options, error, words in (
+        ({}, DataError, ["dwa-paper", "--teacher FILE", "potstill relabel"]),
+        ({"protocol": "hard-label", "teacher": teacher}, RecipeError, ["no teacher"]),
+        ({"protocol": "rcig-paper", "teacher": teacher}, RecipeError, ["no teacher"]),
+        ({"protocol": "rcig-paper", "epochs": 4}, RecipeError, ["steps, not epochs"]),
+        ({"protocol": "rcig-paper", "best": True}, RecipeError, ["no epochs"]),
+        ({"teacher": teacher, "epochs": 0}, RecipeError, ["0 epochs"]),
+        ({"teacher": nine}, DataError, ["9 classes", "10 classes"]),
+        ({"teacher": other}, DataError, ["class 0", "same data"]),
+        ({"teacher": wide}, DataError, ["(1, 16, 16)", "(1, 8, 8)"]),
+    ):
+        with pytest.raises(error) as caught:
+            evaluate(real, digits, **options)
+        assert all(word in str(caught.value) for word in words)
+        assert "\n" not in str(caught.value)
+
+
+def test_rcigs_protocols_do_not_take_a_flip_of_another_method_for_theirs(digits, real):
+    """DWA's recipe has a flip too, of its synthesis; the set is not doubled for it."""
+    labels = centred_one_hot(real.hard_labels(), 10)
+    plain = set_of(digits, real.preprocess, real.images, labels)
+    plain.header["recipe"] = {}
+    quick = dataclasses.replace(PROTOCOLS["rcig-paper"], steps=(9, 9))
+    first, second = (
+        evaluate(dataset, digits, protocol=quick, networks=1)["accuracy"]
+        for dataset in (real, plain)
+    )
+    assert first == second

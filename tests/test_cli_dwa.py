@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from potstill import cli, runs
+from potstill.data.distilled import DistilledDataset
+from potstill.dwa.distil import GROUPS
+from potstill.dwa.squeeze import CHECKPOINT, TEACHER
+from potstill.teacher import Teacher
+
+DIGITS = "quickstart/digits-dwa"
+# A run of the digits that takes a second or two: four groups.
+SMALL = {
+    "images_per_class": 2,
+    "method.class_batch": 5,
+    "method.iterations": 4,
+    "method.teacher.epochs": 2,
+    "method.teacher.network.width": 4,
+    "method.precision": "float32",
+    "network.width": 4,
+    "evaluation.networks": 2,
+    "evaluation.epochs": 2,
+    "log_every": 2,
+}
+
+
+def settings(**changes: object) -> list[str]:
+    chosen = SMALL | {key.replace("__", "."): value for key, value in changes.items()}
+    return [word for key, value in chosen.items() for word in ("--set", f"{key}={value}")]
+
+
+def distil(out: Path, *more: str, **changes: object) -> list[str]:
+    words = ["distill", DIGITS, *settings(**changes), "--out", str(out), "--device", "cpu"]
+    return [*words, "--workers", "1", *more]
+
+
+@pytest.fixture(autouse=True)
+def _restore_denormals() -> Iterator[None]:
+    yield
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small run that finished; tests change copies of its set."""
+    out = tmp_path_factory.mktemp("finished") / "run"
+    assert cli.run(distil(out)) == 0
+    return out
+
+
+@pytest.fixture
+def artefact(finished: Path, tmp_path: Path) -> Path:
+    """The set alone, without its run."""
+    path = tmp_path / "set.safetensors"
+    path.write_bytes((finished / runs.DISTILLED).read_bytes())
+    return path
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that the user got wrong; the one line it answers with."""
+
+    def attempt(*words: str | Path) -> str:
+        capsys.readouterr()
+        assert cli.run([str(word) for word in words]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert "Traceback" not in printed.err
+        return printed.err.splitlines()[-1]
+
+    return attempt
+
+
+def answer(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
+    """What a command prints on standard output."""
+    capsys.readouterr()
+    assert cli.run([str(word) for word in words]) == 0, capsys.readouterr().err
+    return capsys.readouterr().out
+
+
+def test_a_run_leaves_teacher_groups_log_and_record(finished: Path) -> None:
+    assert len(list((finished / GROUPS).iterdir())) == 4
+    record = runs.read_record(finished)
+    assert record["status"] == "finished"
+    assert record["iteration"] == 16
+    assert set(record["seconds"]["parts"]) == {"teacher", "adjustment", "synthesis"}
+    lines = [json.loads(line) for line in (finished / runs.METRICS).read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == [1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, 16]
+    assert {"loss", "cross_entropy", "mean_term", "variance_term"} <= lines[0].keys()
+    teacher = Teacher.load(finished / TEACHER)
+    dataset = DistilledDataset.load(finished / runs.DISTILLED)
+    assert dataset.header["teacher"]["digest"] == teacher.digest
+    assert dataset.header["evaluation"]["epochs"] == 2
+
+
+def test_a_run_killed_in_its_second_group_resumes_to_the_same_bytes(
+    finished: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "killed"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(cli.__file__).parents[2]),
+        "OMP_NUM_THREADS": "1",
+    }
+    running = subprocess.Popen(
+        [sys.executable, "-m", "potstill", *distil(out)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    while not (out / GROUPS / "00000-000.safetensors").exists():
+        assert running.poll() is None, running.communicate()[1]
+        time.sleep(0.001)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    assert not (out / runs.DISTILLED).exists()
+    assert len(list((out / GROUPS).glob("[0-9]*"))) < 4
+    assert cli.run(distil(out, "--resume")) == 0
+    assert (out / runs.DISTILLED).read_bytes() == (finished / runs.DISTILLED).read_bytes()
+    assert (out / TEACHER).read_bytes() == (finished / TEACHER).read_bytes()
+
+
+def test_a_teacher_of_its_own_gives_the_same_set(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["teacher", DIGITS, *settings(), "--out", tmp_path / "teacher", "--device", "cpu"]
+    path = Path(answer(capsys, *words).strip())
+    assert path.read_bytes() == (finished / TEACHER).read_bytes()
+    assert not (tmp_path / "teacher" / CHECKPOINT).exists()
+    assert cli.run(distil(tmp_path / "run", "--teacher", str(path))) == 0
+    made = tmp_path / "run" / runs.DISTILLED
+    assert made.read_bytes() == (finished / runs.DISTILLED).read_bytes()
+
+
+def test_evaluate_finds_the_teacher_of_the_run(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", finished / runs.DISTILLED, "--json", "--baseline", "--best"]
+    result = json.loads(answer(capsys, *words, "--no-save", "--device", "cpu"))
+    assert result["protocol"] == "dwa-paper"
+    assert result["labels"] == "on the fly"
+    assert result["epochs"] == 2
+    assert len(result["accuracy"]["values"]) == len(result["baseline"]["values"]) == 2
+    assert result["best_on_test"]["mean"] >= result["accuracy"]["mean"]
+
+
+def test_relabelled_sets_need_no_teacher(
+    artefact: Path, finished: Path, fails: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate = ["evaluate", artefact, "--device", "cpu", "--json"]
+    assert "pass --teacher FILE or run potstill relabel" in fails(*evaluate)
+    answer(capsys, "relabel", artefact, "--teacher", finished / TEACHER, "--device", "cpu")
+    assert json.loads(answer(capsys, *evaluate))["labels"] == "stored"
+    assert DistilledDataset.load(artefact).header["results"]
+
+
+def test_a_recipe_can_store_soft_labels(tmp_path: Path) -> None:
+    assert cli.run(distil(tmp_path / "run", method__store_soft_labels=True)) == 0
+    dataset = DistilledDataset.load(tmp_path / "run" / runs.DISTILLED)
+    assert dataset.soft_labels is not None
+    assert dataset.soft_labels.shape == (2, 20, 10)
+
+
+def test_a_table_of_networks(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", finished / runs.DISTILLED, "--networks-arch", "convnet,convnet:instance"]
+    more = ["--networks", "1", "--no-save", "--device", "cpu"]
+    results = json.loads(answer(capsys, *words, *more, "--json"))["results"]
+    assert [r["network"]["normalisation"] for r in results] == ["batch", "instance"]
+    printed = answer(capsys, *words, *more).splitlines()
+    assert printed[0] == "protocol dwa-paper"
+    assert len(printed) == 3
+
+
+def test_diversity_is_printed_drawn_and_kept(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    png = tmp_path / "map.png"
+    words = ["diversity", finished / runs.DISTILLED, "--teacher", finished / TEACHER]
+    audit = json.loads(answer(capsys, *words, "--png", png, "--json", "--device", "cpu"))
+    assert audit["distance"]["mean"] > 0
+    assert audit["real"]["mean"] > 0
+    assert Image.open(png).width > 100
+    assert runs.read_record(finished)["audits"][-1]["kind"] == "diversity"
+    assert "ratio" in answer(capsys, *words, "--no-save", "--device", "cpu")
+
+
+def test_report_shows_both_methods(finished: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    assert cli.run(["report", str(finished), "--out", str(page)]) == 0
+    assert "DWA" in page.read_text(encoding="utf-8")
+
+
+def test_a_teacher_without_batch_norm(tmp_path: Path, fails: Callable[..., str]) -> None:
+    words = distil(tmp_path / "run", method__teacher__network__normalisation="none")
+    assert "no batch norm" in fails(*words)
+
+
+def test_a_teacher_for_rcig(tmp_path: Path, finished: Path, fails: Callable[..., str]) -> None:
+    words = ["distill", "quickstart/digits-rcig", "--teacher", finished / TEACHER]
+    assert "is a recipe for rcig, not dwa" in fails(*words, "--out", tmp_path / "run")
+    assert "is a recipe for rcig" in fails("teacher", "quickstart/digits-rcig")
+
+
+def test_a_set_is_no_teacher(tmp_path: Path, artefact: Path, fails: Callable[..., str]) -> None:
+    words = distil(tmp_path / "run", "--teacher", str(artefact))
+    assert "teacher" in fails(*words)
+
+
+def test_an_unknown_setting_of_a_method(tmp_path: Path, fails: Callable[..., str]) -> None:
+    assert "unknown key 'method.rho'" in fails(*distil(tmp_path / "run", method__rho=1))
+    assert "method.iterations" in fails(*distil(tmp_path / "run", method__iterations="many"))
+
+
+def test_unknown_networks(finished: Path, fails: Callable[..., str]) -> None:
+    words = ["evaluate", finished / runs.DISTILLED, "--device", "cpu", "--networks-arch"]
+    assert "unknown network 'resnet1'" in fails(*words, "resnet1")
