@@ -113,9 +113,8 @@ def our_step(
 ) -> Callable[[], None]:
     """One iteration of :func:`potstill.dwa.synthesise.synthesise`."""
     settings = DWARecipe(iterations=1, precision=precision)
-    measured = MeasuredNetwork(teacher(name, arguments.resolution, arguments.classes))
-    if compiled:
-        measured.module = torch.compile(measured.module)
+    network = teacher(name, arguments.resolution, arguments.classes)
+    measured = MeasuredNetwork(network, compiled=compiled)
     images, labels = data(arguments)
     images = images.contiguous(memory_format=torch.channels_last)
     objective = Objective(settings, measured, None, labels)

@@ -225,6 +225,9 @@ class DWARecipe(_Strict):
     resized_crop: bool = Field(False, description="RandomResizedCrop before the roll")
     flip: bool = False
     precision: Precision = "auto"
+    compiled: bool = Field(
+        False, description="torch.compile the teacher: faster after a minute; needs a compiler"
+    )
     store_soft_labels: bool = Field(
         False, description="keep the teacher's labels of every epoch's views in the artefact"
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 
 import pytest
 import torch
@@ -125,6 +126,19 @@ def test_moments_of_bfloat16_are_summed_in_float32() -> None:
     torch.testing.assert_close(
         variance.double(), z.double().var((0, 2, 3), correction=0), rtol=1e-3, atol=1e-3
     )
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a compiler")
+def test_compiled_or_not_the_gradient_is_the_same() -> None:
+    network = teacher().float()
+
+    def gradient(compiled: bool) -> Tensor:
+        leaf = images().float().requires_grad_()
+        outputs, found = MeasuredNetwork(network, compiled=compiled)(leaf)
+        loss = outputs.square().sum() + sum(distances(found, 10.0))
+        return torch.autograd.grad(loss, leaf)[0]
+
+    torch.testing.assert_close(gradient(True), gradient(False), rtol=1e-4, atol=1e-5)
 
 
 def test_the_network_is_left_alone() -> None:

@@ -51,12 +51,19 @@ class MeasuredNetwork:
     Args:
         network: with batch norms that track running statistics.
         weights: parameters to use instead of the network's, by name.
+        compiled: whether to go through ``torch.compile``.
 
     Raises:
         NetworkError: no batch norm, or one without running statistics.
     """
 
-    def __init__(self, network: nn.Module, weights: Mapping[str, Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        weights: Mapping[str, Tensor] | None = None,
+        *,
+        compiled: bool = False,
+    ) -> None:
         self._moments: list[Moments] = []
         twin = copy.deepcopy(network).eval().requires_grad_(False)
         with torch.no_grad():
@@ -66,11 +73,12 @@ class MeasuredNetwork:
         for name, norm in batch_norms(twin):
             twin = _replace(twin, name, _MeasuredBatchNorm(norm, self._moments))
         self.module = twin.to(memory_format=torch.channels_last)
+        self._forward = torch.compile(self.module) if compiled else self.module
 
     def __call__(self, images: Tensor) -> tuple[Tensor, list[Moments]]:
         """Images (n, c, h, w) -> outputs (n, C), and the moments in the order of the pass."""
         self._moments.clear()
-        outputs: Tensor = self.module(images)
+        outputs: Tensor = self._forward(images)
         return outputs, list(self._moments)
 
 

@@ -148,8 +148,10 @@ class Inverter:
         start = perf_counter()
         weights = self._adjusted(network, real, labels, group)
         length = adjustment_length(network, weights)
-        adjusted = MeasuredNetwork(network, weights)
-        unadjusted = MeasuredNetwork(network) if settings.statistics == "unadjusted" else None
+        adjusted = MeasuredNetwork(network, weights, compiled=settings.compiled)
+        unadjusted = None
+        if settings.statistics == "unadjusted":
+            unadjusted = MeasuredNetwork(network, compiled=settings.compiled)
         middle = perf_counter()
 
         history: History = []
