@@ -24,6 +24,9 @@ from torch import Tensor, nn
 from potstill.networks.batch_norms import batch_norms
 
 
+_UNNOTICED = 1e-30
+
+
 @dataclass(frozen=True)
 class Moments:
     """Of one batch norm's input, beside what the teacher saw in training; all (channels,)."""
@@ -122,9 +125,10 @@ class _AffineWithMoments(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Inputs (n, channels, ...); scale and shift (channels,)."""
         mean, variance = moments(inputs, scale.dtype)
-        # With mean 0 and variance 1 this is a z + b, in the fastest kernel there is for it.
+        # With mean 0, variance 1 and an epsilon that 1 does not notice this is a z + b, in the
+        # fastest kernel there is for it.
         zeros, ones = torch.zeros_like(scale), torch.ones_like(scale)
-        outputs = F.batch_norm(inputs, zeros, ones, scale, shift, training=False, eps=0.0)
+        outputs = F.batch_norm(inputs, zeros, ones, scale, shift, training=False, eps=_UNNOTICED)
         context.save_for_backward(inputs, scale, mean)
         return outputs, mean, variance
 
