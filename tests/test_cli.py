@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -501,7 +500,8 @@ def test_quickstart_leads_from_digits_to_a_report(tmp_path, monkeypatch, capsys)
         DIGITS: recipes.load(DIGITS, settings()[1::2]),
         test_cli_dwa.DIGITS: recipes.load(test_cli_dwa.DIGITS, test_cli_dwa.settings()[1::2]),
     }
-    monkeypatch.setattr(recipes, "load", small.get)
+    load = recipes.load
+    monkeypatch.setattr(recipes, "load", lambda name, *more: small.get(name) or load(name, *more))
     assert cli.run(["quickstart"]) == 0
     printed = capsys.readouterr().out
     paths = [Path(line.split()[-1]) for line in printed.splitlines()[-5:]]

@@ -78,6 +78,8 @@ def small(words: list[str]) -> list[str]:
         changes = SMALL_DWA if "dwa" in words[1] else SMALL
         sets = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
         return [*words, *sets, "--device", "cpu"]
+    if words[0] == "scores":
+        return [*words[:-1], "5", "--networks", "1", "--epochs", "1", "--device", "cpu"]
     return [*words, "--device", "cpu"] if words[0] == "evaluate" else words
 
 
@@ -86,6 +88,7 @@ def newcomer(tmp_path, monkeypatch):
     """A folder as a newcomer's, with small data where the README has large."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("POTSTILL_DATA_ROOT", raising=False)
+    monkeypatch.setenv("POTSTILL_CACHE", str(tmp_path / "cache"))
     write_mnist(tmp_path / "data")
     write_pets(tmp_path / "pets")
     (tmp_path / "examples").mkdir()

@@ -72,7 +72,12 @@ SYNTHESIS: dict[str, tuple[int, float, int, int, bool, float]] = {
     "imagenet1k": (2000, 0.25, 100, 32, True, 0.02),
 }
 NAMES = recipes.names()
-PAPER_NAMES = [name for name in NAMES if name.startswith("rcig/") and recipes.load(name).paper]
+PRIVACY_NAMES = ["rcig/privacy-fashion-mnist", "rcig/privacy-mnist"]
+PAPER_NAMES = [
+    name
+    for name in NAMES
+    if name.startswith("rcig/") and recipes.load(name).paper and name not in PRIVACY_NAMES
+]
 DWA_NAMES = [name for name in NAMES if name.startswith("dwa/") and recipes.load(name).paper]
 
 
@@ -181,6 +186,29 @@ def test_a_paper_recipe_has_the_papers_settings(name):
     assert method.solver.name == ("adam" if adam else "pcg")
     if method.variant == "rcig":
         assert method.solver.tolerance == (1e-2 if per_class == 1 else 1e-3)
+
+
+@pytest.mark.parametrize("name", PRIVACY_NAMES)
+def test_a_privacy_recipe_is_that_of_50_images_per_class_on_fewer_images(name):
+    recipe = recipes.load(name)
+    whole = recipes.load(name.replace("privacy-", "") + "-ipc50")
+    assert recipe.method == whole.method and recipe.network == whole.network
+    assert recipe.data == whole.data.model_copy(update={"train_images": 10_000})
+    assert recipe.images_per_class == 50
+    (row,) = recipe.paper
+    assert (row.dataset, row.method) == (recipe.data.dataset, "RCIG")
+    assert row.table == {"mnist": "5", "fashion_mnist": "6"}[row.dataset]
+    accuracy = {"mnist": (98.9, 0.0), "fashion_mnist": (86.7, 0.3)}[row.dataset]
+    assert papers.paper_value(row) == accuracy
+    area = papers.find(row, "attack_auc_knn")
+    assert area is not None and area.value == {"mnist": 0.52, "fashion_mnist": 0.50}[row.dataset]
+
+
+def test_the_privacy_recipe_for_a_processor_is_about_as_many_images():
+    small, large = (recipes.load(f"rcig/privacy-mnist{end}") for end in ("-cpu", ""))
+    assert small.data == large.data and not small.paper
+    assert small.images_per_class == large.images_per_class
+    assert small.network.width < large.network.width
 
 
 def stands_for(row: papers.Row) -> str:

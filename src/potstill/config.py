@@ -47,6 +47,9 @@ class DataRecipe(_Strict):
     folder: str | None = Field(
         None, description="image_folder only: folder with train/ and test/ class folders"
     )
+    train_images: int | None = Field(
+        None, ge=1, description="use so many training images, balanced by class; all if absent"
+    )
     resolution: int | None = Field(None, ge=4, description="resize to a square of this side")
     channels: Literal[1, 3] | None = Field(None, description="convert to this many channels")
     preprocess: Literal["standardise", "zca"] = "standardise"

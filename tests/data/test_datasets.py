@@ -306,3 +306,46 @@ def test_the_real_data(name: str, mean: float) -> None:
     assert source.test.images.shape == (10_000, 1, 28, 28)
     assert source.train.labels.bincount().min() > 5000
     assert abs(source.train.images.double().mean().item() / 255 - mean) < 1e-4
+
+
+def test_some_training_images_are_balanced_and_the_same_for_every_recipe() -> None:
+    whole, part = load(DataRecipe(), None), load(DataRecipe(train_images=200), None)
+    assert torch.bincount(part.train.labels).tolist() == [20] * 10
+    assert torch.equal(part.test.images, whole.test.images)
+    assert part.fingerprint == fingerprint(part.train, whole.test) != whole.fingerprint
+    # They are images of the whole set, each once and in its order.
+    places = {image.numpy().tobytes(): row for row, image in enumerate(whole.train.images)}
+    rows = [places[image.numpy().tobytes()] for image in part.train.images]
+    assert rows == sorted({*rows})
+    assert torch.equal(whole.train.labels[rows], part.train.labels)
+    draws = stream(0, "data/subset")
+    drawn = sample_per_class(whole.train, 10, 20, draws)
+    assert sorted(drawn.tolist()) == rows
+    # Resizing changes images and not which they are.
+    larger = load(DataRecipe(train_images=200, resolution=16), None)
+    assert torch.equal(larger.train.labels, part.train.labels)
+    assert larger.train.images.shape == (200, 1, 16, 16)
+
+
+def test_training_images_that_cannot_be_are_refused() -> None:
+    assert "multiple of 10" in refusal(DataRecipe(train_images=205), None)
+    smallest = int(torch.bincount(load(DataRecipe(), None).train.labels).min())
+    most = load(DataRecipe(train_images=10 * smallest), None)
+    assert len(most.train) == 10 * smallest
+    message = refusal(DataRecipe(train_images=10 * smallest + 10), None)
+    assert message.endswith(f"set it to {10 * smallest} at most")
+    with pytest.raises(ValueError, match="train_images"):
+        DataRecipe(train_images=0)
+
+
+def test_an_image_folder_gives_some_of_its_images(tmp_path: Path) -> None:
+    for split, count in (("train", 5), ("test", 2)):
+        for name in ("cat", "dog"):
+            folder = tmp_path / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = stream(index, f"test/{split}/{name}").integers(0, 256, (8, 8, 3))
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
+    recipe = DataRecipe(dataset="image_folder", folder=str(tmp_path), train_images=4)
+    source = load(recipe, None)
+    assert source.train.labels.tolist() == [0, 0, 1, 1] and len(source.test) == 4

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import typer
 
 from potstill import recipes
-from potstill.cli import making, scoring, showing
+from potstill.cli import continual, importing, making, privacy, robust, scoring, showing, tables
 from potstill.cli.options import app, chosen_device, read_set, read_source, say
 from potstill.cli.text import summary
 
-__all__ = ["app"]
+__all__ = ["app", "continual", "importing", "privacy", "robust", "tables"]
 
 # A recipe for each method, on data that needs no download.
 QUICKSTART = {"rcig": "quickstart/digits-rcig", "dwa": "quickstart/digits-dwa"}

@@ -10,6 +10,10 @@ imagewoof imagenet64 imagenet1k``         resized to 64, 32, 128, 128, 64 and 22
 
 ``data.channels=1`` converts colour to gray. ``data.channels=3`` on images that are all gray is
 refused: three equal channels cost three times the work and add nothing.
+
+``data.train_images`` takes so many of the training images, as many of each class, and the others
+are not seen by anything: neither by the preprocessing nor by a baseline. Which they are is the
+same for every recipe and seed, so that several sets can be distilled from the same images.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ from pathlib import Path
 
 import torch
 
+from potstill import rng
 from potstill.config import DataRecipe
 from potstill.data import image_folder, pixels, torchvision_sets
 from potstill.data.source import SourceDataset, Split, fingerprint, sample_per_class
@@ -52,7 +57,8 @@ def load(
     """Read the recipe's data set.
 
     Args:
-        recipe: ``dataset``, ``folder``, ``resolution`` and ``channels`` are used.
+        recipe: ``dataset``, ``folder``, ``train_images``, ``resolution`` and ``channels`` are
+            used.
         root: the data root; ``digits`` needs none, nor does a folder that is found without.
         download: fetch a published data set that is absent.
         require_test: refuse an image folder without test images; otherwise its test split is
@@ -86,7 +92,28 @@ def load(
             else torchvision_sets.read(name, _root(name, root, download), download=download)
         )
         train, test = (_fit_recipe(name, split, recipe) for split in (train, test))
+    if recipe.train_images is not None:
+        train = _subset(name, train, len(class_names), recipe.train_images)
     return SourceDataset(name, class_names, train, test, fingerprint(train, test))
+
+
+def _subset(name: str, train: Split, classes: int, images: int) -> Split:
+    """So many training images, as many of each class, in the order they had."""
+    per_class, rest = divmod(images, classes)
+    if rest:
+        raise DataError(
+            f"{images} training images are not balanced over the {classes} classes of {name}; "
+            f"set data.train_images to a multiple of {classes}"
+        )
+    smallest = int(torch.bincount(train.labels, minlength=classes).min())
+    if per_class > smallest:
+        raise DataError(
+            f"{name} has a class of {smallest} training images, fewer than the {per_class} that "
+            f"data.train_images={images} takes; set it to {classes * smallest} at most"
+        )
+    # Of no recipe's seed: runs that differ in it are about the same images.
+    rows = sample_per_class(train, classes, per_class, rng.stream(0, "data/subset")).sort().values
+    return Split(train.images[rows], train.labels[rows])
 
 
 def _digits() -> _Parts:

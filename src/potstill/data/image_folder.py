@@ -61,6 +61,23 @@ def read(
     return names, train, Split(images[count:], _labels(test_files))
 
 
+def read_classes(
+    folder: Path, *, resolution: int | None, channels: int | None = None
+) -> tuple[tuple[str, ...], Split]:
+    """Class names in sorted order and the images of a folder ``CLASS/*.jpg``, without splits.
+
+    Arguments and order are those of :func:`read`.
+
+    Raises:
+        DataError: as :func:`read`.
+    """
+    if not folder.is_dir():
+        raise DataError(f"image folder {folder} does not exist; check the path")
+    files = _class_files(folder)
+    images = _decode([path for paths in files.values() for path in paths], resolution, channels)
+    return tuple(files), Split(torch.from_numpy(images), _labels(files))
+
+
 def _split_folder(folder: Path, names: tuple[str, ...]) -> Path:
     for name in names:
         if (folder / name).is_dir():

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from potstill.networks.batch_norms import batch_norms
 
-
 _UNNOTICED = 1e-30
 
 

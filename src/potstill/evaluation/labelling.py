@@ -49,9 +49,9 @@ class ViewSettings:
     padding: int
     """Black pixels around the image; ``padded`` only."""
     flip: bool
-    mix: Literal["mixup", "cutmix"]
+    mix: Literal["mixup", "cutmix", "none"]
     alpha: float
-    """The share of the partners is Beta(alpha, alpha)."""
+    """The share of the partners is Beta(alpha, alpha); not of ``none``."""
     batch_size: int
 
     def document(self) -> dict[str, Any]:
@@ -114,6 +114,8 @@ class Views:
             images = random_resized_crop(images, generator)
         if settings.flip:
             images = random_flip(images, generator)
+        if settings.mix == "none":
+            return Mix(images, torch.arange(len(images), device=images.device), 1.0)
         mix = mixup if settings.mix == "mixup" else cutmix
         return mix(images, generator, settings.alpha)
 

@@ -32,6 +32,8 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
         Protocol("rcig-paper-augmented", augmented=True),
         Protocol("rcig-as-run", augmented=False, steps=(2500, 5000)),
         Protocol("rcig-as-run-augmented", augmented=True),
+        # RCIG's Table 3, for networks other than the ConvNet.
+        Protocol("rcig-transfer-augmented", augmented=True, learning_rate=3e-4),
         StudentProtocol("dwa-paper", "soft"),
         StudentProtocol("dwa-as-run", "soft", as_run),
         StudentProtocol("hard-label", "hard"),

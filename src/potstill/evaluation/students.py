@@ -243,7 +243,7 @@ class Students:
         def loss(network: nn.Module, rows: Tensor, epoch: int, step: int) -> Tensor:
             places = rows.to(images.device)
             mix = views.of_batch(images[places], epoch, step)
-            with _seeded(images.device, self._assignment.seed, f"{purpose}/{epoch}", step):
+            with seeded_on(images.device, self._assignment.seed, f"{purpose}/{epoch}", step):
                 outputs = network(in_favoured_layout(mix.images))
             if target is None:
                 return hard_loss(outputs, mix, classes[places])
@@ -268,7 +268,7 @@ def hard_loss(outputs: Tensor, mix: Mix, classes: Tensor) -> Tensor:
 
 
 @contextmanager
-def _seeded(device: torch.device, seed: int, purpose: str, step: int) -> Iterator[None]:
+def seeded_on(device: torch.device, seed: int, purpose: str, step: int) -> Iterator[None]:
     """Dropout draws from a named stream inside; PyTorch's generators are as they were outside."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(rng.integer_seed(seed, purpose, step))

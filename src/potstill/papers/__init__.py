@@ -58,14 +58,15 @@ def find(row: PaperRow, metric: str | None = None) -> Row | None:
         "eval_arch": row.eval_arch,
         "metric": metric,
     }
-    found = rows(
+    alike = rows(
         paper=row.paper,
         table=row.table,
         dataset=row.dataset,
-        ipc=row.images_per_class,
         method=row.method,
         **{column: text for column, text in named.items() if text is not None},
     )
+    # A remark may follow the number: "50 (500 images from 10k)".
+    found = [line for line in alike if line.ipc.split()[:1] == [str(row.images_per_class)]]
     return found[0] if len(found) == 1 else None
 
 

@@ -14,6 +14,12 @@ from potstill.report.records import RunRecord
 
 _RCIG_DEPTHS = {"tiny_imagenet": 4, "imagenet64": 4, "imagenette": 5, "imagewoof": 5}
 _RCIG_TARGET_BATCH = 1024
+_RCIG_STUDENTS = {
+    "ResNet-DN": ("resnet18", "none"),
+    "ResNet-BN": ("resnet18", "batch"),
+    "VGG-BN": ("vgg11", "batch"),
+    "AlexNet": ("alexnet", "none"),
+}
 # Changes of a recipe that are spelt out against the paper itself.
 _SPELT_OUT = (
     "data.dataset",
@@ -47,8 +53,8 @@ def of_evaluation(row: PaperRow, run: RunRecord, result: Result) -> list[str]:
     """What the evaluation set apart from the row, beyond :func:`of_recipe`."""
     found = []
     if row.paper == "rcig":
-        if result.network != run.recipe.network:
-            found += _of_network("evaluation: ", result.network, _rcig_network(row))
+        if result.network != run.recipe.network or row.eval_arch in _RCIG_STUDENTS:
+            found += _of_network("evaluation: ", result.network, student(row, run.recipe))
         if not result.protocol.startswith("rcig-"):
             found.append(f"other protocol ({result.protocol})")
         return found
@@ -80,9 +86,18 @@ def unlike_paper(run: RunRecord) -> list[str]:
 
 
 def student(row: PaperRow, recipe: Recipe) -> NetworkRecipe:
-    """The network that a row of DWA's tables was evaluated on; the recipe's if it names none."""
+    """The network that a row of a table was evaluated on; the recipe's if it names none.
+
+    RCIG's Table 3: "DN" is that of the paper's own evaluations, which have no normalisation,
+    whatever the set was distilled with.
+    """
     if row.eval_arch is None:
         return recipe.network
+    if row.paper == "rcig":
+        if row.eval_arch in _RCIG_STUDENTS:
+            name, norm = _RCIG_STUDENTS[row.eval_arch]
+            return NetworkRecipe.model_validate({"name": name, "normalisation": norm})
+        return recipe.network.model_copy(update={"normalisation": "none"})
     if row.eval_arch == "convnet-128":
         return NetworkRecipe(growth=1, normalisation="batch")
     norm = "layer" if row.eval_arch == "deit_tiny" else "batch"
@@ -157,7 +172,9 @@ def _rcig_iterations(row: PaperRow) -> int | None:
 
 
 def _rcig_network(row: PaperRow) -> NetworkRecipe:
-    return NetworkRecipe(depth=_RCIG_DEPTHS.get(row.dataset, 3))
+    batch = row.distill_arch == "Conv-BN"
+    depth = _RCIG_DEPTHS.get(row.dataset, 3)
+    return NetworkRecipe(depth=depth, normalisation="batch" if batch else "none")
 
 
 def _of_network(prefix: str, network: NetworkRecipe, paper: NetworkRecipe) -> list[str]:

@@ -11,17 +11,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
 from potstill.config import Recipe, parse, read_yaml
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import RecipeError, RunError
-from potstill.report.documents import Diversity, Record, Result, Timing
+from potstill.report.audit_documents import Continual, Membership, Scores
+from potstill.report.documents import Diversity, Document, Record, Result, Timing
 from potstill.runs import DISTILLED, METRICS, RECIPE, RECORD, read_record
 
 _T = TypeVar("_T")
+_Audit = TypeVar("_Audit", bound=Document)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ class RunRecord:
     dataset: DistilledDataset | None
     missing: tuple[str, ...]
     diversity: tuple[Diversity, ...] = ()
+    scores: tuple[Scores, ...] = ()
+    membership: tuple[Membership, ...] = ()
+    continual: tuple[Continual, ...] = ()
 
     @property
     def headline(self) -> Result | None:
@@ -103,7 +108,10 @@ def read(folder: Path, label: str | None = None) -> RunRecord:
         results=results,
         dataset=dataset,
         missing=tuple(_missing(record, series, dataset, results)),
-        diversity=_diversity(record, folder / RECORD),
+        diversity=_audits(Diversity, record, folder / RECORD),
+        scores=_audits(Scores, record, folder / RECORD),
+        membership=_audits(Membership, record, folder / RECORD),
+        continual=_audits(Continual, record, folder / RECORD),
     )
 
 
@@ -192,12 +200,13 @@ def _header_results(dataset: DistilledDataset | None, path: Path) -> tuple[Resul
     return _validate(TypeAdapter(tuple[Result, ...]), dataset.header["results"], path)
 
 
-def _diversity(record: Record | None, path: Path) -> tuple[Diversity, ...]:
-    """The audits of this kind; audits of other kinds are passed over."""
-    chosen = (
-        [entry for entry in record.audits if entry.get("kind") == "diversity"] if record else ()
-    )
-    return _validate(TypeAdapter(tuple[Diversity, ...]), chosen, path)
+def _audits(model: type[_Audit], record: Record | None, path: Path) -> tuple[_Audit, ...]:
+    """The audits of the model's kind, each once; audits of other kinds are passed over."""
+    (kind,) = get_args(model.model_fields["kind"].annotation)
+    chosen = [entry for entry in record.audits if entry.get("kind") == kind] if record else ()
+    adapter: TypeAdapter[tuple[_Audit, ...]] = TypeAdapter(tuple[model, ...])  # type: ignore[valid-type]
+    found = _validate(adapter, chosen, path)
+    return tuple(audit for place, audit in enumerate(found) if audit not in found[:place])
 
 
 def _merge(first: Sequence[Result], then: Sequence[Result]) -> tuple[Result, ...]:

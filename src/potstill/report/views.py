@@ -8,6 +8,7 @@ from typing import Any
 
 from potstill.config import PaperRow, RCIGRecipe, dump
 from potstill.report import again, drawings, methods, plots
+from potstill.report.audit_views import audit_views
 from potstill.report.comparison import Comparison, Cost
 from potstill.report.documents import Distances, Diversity, Result
 from potstill.report.records import RunRecord
@@ -65,6 +66,7 @@ def run_view(run: RunRecord, place: int) -> dict[str, Any]:
             _diversity(audit, f"{anchor}-diversity-{number}")
             for number, audit in enumerate(run.diversity, start=1)
         ],
+        **audit_views(run, anchor),
         "parts": _parts(run),
         "preprocessing": _preprocessing(run),
         "machine": _pairs(run.machine),

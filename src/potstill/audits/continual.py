@@ -1,0 +1,252 @@
+"""Learning class by class from a distilled set, as DWA's Table 10 does.
+
+GDumb (Prabhu, Torr, Dokania; ECCV 2020): the classes come in tasks, and all that is kept of each is
+its distilled images. After each task a fresh network is trained from scratch on the images of the
+classes so far and tested on the real test images of these classes. So every row of the table is an
+evaluation of a part of the set, under the protocol of the whole.
+
+A teacher's soft labels are restricted to the classes so far: its outputs for the others are left
+out before the softmax. The labels that a set stores cannot be used, because they belong to views
+that mix images of all classes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from potstill import rng
+from potstill.config import NetworkRecipe
+from potstill.data.distilled import DistilledDataset
+from potstill.data.source import SourceDataset, Split
+from potstill.errors import DataError, RecipeError
+from potstill.evaluation.plan import EvaluationProtocol
+from potstill.evaluation.protocol import evaluate, made_for, named
+from potstill.teacher import Teacher
+
+Order = Literal["random", "given"]
+Progress = Callable[[int, int, int], None]
+"""(task, counted from 1; steps done and steps in all of its trainings)."""
+
+# Of a result, what is the same for every task.
+_SHARED = ("protocol", "network", "epochs", "labels")
+
+
+def continual(
+    dataset: DistilledDataset,
+    source: SourceDataset,
+    *,
+    tasks: int = 5,
+    protocol: str | EvaluationProtocol | None = None,
+    networks: int | None = None,
+    network: NetworkRecipe | None = None,
+    epochs: int | None = None,
+    teacher: Teacher | None = None,
+    order: Order = "random",
+    baseline: bool = False,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train on the classes of one task, of two, and so on; test on the classes so far.
+
+    Args:
+        dataset: the distilled set.
+        source: the real data it stands for.
+        tasks: how many; the first get one class more if they cannot be equal.
+        protocol: how networks are trained; the artefact's if None.
+        networks: how many, for each task; the artefact's number if None.
+        network: which; the one the set was distilled for if None.
+        epochs: of protocols that count them; as for an evaluation.
+        teacher: of protocols with soft labels.
+        order: of the classes: from stream "audits/continual/order", or as the data has them.
+        baseline: also train on as many random real images of the same classes.
+        device: where to train and test.
+        seed: of everything that is drawn.
+        progress: told of every step.
+
+    Returns:
+        A JSON document: kind ("continual"), dataset, images, images_per_class,
+        artefact_digest, source_fingerprint, protocol, network, networks, order; epochs, labels
+        and teacher as an evaluation has them. tasks: a list of {classes (indices that are new),
+        classes_so_far (how many), images, tested (test images), steps, accuracy, baseline if
+        asked for}. average_accuracy: the mean of the tasks' means. seed, seconds; warnings if
+        there are any.
+
+    Raises:
+        RecipeError: fewer tasks than one or more than classes; else as
+            :func:`potstill.evaluation.evaluate`.
+        DataError: a protocol with soft labels without a teacher, a class without distilled
+            images; else as an evaluation.
+        ArtefactError, NetworkError, NumericalError: as an evaluation.
+    """
+    start = time.perf_counter()
+    chosen = named(made_for(dataset, "protocol") if protocol is None else protocol)
+    _check(dataset, source, tasks, chosen, teacher)
+    results = []
+    parts = _parts(source.classes, tasks, order, seed)
+    for index in range(tasks):
+        classes = np.sort(np.concatenate(parts[: index + 1])).tolist()
+
+        def report(step: int, total: int, task: int = index + 1) -> None:
+            if progress is not None:
+                progress(task, step, total)
+
+        result = evaluate(
+            restricted_set(dataset, classes),
+            restricted_source(source, classes),
+            protocol=chosen,
+            networks=networks,
+            network=network,
+            seed=seed,
+            device=device,
+            baseline=baseline,
+            teacher=None if teacher is None else restricted_teacher(teacher, classes),
+            epochs=epochs,
+            progress=report,
+        )
+        tested = int(torch.isin(source.test.labels, torch.tensor(classes)).sum())
+        results.append((parts[index].tolist(), len(classes), tested, result))
+    return _document(dataset, source, results, teacher, order, seed, start)
+
+
+def _document(
+    dataset: DistilledDataset,
+    source: SourceDataset,
+    results: list[tuple[list[int], int, int, dict[str, Any]]],
+    teacher: Teacher | None,
+    order: Order,
+    seed: int,
+    start: float,
+) -> dict[str, Any]:
+    first = results[0][3]
+    rows = [
+        {
+            "classes": classes,
+            "classes_so_far": so_far,
+            "images": result["images"],
+            "tested": tested,
+            **{key: result[key] for key in ("steps", "accuracy", "baseline") if key in result},
+        }
+        for classes, so_far, tested, result in results
+    ]
+    means = [result["accuracy"]["mean"] for *_, result in results]
+    document: dict[str, Any] = {
+        "kind": "continual",
+        "dataset": source.name,
+        "images": len(dataset),
+        "images_per_class": dataset.images_per_class,
+        "artefact_digest": dataset.digest,
+        "source_fingerprint": source.fingerprint,
+        **{key: first[key] for key in _SHARED if key in first},
+        "networks": len(first["accuracy"]["values"]),
+        "order": order,
+        "tasks": rows,
+        "average_accuracy": math.fsum(means) / len(means),
+        "seed": seed,
+    }
+    if teacher is not None:
+        document["teacher"] = teacher.summary()
+    if "warnings" in first:
+        document["warnings"] = first["warnings"]
+    document["seconds"] = time.perf_counter() - start
+    return document
+
+
+def restricted_set(dataset: DistilledDataset, classes: list[int]) -> DistilledDataset:
+    """The images of these classes, in the set's order, without soft labels of views.
+
+    Labels lose the other classes' columns. They are shifted by the constant that makes centred
+    one-hot labels of all classes centred ones of these, so that nothing changes for all classes.
+    """
+    kept = torch.isin(dataset.hard_labels(), torch.tensor(classes))
+    shift = 1 / len(dataset.class_names) - 1 / len(classes)
+    dropped = ("format_version", "relabelling", "results")
+    return DistilledDataset(
+        dataset.images[kept],
+        dataset.labels[kept][:, classes] + shift,
+        [dataset.class_names[label] for label in classes],
+        dataset.preprocess,
+        {key: value for key, value in dataset.header.items() if key not in dropped},
+    )
+
+
+def restricted_source(source: SourceDataset, classes: list[int]) -> SourceDataset:
+    """The real images of these classes; the fingerprint stays that of all."""
+    places = torch.full((source.classes,), -1)
+    places[classes] = torch.arange(len(classes))
+
+    def part(split: Split) -> Split:
+        labels = places[split.labels]
+        return Split(split.images[labels >= 0], labels[labels >= 0])
+
+    names = tuple(source.class_names[label] for label in classes)
+    train, test = part(source.train), part(source.test)
+    return SourceDataset(source.name, names, train, test, source.fingerprint)
+
+
+def restricted_teacher(teacher: Teacher, classes: list[int]) -> Teacher:
+    """The same network with the outputs of these classes alone."""
+    return Teacher(
+        nn.Sequential(teacher.network, _Columns(classes)),
+        teacher.preprocess,
+        tuple(teacher.class_names[label] for label in classes),
+        teacher.header,
+    )
+
+
+class _Columns(nn.Module):
+    def __init__(self, columns: list[int]) -> None:
+        super().__init__()
+        self._columns = columns
+
+    def forward(self, outputs: Tensor) -> Tensor:
+        """(n, C) -> (n, the columns)."""
+        return outputs[:, self._columns]
+
+
+def _parts(classes: int, tasks: int, order: Order, seed: int) -> list[np.ndarray[Any, Any]]:
+    """The classes of each task."""
+    row = np.arange(classes)
+    if order == "random":
+        row = rng.stream(seed, "audits/continual/order").permutation(classes)
+    return np.array_split(row, tasks)
+
+
+def _check(
+    dataset: DistilledDataset,
+    source: SourceDataset,
+    tasks: int,
+    protocol: EvaluationProtocol,
+    teacher: Teacher | None,
+) -> None:
+    classes = len(dataset.class_names)
+    if not 1 <= tasks <= classes:
+        raise RecipeError(f"cannot make {tasks} tasks of {classes} classes; ask for 1 to {classes}")
+    if source.classes != classes:
+        raise DataError(
+            f"the distilled set has {classes} classes and {source.name} has {source.classes}; "
+            "use the data that the set was distilled from"
+        )
+    if teacher is not None and teacher.classes != classes:
+        raise DataError(
+            f"the teacher knows {teacher.classes} classes and the set has {classes}; pass a "
+            "teacher of the same data"
+        )
+    if protocol.takes_teacher and teacher is None:
+        raise DataError(
+            f"protocol {protocol.name} needs the teacher itself, because stored labels mix all "
+            "classes; pass --teacher FILE or --protocol hard-label"
+        )
+    missing = sorted({*range(classes)} - {*dataset.hard_labels().tolist()})
+    if missing:
+        raise DataError(
+            f"the set has no image of class {dataset.class_names[missing[0]]}, which could not "
+            "be learned; use a set with images of every class"
+        )

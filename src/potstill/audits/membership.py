@@ -1,0 +1,349 @@
+"""Whether networks trained on a distilled set betray the images it was distilled from.
+
+RCIG 4.5 and Appendix B: networks are trained on the set alone, and five attacks
+(:mod:`potstill.audits.attacks`) try to tell the images that were distilled, the members, from test
+images, which were not. An area under the curve of 1/2 is a guess. Two baselines show what there is
+to betray: networks trained on the members themselves, and on as many random members as the set has
+images. Networks before their training show what the attacks see that is no betrayal: that training
+and test images differ, as MNIST's do, which are by other writers.
+
+Every member is guessed at beside a test image of its class. (The paper takes 10,000 of both. Of
+MNIST's test images fewer are fives and more are ones, so that beside members balanced by class the
+label alone would give an attack 0.515.) The pairs are cut into chunks; an attack is fitted on all
+chunks but one and scored on that one, so that none is scored on what it was fitted on. Each pair
+of a network and a chunk gives one area: 25 for 5 networks and 5 chunks. The tables' "n = 25" is not
+explained further; several parts of the training set that are each distilled are several sets here,
+and several audits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from potstill import rng
+from potstill.audits import attacks
+from potstill.audits.attacks import ATTACKS, FALSE_POSITIVE_RATES, Evidence
+from potstill.audits.students import Students
+from potstill.audits.suspects import Suspects, pair_up
+from potstill.config import NetworkRecipe
+from potstill.data.distilled import DistilledDataset
+from potstill.data.source import SourceDataset, Split, centred_one_hot
+from potstill.errors import ArtefactError, DataError, RecipeError
+from potstill.evaluation.protocol import made_for, random_real_sets
+from potstill.evaluation.scores import summary
+from potstill.networks import zoo
+from potstill.networks.init import initialise
+from potstill.train import Progress
+
+STEPS = (100, 200, 500, 1000, 2000, 4000, 8000, 16000)
+"""When students are attacked; the tables show the last."""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What an audit is about, and how."""
+
+    dataset: DistilledDataset
+    source: SourceDataset
+    network: NetworkRecipe
+    networks: int
+    chunks: int
+    steps: tuple[int, ...]
+    students: Students
+    seed: int
+    device: torch.device
+
+    def fresh(self, index: int) -> nn.Module:
+        """Network ``index`` before its training."""
+        network = zoo.build(
+            self.network,
+            channels=self.source.channels,
+            resolution=self.source.resolution,
+            classes=self.source.classes,
+        ).to(self.device)
+        initialise(network, self.seed, "audits/membership/network", index)
+        return network
+
+
+def membership(
+    dataset: DistilledDataset,
+    source: SourceDataset,
+    *,
+    steps: Sequence[int] = STEPS,
+    networks: int = 5,
+    chunks: int = 5,
+    baselines: bool = False,
+    network: NetworkRecipe | None = None,
+    students: Students | None = None,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train networks on a distilled set and attack them.
+
+    Args:
+        dataset: the distilled set, of any method.
+        source: what it was distilled from, with ``data.train_images`` of its recipe: the
+            training images are the members.
+        steps: when each network is attacked; it is trained for the largest.
+        networks: how many are trained. Network i starts from stream
+            "audits/membership/network" at step i, whatever it is trained on.
+        chunks: into how many parts members and others are cut.
+        baselines: also attack networks trained on all members, and on random ones.
+        network: which; the one the set was distilled for if None.
+        students: how they are trained; as in the paper if None.
+        device: where they are trained. Attacks are fitted on the processor.
+        seed: of everything that is drawn.
+        progress: called with (steps done, steps in all).
+
+    Returns:
+        A JSON document: kind ("membership"), dataset, images, images_per_class,
+        artefact_digest, source_fingerprint, network, training {optimiser, learning_rate,
+        batch_size, augmented, steps}, attacks (names), members and others (how many of each are
+        guessed at), networks, chunks; untrained {auc}, the networks before their training;
+        distilled, and if asked for baselines {members, random}, of which each has images,
+        curve and roc. A curve is a list of {steps, accuracy,
+        member_accuracy, auc {attack: summary}}; accuracies are summaries of fractions over the
+        networks, areas over networks x chunks, network by network. roc {fpr, tpr {attack: mean
+        rates}} is of the last step. seed, seconds; warnings if there are any.
+
+    Raises:
+        ArtefactError: the set does not say which network it was made for, and none was passed.
+        DataError: the source is not what the set was distilled from, has too few images for
+            so many chunks, or the set fewer images than classes to compare a baseline with.
+        NetworkError: the network does not fit the images.
+        RecipeError: no network, no step, or fewer than two chunks.
+        NumericalError: a training left the finite numbers.
+    """
+    start = time.perf_counter()
+    case = _Case(
+        dataset=dataset,
+        source=source,
+        network=_made_for(dataset) if network is None else network,
+        networks=networks,
+        chunks=chunks,
+        steps=tuple(sorted({*steps})),
+        students=students or Students(),
+        seed=seed,
+        device=torch.device(device),
+    )
+    warnings = _check(case, baselines)
+    suspects = pair_up(source, chunks, seed)
+    sets = {"distilled": (dataset.images, dataset.labels)}
+    if baselines:
+        sets["members"] = _members(case)
+        sets["random"] = random_real_sets(dataset, source, networks, seed)
+    scores = {}
+    for done, (name, (images, labels)) in enumerate(sets.items()):
+        seen = _attacked(case, suspects, images, labels, _part(progress, done, len(sets)))
+        scores[name] = _scores(seen, images.shape[-4])
+    untrained = [_attack(case, suspects, case.fresh(index), index) for index in range(networks)]
+    document: dict[str, Any] = {
+        "kind": "membership",
+        **_facts(case),
+        "members": len(suspects.members),
+        "others": len(suspects.others),
+        "untrained": {"auc": _areas(untrained)},
+        "distilled": scores.pop("distilled"),
+    }
+    if baselines:
+        document["baselines"] = scores
+    if warnings:
+        document["warnings"] = warnings
+    document["seconds"] = time.perf_counter() - start
+    return document
+
+
+def _attacked(
+    case: _Case, suspects: Suspects, images: Tensor, labels: Tensor, tell: Progress
+) -> dict[int, list[_Attacked]]:
+    """At each step the k networks that are trained on (n, c, h, w) or (k, n, c, h, w)."""
+    seen: dict[int, list[_Attacked]] = {step: [] for step in case.steps}
+    for index in range(case.networks):
+
+        def report(step: int, total: int, index: int = index) -> None:
+            tell(index * total + step, case.networks * total)
+
+        snapshots = case.students.snapshots(
+            case.fresh(index),
+            images[index] if images.ndim == 5 else images,
+            labels[index] if labels.ndim == 3 else labels,
+            case.steps,
+            seed=case.seed,
+            index=index,
+            progress=report,
+        )
+        for step, network in zip(seen, snapshots, strict=True):
+            seen[step].append(_attack(case, suspects, network, index))
+    return seen
+
+
+def _scores(seen: dict[int, list[_Attacked]], images: int) -> dict[str, Any]:
+    """What the document has of networks trained on so many images."""
+    curve = [
+        {
+            "steps": step,
+            "accuracy": summary([one.accuracy for one in networks]),
+            "member_accuracy": summary([one.member_accuracy for one in networks]),
+            "auc": _areas(networks),
+        }
+        for step, networks in seen.items()
+    ]
+    last = seen[max(seen)]
+    rates = {
+        name: np.mean([tpr for one in last for tpr in one.curves[name]], axis=0) for name in ATTACKS
+    }
+    tpr = {name: mean.round(5).tolist() for name, mean in rates.items()}
+    roc = {"fpr": list(FALSE_POSITIVE_RATES), "tpr": tpr}
+    return {"images": images, "curve": curve, "roc": roc}
+
+
+def _areas(networks: list[_Attacked]) -> dict[str, Any]:
+    return {
+        name: summary([area for one in networks for area in one.areas[name]]) for name in ATTACKS
+    }
+
+
+@dataclass(frozen=True)
+class _Attacked:
+    """What became of one network at one step."""
+
+    accuracy: float
+    member_accuracy: float
+    areas: dict[str, list[float]]
+    """Of each attack, one for each chunk."""
+    curves: dict[str, list[NDArray[np.float64]]]
+
+
+def _attack(case: _Case, suspects: Suspects, network: nn.Module, index: int) -> _Attacked:
+    preprocess = case.dataset.preprocess
+    tested = attacks.observe(network, case.source.test, preprocess)
+    rows = torch.from_numpy(suspects.members)
+    real = case.source.train
+    members = attacks.observe(network, Split(real.images[rows], real.labels[rows]), preprocess)
+    others = tested.rows(suspects.others)
+    areas: dict[str, list[float]] = {name: [] for name in ATTACKS}
+    curves: dict[str, list[NDArray[np.float64]]] = {name: [] for name in ATTACKS}
+    for chunk, (inside, outside) in enumerate(suspects.chunks(case.chunks)):
+        asked, truth = _mixed(members, others, inside)
+        known, known_truth = _mixed(members, others, outside)
+        for name in ATTACKS:
+            purpose, step = f"audits/membership/{name}", index * case.chunks + chunk
+            fit_seed = rng.integer_seed(case.seed, purpose, step)
+            suspicion = attacks.suspicions(name, known, known_truth, asked, fit_seed)
+            areas[name].append(attacks.area(truth, suspicion))
+            curves[name].append(attacks.curve(truth, suspicion))
+    return _Attacked(tested.accuracy, members.accuracy, areas, curves)
+
+
+def _mixed(
+    members: Evidence, others: Evidence, rows: NDArray[np.int64]
+) -> tuple[Evidence, NDArray[np.bool_]]:
+    """These rows of both, and which of them are members."""
+    mixed = attacks.joined(members.rows(rows), others.rows(rows))
+    return mixed, np.repeat([True, False], len(rows))
+
+
+def _members(case: _Case) -> tuple[Tensor, Tensor]:
+    """All of them, to be trained on: (m, c, h, w) in network space and (m, C)."""
+    real = case.source.train
+    images = case.dataset.preprocess.apply(real.images)
+    return images, centred_one_hot(real.labels, case.source.classes)
+
+
+def _made_for(dataset: DistilledDataset) -> NetworkRecipe:
+    document = made_for(dataset, "network")
+    try:
+        return NetworkRecipe.model_validate(document)
+    except ValidationError:
+        raise ArtefactError(
+            f"the distilled set was made for a network this version does not know ({document}); "
+            "pass another"
+        ) from None
+
+
+def _check(case: _Case, baselines: bool) -> list[str]:
+    """Refuse what cannot be audited; warnings."""
+    if case.networks < 1 or case.chunks < 2 or not case.steps or case.steps[0] < 1:
+        raise RecipeError(
+            f"cannot attack {case.networks} networks after {list(case.steps)} steps in "
+            f"{case.chunks} chunks; ask for at least 1 network, 1 step and 2 chunks"
+        )
+    source, dataset = case.source, case.dataset
+    ours, real = (
+        (len(labels), *images.shape[1:])
+        for labels, images in (
+            (dataset.class_names, dataset.images),
+            (source.class_names, source.train.images),
+        )
+    )
+    if ours != real:
+        raise DataError(
+            f"{source.name} and the distilled set differ in classes or in the images' shape "
+            f"({real} and {ours}); use the data that the set was distilled from"
+        )
+    if baselines and not dataset.images_per_class:
+        raise DataError(
+            f"{len(dataset)} images of {source.classes} classes are not one per class, so that "
+            "random images cannot be compared with them; leave out the baselines"
+        )
+    return _known_members(dataset, source)
+
+
+def _known_members(dataset: DistilledDataset, source: SourceDataset) -> list[str]:
+    """Refuse another source than the set's own: its training images are no members."""
+    recorded = dataset.header["source"].get("fingerprint", "unknown")
+    if recorded == "unknown":
+        return [
+            f"the set does not say which images it was distilled from: that they are the training "
+            f"images of {source.name} is taken on trust"
+        ]
+    if recorded != source.fingerprint:
+        raise DataError(
+            f"the set was distilled from data with fingerprint {str(recorded)[:12]} and "
+            f"{source.name} here has {source.fingerprint[:12]}, so that its members are not "
+            "known; use the data that the set was distilled from"
+        )
+    return []
+
+
+def _part(progress: Progress | None, done: int, parts: int) -> Progress:
+    """What tells ``progress`` of the part after ``done`` of so many equal ones."""
+
+    def tell(step: int, total: int) -> None:
+        if progress is not None:
+            progress(done * total + step, parts * total)
+
+    return tell
+
+
+def _facts(case: _Case) -> dict[str, Any]:
+    students = case.students
+    return {
+        "dataset": case.source.name,
+        "images": len(case.dataset),
+        "images_per_class": case.dataset.images_per_class,
+        "artefact_digest": case.dataset.digest,
+        "source_fingerprint": case.source.fingerprint,
+        "network": case.network.model_dump(mode="json"),
+        "training": {
+            "optimiser": "adam",
+            "learning_rate": students.learning_rate,
+            "batch_size": students.batch_size,
+            "augmented": students.augmented,
+            "steps": case.steps[-1],
+        },
+        "attacks": list(ATTACKS),
+        "networks": case.networks,
+        "chunks": case.chunks,
+        "seed": case.seed,
+    }

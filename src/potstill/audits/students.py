@@ -1,0 +1,76 @@
+"""The networks that are attacked: trained on a set, and kept as they were at several steps.
+
+As in RCIG's Appendix B and its published runs: Adam at a constant 3e-4, batches of 256, augmented,
+half the squared error against the set's own labels. The rate is constant, so that a network kept
+on the way is one that was trained for so long. Mirror images are the augmentation's alone,
+whatever trick the set was distilled with.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from potstill.evaluation.augment import augment
+from potstill.train import Progress, Schedule, Training, train
+
+
+@dataclass(frozen=True)
+class Students:
+    """How they are trained."""
+
+    learning_rate: float = 3e-4
+    batch_size: int = 256
+    augmented: bool = True
+
+    def training(self, steps: int) -> Training:
+        """So many steps of it."""
+        constant = Schedule(steps, self.learning_rate, warmup=0, floor=1.0)
+        return Training(steps, constant, self.batch_size, augment if self.augmented else None)
+
+    def snapshots(
+        self,
+        network: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        steps: Sequence[int],
+        *,
+        seed: int,
+        index: int,
+        progress: Progress,
+    ) -> list[nn.Module]:
+        """Train ``network``; copies of it after each of ``steps``.
+
+        Args:
+            network: initialised; trained in place.
+            images: (n, c, h, w) in network space.
+            labels: (n, C).
+            steps: in ascending order, from 1.
+            seed: of the streams of network ``index``, which are the same for other images.
+            index: of the network.
+            progress: called after every step.
+
+        Raises:
+            NumericalError: the training left the finite numbers.
+        """
+        kept: list[nn.Module] = []
+
+        def watch(step: int, total: int) -> None:
+            if step in steps:
+                kept.append(copy.deepcopy(network))
+            progress(step, total)
+
+        train(
+            [network],
+            images,
+            labels,
+            self.training(steps[-1]),
+            seed=seed,
+            purpose=f"audits/membership/{index}",
+            batched=False,
+            progress=watch,
+        )
+        return kept

@@ -1,0 +1,122 @@
+"""The command that learns from a distilled set class by class."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from potstill import config
+from potstill.cli.options import (
+    Artefact,
+    DataRoot,
+    Device,
+    Download,
+    Json,
+    Module,
+    Seed,
+    app,
+    chosen_device,
+    in_run,
+    or_warn,
+    read_set,
+    read_source,
+    warn,
+)
+from potstill.cli.privacy import NoSave, network_of
+from potstill.cli.progress import reporting
+from potstill.cli.scoring import teacher_of
+from potstill.cli.text import percent
+from potstill.errors import RunError
+
+
+@app.command()
+def continual(
+    artefact: Artefact,
+    tasks: Annotated[int, typer.Option(min=1, help="Into how many the classes are cut")] = 5,
+    order: Annotated[
+        Literal["random", "given"], typer.Option(help="Of the classes; given: as the data has them")
+    ] = "random",
+    protocol: Annotated[
+        str | None, typer.Option(metavar="NAME", help="How networks are trained  [the artefact's]")
+    ] = None,
+    networks: Annotated[
+        int | None, typer.Option(min=1, help="How many are trained per task  [the artefact's]")
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[:NORMALISATION]", help="Which is trained  [the artefact's]"),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of protocols that count them  [the artefact's]")
+    ] = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Also train on as many random real images")
+    ] = False,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Labels what the students see  [the run's, if any]"),
+    ] = None,
+    module: Module = None,
+    data_root: DataRoot = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    download: Download = False,
+    no_save: NoSave = False,
+    as_json: Json = False,
+) -> None:
+    """Train on more and more classes of ARTEFACT, test on the classes so far."""
+    from potstill import runs
+    from potstill.audits.continual import continual as learn
+
+    where = chosen_device(device)
+    dataset = read_set(artefact)
+    recipe = config.parse(dataset.header["recipe"], source=str(artefact))
+    source = read_source(recipe, data_root, download=download)
+    labeller = teacher_of(
+        dataset, artefact, protocol=protocol, path=teacher, module=module, device=where
+    )
+    with reporting("training step") as tell:
+
+        def progress(task: int, done: int, total: int) -> None:
+            tell(done, total, title=f"task {task} of {tasks}, training step")
+
+        audit = learn(
+            dataset,
+            source,
+            tasks=tasks,
+            protocol=protocol,
+            networks=networks,
+            network=network_of(network, recipe, source),
+            epochs=epochs,
+            teacher=labeller,
+            order=order,
+            baseline=baseline,
+            device=where,
+            seed=seed,
+            progress=progress,
+        )
+    for warning in audit.get("warnings", ()):
+        warn(warning)
+    if not no_save and in_run(artefact):
+        try:
+            runs.record_audit(artefact.parent, audit)
+        except RunError as error:
+            or_warn("the audit", error)
+    print(json.dumps(audit, indent=2) if as_json else summary(audit))
+
+
+def summary(audit: dict[str, Any]) -> str:
+    """A line for each task."""
+    plural = "" if audit["networks"] == 1 else "s"
+    width = len(str(audit["tasks"][-1]["classes_so_far"]))
+    lines = [f"{audit['networks']} network{plural} per task, protocol {audit['protocol']}"]
+    for task in audit["tasks"]:
+        baseline = f"  random {percent(task['baseline'])}" if "baseline" in task else ""
+        lines.append(
+            f"{task['classes_so_far']:{width}} classes, {task['images']} images: "
+            f"{percent(task['accuracy'])}{baseline}"
+        )
+    return "\n".join([*lines, f"average {100 * audit['average_accuracy']:.2f} %"])

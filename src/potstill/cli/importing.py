@@ -1,0 +1,210 @@
+"""The command that takes images made elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from potstill import config
+from potstill.cli.options import DataRoot, Download, Json, app, read_source
+from potstill.errors import DataError
+
+if TYPE_CHECKING:
+    from potstill.data.distilled import DistilledDataset
+    from potstill.data.source import SourceDataset
+
+_HARD, _SOFT = "hard-label", "rcig-paper"
+
+
+@app.command("import")
+def import_images(
+    path: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", help="Class folders of images, or a .pt, .npz or .npy file"),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The set to write")],
+    space: Annotated[
+        Literal["pixels", "standardised", "zca"],
+        typer.Option(help="What the numbers are: 0..255 or 0..1, or preprocessed"),
+    ],
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The real data that the images stand for")
+    ] = None,
+    folder: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Of --dataset image_folder")
+    ] = None,
+    class_names: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="If the real data is not at hand")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The labels, if they are not in PATH")
+    ] = None,
+    label_kind: Annotated[
+        Literal["hard", "probabilities", "logits", "centred"] | None,
+        typer.Option(help="What labels with a column a class are  [told if probabilities]"),
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(metavar="X,...", help="Of each channel, pixels in 0..1")
+    ] = None,
+    std: Annotated[str | None, typer.Option(metavar="X,...", help="Likewise")] = None,
+    fit_on: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Data whose training images give mean, std and whitening  [--dataset, without "
+            "--mean]",
+        ),
+    ] = None,
+    zca_regularisation: Annotated[
+        float | None, typer.Option(help="Of zca, relative to the mean eigenvalue; 0.1 is usual")
+    ] = None,
+    zca_block: Annotated[int | None, typer.Option(min=4, help="Of zca in blocks")] = None,
+    resolution: Annotated[
+        int | None, typer.Option(min=4, help="Resize class folders and the real data to this side")
+    ] = None,
+    channels: Annotated[
+        int | None,
+        typer.Option(min=1, max=3, help="Convert class folders and the real data to 1 or 3"),
+    ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help=f"To score it by  [{_HARD}; soft labels: {_SOFT}]"),
+    ] = None,
+    network: Annotated[
+        str, typer.Option(metavar="NAME[:NORMALISATION]", help="To score it with")
+    ] = "convnet:instance",
+    networks: Annotated[int, typer.Option(min=1, help="How many of them")] = 5,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of protocols that count them  [the protocol's]")
+    ] = None,
+    data_root: DataRoot = None,
+    download: Download = False,
+    as_json: Json = False,
+) -> None:
+    """Make a distilled set of images from elsewhere, and check what is said of them."""
+    from potstill import runs
+    from potstill.data import foreign, importing, plausible
+
+    if space == "zca" and zca_regularisation is None:
+        raise DataError(
+            "zca images need the regularisation that they were whitened with; pass "
+            "--zca-regularisation, such as 0.1"
+        )
+    zca = zca_regularisation is not None
+    given = foreign.read(path, labels, resolution=resolution, channels=channels)
+    usual = _HARD if plausible.is_one_hot(given.labels) or label_kind == "hard" else _SOFT
+    data = {
+        "dataset": dataset or "image_folder",
+        "folder": folder,
+        "resolution": resolution,
+        "channels": channels,
+        "preprocess": "zca" if zca else "standardise",
+        "zca_block": zca_block,
+        "mean": _numbers("--mean", mean),
+        "std": _numbers("--std", std),
+        **({"zca_regularisation": zca_regularisation} if zca else {}),
+    }
+    recipe = config.parse(
+        {
+            "name": f"imported/{path.stem}",
+            "data": data,
+            "network": _network(network, given.images.shape[-1]),
+            "evaluation": _evaluation(protocol or usual, networks, epochs),
+        },
+        source="potstill import",
+    )
+    source = _at_hand(recipe, data_root, download)
+    imported = importing.import_set(
+        given,
+        importing.Statement(space, label_kind),
+        recipe,
+        class_names=None if class_names is None else _words(class_names),
+        source=source,
+        fitted_on=_fitted_on(recipe, fit_on, source, data_root, download),
+        versions=runs.versions(),
+    )
+    imported.save(out)
+    print(json.dumps(_document(imported, out), indent=2) if as_json else _text(imported, out))
+
+
+def _numbers(option: str, text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(word) for word in _words(text)]
+    except ValueError:
+        raise typer.BadParameter(f"{option} {text!r} is no list such as 0.49,0.48,0.45") from None
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
+
+
+def _network(name: str, resolution: int) -> dict[str, Any]:
+    """One network, as recipes have it."""
+    from potstill.evaluation import parse_architectures
+
+    if "," in name:
+        raise typer.BadParameter(f"--network {name!r} names several; name one")
+    (network,) = parse_architectures(name, resolution=resolution)
+    return network.model_dump(mode="json")
+
+
+def _evaluation(protocol: str, networks: int, epochs: int | None) -> dict[str, Any]:
+    from potstill.evaluation.protocol import named
+
+    return {"protocol": named(protocol).name, "networks": networks, "epochs": epochs}
+
+
+def _at_hand(recipe: config.Recipe, root: Path | None, download: bool) -> SourceDataset | None:
+    """The real data, where somebody says which and where it is."""
+    data = recipe.data
+    if data.dataset == "image_folder":
+        if data.folder is None:
+            return None
+    elif data.dataset != "digits" and root is None:
+        return None
+    return read_source(recipe, root, download=download, require_test=False)
+
+
+def _fitted_on(
+    recipe: config.Recipe,
+    name: str | None,
+    source: SourceDataset | None,
+    root: Path | None,
+    download: bool,
+) -> SourceDataset | None:
+    """The data that the preprocessing is fitted on; None if mean and std are stated."""
+    if recipe.data.mean is not None:
+        if name is not None:
+            raise DataError("--mean and --fit-on both say how to standardise; leave out one")
+        return None
+    if name is None or (source is not None and name == recipe.data.dataset):
+        return source
+    folder = recipe.data.folder if name == "image_folder" else None
+    data = recipe.data.model_copy(update={"dataset": name, "folder": folder})
+    other = recipe.model_copy(update={"data": data})
+    return read_source(other, root, download=download, require_test=False)
+
+
+def _document(imported: DistilledDataset, out: Path) -> dict[str, Any]:
+    return {
+        "artefact": str(out),
+        "digest": imported.digest,
+        "images": list(imported.images.shape),
+        "images_per_class": imported.images_per_class,
+        "class_names": list(imported.class_names),
+        "evaluation": imported.header["evaluation"],
+        "source": imported.header["source"],
+        **imported.header["import"],
+    }
+
+
+def _text(imported: DistilledDataset, out: Path) -> str:
+    checks = imported.header["import"]["checks"]
+    width = max(len(check["check"]) for check in checks)
+    lines = [f"{check['verdict']:8}{check['check']:{width}}  {check['value']}" for check in checks]
+    return "\n".join([*lines, str(out)])

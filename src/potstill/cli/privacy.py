@@ -1,0 +1,147 @@
+"""The command that asks whether a distilled set betrays the images it was distilled from."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from potstill import config
+from potstill.cli.options import (
+    Artefact,
+    DataRoot,
+    Device,
+    Download,
+    Json,
+    Seed,
+    app,
+    chosen_device,
+    in_run,
+    or_warn,
+    read_set,
+    read_source,
+    warn,
+)
+from potstill.cli.progress import reporting
+from potstill.cli.text import percent
+from potstill.config import NetworkRecipe
+from potstill.errors import RunError
+
+if TYPE_CHECKING:
+    from potstill.data.source import SourceDataset
+
+NoSave = Annotated[bool, typer.Option("--no-save", help="Do not add the audit to ARTEFACT's run")]
+
+_CASES = {
+    "distilled": "the distilled set",
+    "members": "the members themselves",
+    "random": "random members",
+}
+_UNTRAINED = "nothing yet"
+
+
+@app.command()
+def attack(
+    artefact: Artefact,
+    steps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,...", help="When each network is attacked  [100,200,500,1000,...,16000]"
+        ),
+    ] = None,
+    networks: Annotated[int, typer.Option(min=1, help="How many are trained and attacked")] = 5,
+    chunks: Annotated[
+        int, typer.Option(min=2, help="An attack is scored on one and fitted on the others")
+    ] = 5,
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            "--baselines", help="Also attack networks trained on the real images, all and as few"
+        ),
+    ] = False,
+    network: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[:NORMALISATION]", help="Which is trained  [the artefact's]"),
+    ] = None,
+    data_root: DataRoot = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    download: Download = False,
+    no_save: NoSave = False,
+    as_json: Json = False,
+) -> None:
+    """Guess from networks trained on ARTEFACT which images it was distilled from."""
+    from potstill import runs
+    from potstill.audits import membership
+
+    moments = membership.STEPS if steps is None else _steps(steps)
+    where = chosen_device(device)
+    dataset = read_set(artefact)
+    recipe = config.parse(dataset.header["recipe"], source=str(artefact))
+    source = read_source(recipe, data_root, download=download)
+    with reporting("training step") as tell:
+        audit = membership.membership(
+            dataset,
+            source,
+            steps=moments,
+            networks=networks,
+            chunks=chunks,
+            baselines=baselines,
+            network=network_of(network, recipe, source),
+            device=where,
+            seed=seed,
+            progress=tell,
+        )
+    for warning in audit.get("warnings", ()):
+        warn(warning)
+    if not no_save and in_run(artefact):
+        try:
+            runs.record_audit(artefact.parent, audit)
+        except RunError as error:
+            or_warn("the audit", error)
+    print(json.dumps(audit, indent=2) if as_json else summary(audit))
+
+
+def summary(audit: dict[str, Any]) -> str:
+    """A line for each set that networks were trained on, at the last step."""
+    cases = {"distilled": audit["distilled"], **audit.get("baselines", {})}
+    width = max(map(len, (_UNTRAINED, *(_CASES[name] for name in cases))))
+    last = audit["distilled"]["curve"][-1]
+    values = len(last["auc"][audit["attacks"][0]]["values"])
+    lines = [
+        f"{audit['members']} members, {audit['others']} others; area under the curve, mean of "
+        f"{values}, of networks after {last['steps']} steps on (0.5 is a guess):"
+    ]
+    for name, case in cases.items():
+        end = case["curve"][-1]
+        accuracy = f"accuracy {percent(end['accuracy'])}"
+        lines.append(f"{_CASES[name]:{width}}  {_areas(end['auc'])}  {accuracy}")
+    return "\n".join([*lines, f"{_UNTRAINED:{width}}  {_areas(audit['untrained']['auc'])}"])
+
+
+def _areas(areas: dict[str, Any]) -> str:
+    return "  ".join(
+        f"{attack} {area['mean']:.3f} ± {area['std']:.3f}" for attack, area in areas.items()
+    )
+
+
+def _steps(text: str) -> list[int]:
+    parts = text.split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise typer.BadParameter(f"--steps {text!r}: expected numbers such as 100,1000")
+    return [int(part) for part in parts]
+
+
+def network_of(
+    name: str | None, recipe: config.Recipe, source: SourceDataset
+) -> NetworkRecipe | None:
+    """The one network that was named, for such images; None if none was."""
+    from potstill.evaluation import parse_architectures
+
+    if name is None:
+        return None
+    if "," in name:
+        raise typer.BadParameter(f"--network {name!r}: one network at a time")
+    (network,) = parse_architectures(name, resolution=source.resolution, made_for=recipe.network)
+    return network

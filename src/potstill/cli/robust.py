@@ -1,0 +1,162 @@
+"""The command for scores that labels and augmentation cannot lift."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from potstill import config
+from potstill.cli.options import (
+    Artefact,
+    DataRoot,
+    Device,
+    Download,
+    Json,
+    Module,
+    Seed,
+    app,
+    chosen_device,
+    in_run,
+    or_warn,
+    read_set,
+    read_source,
+    read_teacher,
+    warn,
+)
+from potstill.cli.progress import reporting
+from potstill.cli.scoring import NoSave
+from potstill.cli.text import percent
+from potstill.errors import RunError
+
+if TYPE_CHECKING:
+    from potstill.data.distilled import DistilledDataset
+    from potstill.teacher import Teacher
+
+
+@app.command()
+def scores(
+    artefact: Artefact,
+    protocol: Annotated[
+        str | None, typer.Option(metavar="NAME", help="How networks are trained  [the artefact's]")
+    ] = None,
+    networks: Annotated[
+        int | None, typer.Option(min=1, help="How many are trained  [the artefact's]")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of protocols that count them  [the artefact's]")
+    ] = None,
+    real_steps: Annotated[
+        int, typer.Option(min=1, help="The budget of a network on all real images")
+    ] = 5000,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Labels what the students see  [the run's, if it is one]"
+        ),
+    ] = None,
+    module: Module = None,
+    data_root: DataRoot = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="POTSTILL_CACHE",
+            help="Folder that keeps the baselines' accuracies  [~/.cache/potstill]",
+        ),
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    download: Download = False,
+    no_save: NoSave = False,
+    as_json: Json = False,
+) -> None:
+    """Score ARTEFACT beyond its labels and its augmentation: HLR, IOR, LRS, ARS."""
+    from potstill.evaluation.kept import Kept
+    from potstill.evaluation.robust import scores as measure
+
+    where = chosen_device(device)
+    dataset = read_set(artefact)
+    recipe = config.parse(dataset.header["recipe"], source=str(artefact))
+    source = read_source(recipe, data_root, download=download)
+    labeller = _teacher(dataset, artefact, protocol, teacher, module, where)
+    with reporting("") as tell:
+        audit = measure(
+            dataset,
+            source,
+            protocol=protocol,
+            networks=networks,
+            seed=seed,
+            device=where,
+            teacher=labeller,
+            epochs=epochs,
+            real_steps=real_steps,
+            kept=Kept((cache or _default_cache()).expanduser() / "baselines"),
+            progress=lambda what, done, total: tell(done, total, title=what),
+        )
+    for warning in audit.get("warnings", ()):
+        warn(warning)
+    if not no_save:
+        _keep(artefact, audit)
+    print(json.dumps(audit, indent=2) if as_json else _text(audit))
+
+
+def _teacher(
+    dataset: DistilledDataset,
+    artefact: Path,
+    protocol: str | None,
+    path: Path | None,
+    module: str | None,
+    device: str,
+) -> Teacher | None:
+    """As evaluations find it; random images need it even where a set's own labels are stored."""
+    from potstill.evaluation.protocol import made_for, named
+
+    own = artefact.parent / "teacher.safetensors"
+    wanted = named(made_for(dataset, "protocol") if protocol is None else protocol).takes_teacher
+    if path is None and wanted and own.exists():
+        path = own
+        method = dataset.header["recipe"].get("method", {})
+        module = module or method.get("teacher", {}).get("module")
+    return None if path is None else read_teacher(path, module, device)
+
+
+def _default_cache() -> Path:
+    """Where the XDG base directory specification puts it."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification has relative paths ignored.
+    return (Path(named) if Path(named).is_absolute() else Path("~/.cache")) / "potstill"
+
+
+def _keep(artefact: Path, audit: dict[str, Any]) -> None:
+    from potstill import runs
+
+    if not in_run(artefact):
+        return
+    try:
+        runs.record_audit(artefact.parent, audit)
+    except RunError as error:
+        or_warn("the audit", error)
+
+
+def _text(audit: dict[str, Any]) -> str:
+    hlr, ior, ars = audit["hlr"], audit["ior"], audit["ars"]
+    real = hlr["real"]
+    lines = [
+        f"HLR {_points(hlr['value'])}  real {percent(real)}, distilled "
+        f"{percent(hlr['distilled'])}, hard labels (less is better)",
+        f"IOR {_points(ior['value'])}  distilled {percent(ior['distilled'])}, random "
+        f"{percent(ior['random'])}, protocol {audit['protocol']}",
+        f"LRS {audit['lrs']['value']:7.3f}",
+        f"ARS {ars['value']:7.3f}  over random {_points(ars['augmented']['value']).strip()} with "
+        f"augmentation, {_points(ars['plain']['value']).strip()} without",
+        f"real: {real['epochs']} epochs, {real['steps']} steps of at most {real['budget_steps']}; "
+        f"{audit['networks']} network{'' if audit['networks'] == 1 else 's'} each",
+    ]
+    return "\n".join(lines)
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+7.2f} %"

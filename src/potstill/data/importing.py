@@ -1,0 +1,255 @@
+"""A distilled set from images that other code made.
+
+The images may be pixels or already preprocessed; which, their owner has to state, and
+:mod:`potstill.data.plausible` catches what cannot be true. What comes out is a set like any
+other: it trains, is scored and is audited as those made here are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from potstill.config import DataRecipe, Recipe
+from potstill.data import plausible, preprocess
+from potstill.data.distilled import DistilledDataset
+from potstill.data.foreign import Foreign
+from potstill.data.plausible import Check, LabelKind, Verdict
+from potstill.data.preprocess import Preprocess, Standardise
+from potstill.data.source import SourceDataset, centred_one_hot
+from potstill.errors import DataError
+
+Space = Literal["pixels", "standardised", "zca"]
+
+METHOD = "imported"
+"""What the header of an imported set names as its method."""
+
+_NOT_OF_IMPORTS = {"description", "paper", "method", "checkpoint_every", "log_every"}
+# Rounding of pixels that went through float32 arithmetic, in 8-bit levels.
+_LEVEL_ROUNDING = 1e-2
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What the owner of the images says of them."""
+
+    space: Space
+    """``standardised``: (pixel in [0, 1] - mean) / std of each channel. ``zca``: whitened after
+    that, as :mod:`potstill.data.preprocess` does it."""
+    labels: LabelKind | None = None
+    """``probabilities``, ``logits`` or ``centred`` for labels (n, C); told from the numbers if
+    they are probabilities."""
+
+
+def import_set(
+    foreign: Foreign,
+    statement: Statement,
+    recipe: Recipe,
+    *,
+    class_names: Sequence[str] | None = None,
+    source: SourceDataset | None = None,
+    fitted_on: SourceDataset | None = None,
+    versions: Mapping[str, str] | None = None,
+) -> DistilledDataset:
+    """The set that ``foreign`` is if ``statement`` is true.
+
+    Pixels that are whole numbers stay 8-bit pixels in the set; all other images are kept in
+    network space. Labels become centred: one-hot or probabilities minus 1/C, logits through a
+    softmax first.
+
+    Args:
+        foreign: images and labels as they were read.
+        statement: what they are.
+        recipe: ``data``: the real data the set stands for, and the preprocessing between pixels
+            and network space; ``network`` and ``evaluation``: how it shall be scored; ``name``.
+            The rest does not matter.
+        class_names: C names; those of ``source`` or of the class folders if None.
+        source: the real data, if it is at hand.
+        fitted_on: the data whose training images the preprocessing is fitted on; ``recipe.data``
+            has ``mean`` and ``std`` if None.
+        versions: of the libraries, for the header.
+
+    Returns:
+        A set whose header has ``import``: file, space, label_kind, fitted_on and ``checks``, a
+        list of {check, value, verdict}; a verdict is "ok" or "warning".
+
+    Raises:
+        DataError: the statement cannot be true; set and data differ in classes or shape; or no
+            class names, or no preprocessing, can be had.
+    """
+    names, named = _class_names(foreign, class_names, source)
+    checks = [plausible.finite(foreign.images, foreign.labels), *named]
+    checks += _shape(foreign, source)
+    fitted = _preprocess(recipe, statement, foreign, fitted_on)
+    images, pixels, seen = _images(foreign.images, statement.space, fitted)
+    checks += seen
+    if source is not None:
+        checks += plausible.like_real(pixels, source)
+    matched = _matched(foreign, names)
+    kind, labelled = plausible.label_kind(matched, len(names), statement.labels)
+    labels = _centred(matched, kind, len(names))
+    checks += [labelled, *plausible.balance(labels.argmax(1), names)]
+    ipc = max(1, len(labels) // len(names))
+    header = {
+        **_header(recipe.model_copy(update={"images_per_class": ipc}), source, foreign, names),
+        "versions": dict(versions or {}),
+        "import": {
+            "space": statement.space,
+            "label_kind": kind,
+            "fitted_on": None if fitted_on is None else fitted_on.name,
+            "layout": foreign.layout,
+            "checks": [check.document() for check in checks],
+        },
+    }
+    return DistilledDataset(images, labels, names, fitted, header)
+
+
+def _class_names(
+    foreign: Foreign, given: Sequence[str] | None, source: SourceDataset | None
+) -> tuple[tuple[str, ...], list[Check]]:
+    """The names of the classes, and how class folders go with them."""
+    known = None if source is None else source.class_names
+    if given is not None and known is not None and tuple(given) != known:
+        raise DataError(
+            f"--class-names are not those of {source.name if source else ''}, "
+            f"{', '.join(known[:3])}{', ...' if len(known) > 3 else ''}; leave them out"
+        )
+    names = known or (None if given is None else tuple(given)) or foreign.class_names
+    if names is None:
+        raise DataError(
+            "nothing says what the classes are called; pass --class-names, or --dataset and the "
+            "--data-root it lies in"
+        )
+    if foreign.class_names is None:
+        return names, []
+    if len(foreign.class_names) != len(names):
+        raise DataError(
+            f"there are {len(foreign.class_names)} class folders "
+            f"({', '.join(foreign.class_names[:3])}, ...) and {len(names)} classes; give every "
+            "class one folder"
+        )
+    return names, [_places(foreign.class_names, names)[1]]
+
+
+def _places(folders: tuple[str, ...], names: tuple[str, ...]) -> tuple[list[int], Check]:
+    """The class of each folder: the one of its name, of its number, or of its place."""
+    if set(folders) == set(names):
+        return [names.index(name) for name in folders], _folders("by name", "ok")
+    numbers = [re.search(r"\d+$", name) for name in folders]
+    places = [int(number[0]) if number else -1 for number in numbers]
+    if sorted(places) == list(range(len(names))):
+        return places, _folders("by number", "ok")
+    how = f"in sorted order: {folders[0]} is {names[0]}, {folders[-1]} is {names[-1]}"
+    return list(range(len(names))), _folders(how, "warning")
+
+
+def _folders(how: str, verdict: Verdict) -> Check:
+    return Check("class folders", f"matched {how}", verdict)
+
+
+def _matched(foreign: Foreign, names: tuple[str, ...]) -> Tensor:
+    """The labels; of class folders, the classes that they are matched with."""
+    if foreign.class_names is None:
+        return foreign.labels
+    return torch.tensor(_places(foreign.class_names, names)[0])[foreign.labels]
+
+
+def _shape(foreign: Foreign, source: SourceDataset | None) -> list[Check]:
+    channels, side = foreign.images.shape[1], foreign.images.shape[2]
+    value = f"{side}x{side}, {channels} channel{'s' if channels != 1 else ''}"
+    if source is not None and (channels, side) != (source.channels, source.resolution):
+        raise DataError(
+            f"the images are {value}, and those of {source.name} are {source.resolution}x"
+            f"{source.resolution}, {source.channels}; name the right --dataset, or state "
+            f"--resolution {side} --channels {channels} if the real ones are to be converted"
+        )
+    return [Check("shape", f"{len(foreign.images)} of {value}", "ok")]
+
+
+def _preprocess(
+    recipe: Recipe, statement: Statement, foreign: Foreign, fitted_on: SourceDataset | None
+) -> Preprocess:
+    """Between pixels and network space, fitted or as stated."""
+    wanted = {"standardised": "standardise", "zca": "zca"}.get(statement.space)
+    if wanted not in (None, recipe.data.preprocess):
+        raise DataError(
+            f"images in space {statement.space} do not go with data.preprocess "
+            f"{recipe.data.preprocess}; set it to {wanted}"
+        )
+    if fitted_on is not None:
+        fitted = preprocess.fit(recipe.data, fitted_on.train.images)
+    elif recipe.data.mean is None or recipe.data.std is None:
+        raise DataError(
+            "nothing says how the images are preprocessed; pass --mean and --std, or --fit-on "
+            "with the data set whose training images say it, and the --data-root it lies in"
+        )
+    else:
+        mean, std = (
+            torch.tensor(x, dtype=torch.float64) for x in (recipe.data.mean, recipe.data.std)
+        )
+        fitted = Standardise(mean, std)
+    fitted.check(foreign.images)
+    return fitted
+
+
+def _images(images: Tensor, space: Space, fitted: Preprocess) -> tuple[Tensor, Tensor, list[Check]]:
+    """What the set keeps (n, c, h, w), the pixels with 1.0 for white, and what was seen."""
+    if space != "pixels":
+        signs = plausible.both_signs(images, space)
+        pixels = fitted.invert(images)
+        return images, pixels, [signs, plausible.undone(pixels)]
+    scale, seen = plausible.pixel_scale(images)
+    pixels = images.float() / scale
+    levels = (pixels * 255).round()
+    whole = bool(((pixels * 255 - levels).abs() <= _LEVEL_ROUNDING).all())
+    if whole and float(levels.min()) >= 0 and float(levels.max()) <= 255:
+        return levels.to(torch.uint8), pixels, [seen]
+    return fitted.apply(pixels), pixels, [seen, plausible.undone(pixels)]
+
+
+def _centred(labels: Tensor, kind: LabelKind, classes: int) -> Tensor:
+    """Labels as a set has them: (n, C) float32."""
+    if labels.ndim == 1:
+        return centred_one_hot(labels, classes)
+    if kind == "hard":
+        return centred_one_hot(labels.argmax(1), classes)
+    if kind == "centred":
+        return labels
+    return (labels.softmax(1) if kind == "logits" else labels) - 1 / classes
+
+
+def _header(
+    recipe: Recipe, source: SourceDataset | None, foreign: Foreign, names: tuple[str, ...]
+) -> dict[str, Any]:
+    """What every set says of itself; of the fingerprint "unknown" where the data is not at hand."""
+    document = recipe.model_dump(mode="json", exclude=_NOT_OF_IMPORTS)
+    folder = document["data"]["folder"]
+    if folder and PurePath(folder).is_absolute():
+        document["data"]["folder"] = PurePath(folder).name
+    evaluation = recipe.evaluation.model_dump(mode="json", exclude_none=True)
+    return {
+        "method": METHOD,
+        "recipe": document,
+        "evaluation": {**evaluation, "network": recipe.network.model_dump(mode="json")},
+        "source": {
+            "name": _data_name(recipe.data) if source is None else source.name,
+            "fingerprint": "unknown" if source is None else source.fingerprint,
+            "classes": len(names),
+            "channels": foreign.images.shape[1],
+            "resolution": foreign.images.shape[2],
+        },
+        "seed": recipe.seed,
+        "iterations": 0,
+    }
+
+
+def _data_name(data: DataRecipe) -> str:
+    if data.dataset != "image_folder":
+        return data.dataset
+    return "unknown" if data.folder is None else PurePath(data.folder).name

@@ -1,0 +1,208 @@
+"""What networks reach without distilled images: on all real ones, and on a random few.
+
+Both are trained once for the same data, preprocessing, network, protocol, seed and version of
+the library, and kept (:mod:`potstill.evaluation.kept`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from potstill import __version__
+from potstill.config import NetworkRecipe
+from potstill.data import artefact
+from potstill.data.preprocess import Preprocess
+from potstill.data.source import SourceDataset
+from potstill.data.views import fill_value
+from potstill.epochs import EpochTraining, Loss
+from potstill.errors import RecipeError
+from potstill.evaluation.fixed_steps import Protocol
+from potstill.evaluation.kept import Kept
+from potstill.evaluation.labelling import Views
+from potstill.evaluation.plan import Assignment, EvaluationProtocol
+from potstill.evaluation.protocol import random_real_sets
+from potstill.evaluation.scores import accuracies, summary
+from potstill.evaluation.students import (
+    StudentProtocol,
+    StudentTraining,
+    hard_loss,
+    seeded_on,
+)
+from potstill.networks.init import initialise_default
+from potstill.train import Progress, favour_layout, in_favoured_layout
+
+REAL_STEPS = 5000
+"""The budget of a training on all real images, unless another is asked for."""
+
+
+def random_real(
+    given: Assignment, protocol: EvaluationProtocol, kept: Kept, progress: Progress
+) -> dict[str, Any]:
+    """Accuracy of ``protocol`` on random real images, as many as the set of ``given`` has.
+
+    The images are those of :func:`potstill.evaluation.evaluate`'s baseline.
+
+    Returns:
+        A summary of the accuracies, and ``kept``: whether it was there already.
+
+    Raises:
+        PotstillError: what the protocol's ``plan`` and ``scores`` raise.
+    """
+    plan = protocol.plan(given)
+    key = {
+        **_common(given.source, given.dataset.preprocess, given.network, given.seed),
+        "what": "random real images",
+        "images": len(given.dataset),
+        "images_per_class": given.dataset.images_per_class,
+        "networks": given.networks,
+        "protocol": protocol.name,
+        "training": _training(given, protocol),
+        "steps": plan.steps,
+        "teacher": None if given.teacher is None else given.teacher.digest,
+    }
+    found = kept.get(key)
+    if found is None:
+        sets = random_real_sets(given.dataset, given.source, given.networks, given.seed)
+        found = plan.scores(*sets, progress)["accuracy"]
+        kept.put(key, found)
+        return {**found, "kept": False}
+    return {**found, "kept": True}
+
+
+def all_real(
+    given: Assignment,
+    protocol: StudentProtocol,
+    kept: Kept,
+    progress: Progress,
+    most_steps: int = REAL_STEPS,
+) -> dict[str, Any]:
+    """Accuracy of ``protocol``, of hard labels, on all training images, within a budget.
+
+    Network i starts where that of every protocol does and sees views as they show them; the
+    protocol lasts for as many whole epochs as ``most_steps`` steps allow, one at least and its
+    own number at most. Each network is kept by itself, so that a stop loses one at most.
+
+    Args:
+        given: the data, network, seed and device; the set's preprocessing is used.
+        most_steps: of each network.
+
+    Returns:
+        A summary of the accuracies, protocol, epochs, steps, budget_steps and ``kept``: how many
+        networks were there already.
+
+    Raises:
+        RecipeError: no steps.
+        NumericalError: a training left the finite numbers.
+    """
+    if most_steps < 1:
+        raise RecipeError(f"cannot train for {most_steps} steps; ask for at least 1")
+    training, steps = _within(protocol, given.source, most_steps)
+    values, reused = [], 0
+    for index in range(given.networks):
+        key = {
+            **_common(given.source, given.dataset.preprocess, given.network, given.seed),
+            "what": "all real images",
+            "network_index": index,
+            "protocol": protocol.name,
+            "training": asdict(training),
+        }
+        found = kept.get(key)
+        if found is None:
+
+            def report(step: int, _total: int, index: int = index) -> None:
+                progress(index * steps + step, given.networks * steps)
+
+            found = {"accuracy": _train_on_all(given, training, index, report)}
+            kept.put(key, found)
+        else:
+            reused += 1
+        values.append(float(found["accuracy"]))
+    return {
+        **summary(values),
+        "protocol": protocol.name,
+        "epochs": training.optimisation.epochs,
+        "steps": steps,
+        "budget_steps": most_steps,
+        "kept": reused,
+    }
+
+
+def _within(
+    protocol: StudentProtocol, source: SourceDataset, most_steps: int
+) -> tuple[StudentTraining, int]:
+    """The protocol in as many whole epochs as the budget holds, and its steps."""
+    own = protocol.settings(source.channels, source.resolution)
+    views = Views(own.views, torch.zeros(source.channels), seed=0)
+    per_epoch = len(views.batches(len(source.train), 0))
+    epochs = min(own.optimisation.epochs, max(1, most_steps // per_epoch))
+    return own.lasting(epochs), epochs * per_epoch
+
+
+def _train_on_all(
+    given: Assignment, training: StudentTraining, index: int, progress: Progress
+) -> float:
+    """The accuracy of network ``index`` after its last epoch."""
+    source, preprocess = given.source, given.dataset.preprocess
+    network = given.build()
+    initialise_default(network, given.seed, "evaluation/network", index)
+    favour_layout(network)
+    views = Views(training.views, fill_value(preprocess), given.seed, index)
+    run = EpochTraining(
+        network,
+        len(source.train),
+        training.optimisation,
+        _loss(given, views, f"evaluation/real/dropout/{index}"),
+        seed=views.seed,
+        purpose=views.purpose,
+    )
+    total = training.optimisation.epochs * run.steps_per_epoch
+    while run.epoch < training.optimisation.epochs:
+        done = run.epoch * run.steps_per_epoch
+
+        def tell(step: int, _total: int, done: int = done) -> None:
+            progress(done + step, total)
+
+        run.run_epoch(tell)
+    return accuracies([network], source.test, preprocess)[0]
+
+
+def _loss(given: Assignment, views: Views, purpose: str) -> Loss:
+    """Of a batch of real images, preprocessed when they are needed: they stay 8-bit pixels."""
+    train, preprocess = given.source.train, given.dataset.preprocess
+
+    def loss(network: nn.Module, rows: Tensor, epoch: int, step: int) -> Tensor:
+        images = preprocess.apply(train.images[rows]).to(given.device)
+        mix = views.of_batch(images, epoch, step)
+        with seeded_on(given.device, given.seed, f"{purpose}/{epoch}", step):
+            outputs = network(in_favoured_layout(mix.images))
+        return hard_loss(outputs, mix, train.labels[rows].to(given.device))
+
+    return loss
+
+
+def _common(
+    source: SourceDataset, preprocess: Preprocess, network: NetworkRecipe, seed: int
+) -> dict[str, Any]:
+    """What every training depends on."""
+    return {
+        "version": __version__,
+        "source_fingerprint": source.fingerprint,
+        "preprocess": artefact.content_digest(preprocess.describe(), preprocess.tensors()),
+        "network": network.model_dump(mode="json"),
+        "seed": seed,
+    }
+
+
+def _training(given: Assignment, protocol: EvaluationProtocol) -> dict[str, Any]:
+    """The settings behind a protocol's name, as JSON has them."""
+    if isinstance(protocol, StudentProtocol):
+        return asdict(protocol.training(given.dataset, given.epochs))
+    if isinstance(protocol, Protocol):
+        # Fixed steps show mirror images to sets that were distilled with them.
+        method = given.dataset.header["recipe"].get("method", {})
+        return {**asdict(protocol), "method": method.get("kind"), "flip": method.get("flip")}
+    raise RecipeError(f"protocol {protocol.name} has no settings to keep its baselines under")

@@ -1,0 +1,60 @@
+"""Numbers that took long to train for, kept on disk under everything that they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from potstill.data import artefact
+from potstill.errors import RunError
+from potstill.files import atomic_write, make_folder
+
+
+class Kept:
+    """A folder of JSON files ``{"key": ..., "value": ...}``, each named after its key's SHA-256.
+
+    A file that is damaged or has another key is as good as none: its number is trained for again.
+
+    Args:
+        folder: made when something is put; nothing is kept if None.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self.problem: str | None = None
+        """Why something could not be kept, if so: no reason to lose the number itself."""
+
+    def get(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
+        """What was put under an equal key, else None."""
+        if self._folder is None:
+            return None
+        try:
+            document = json.loads(self._path(self._folder, key).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        if not isinstance(document, dict) or document.get("key") != json.loads(_text(key)):
+            return None
+        value = document.get("value")
+        return value if isinstance(value, dict) else None
+
+    def put(self, key: Mapping[str, Any], value: Mapping[str, Any]) -> None:
+        """Keep ``value``; both as JSON has it."""
+        if self._folder is None:
+            return
+        content = json.dumps({"key": key, "value": value}, indent=2, sort_keys=True) + "\n"
+        try:
+            make_folder(self._folder)
+            atomic_write(self._path(self._folder, key), content.encode())
+        except RunError as error:
+            self.problem = str(error)
+
+    @staticmethod
+    def _path(folder: Path, key: Mapping[str, Any]) -> Path:
+        return folder / f"{hashlib.sha256(_text(key).encode()).hexdigest()[:40]}.json"
+
+
+def _text(key: Mapping[str, Any]) -> str:
+    return artefact.canonical(key)

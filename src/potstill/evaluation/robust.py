@@ -1,0 +1,285 @@
+"""Scores that labels and augmentation cannot lift (DD-Ranking, arXiv 2505.13300).
+
+Accuracy on distilled images mixes what is in the images, what is in the labels (soft ones are a
+teacher's knowledge) and what augmentation adds. Accuracies below are fractions after the last
+step, means over the same networks:
+
+- HLR, hard label recovery: all real images with hard labels, less distilled images with hard
+  labels, both under protocol ``hard-label``. Less is better.
+- IOR, improvement over random: distilled images less as many random real ones, both under the
+  set's own protocol. More is better.
+- LRS, label-robust score: a = w IOR - (1 - w) HLR, LRS = (e^a - e^-1) / (e - e^-1), w = 1/2.
+- ARS, augmentation-robust score: the same map of g (distilled - random, with augmentation) +
+  (1 - g) (distilled - random, without), under the set's own protocol, g = 1/2.
+
+The map takes [-1, 1] to [0, 1]; a set that is worth what random real images are, at an HLR of 0,
+has e^0 there, 0.269. Of LRS and ARS, more is better.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from potstill.config import NetworkRecipe
+from potstill.data.distilled import DistilledDataset
+from potstill.data.source import SourceDataset
+from potstill.errors import DataError, RecipeError
+from potstill.evaluation.baselines import REAL_STEPS, all_real, random_real
+from potstill.evaluation.fixed_steps import Protocol
+from potstill.evaluation.kept import Kept
+from potstill.evaluation.plan import Assignment, EvaluationProtocol
+from potstill.evaluation.protocol import PROTOCOLS, evaluate, made_for, named
+from potstill.evaluation.students import StudentProtocol, StudentTraining
+from potstill.teacher import Teacher
+
+HARD = "hard-label"
+"""The protocol of HLR."""
+LABEL_WEIGHT = 0.5
+AUGMENTATION_WEIGHT = 0.5
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is trained on, steps done and steps in all."""
+
+_AUGMENTED = "-augmented"
+
+
+def robust(improvement: float) -> float:
+    """(e^a - e^-1) / (e - e^-1): [-1, 1] to [0, 1]."""
+    return (math.exp(improvement) - math.exp(-1)) / (math.e - math.exp(-1))
+
+
+def label_robust(hlr: float, ior: float, weight: float = LABEL_WEIGHT) -> float:
+    """LRS of fractions."""
+    return robust(weight * ior - (1 - weight) * hlr)
+
+
+def augmentation_robust(
+    augmented: float, plain: float, weight: float = AUGMENTATION_WEIGHT
+) -> float:
+    """ARS of the improvements over random images with and without augmentation, fractions."""
+    return robust(weight * augmented + (1 - weight) * plain)
+
+
+def scores(
+    dataset: DistilledDataset,
+    source: SourceDataset,
+    *,
+    protocol: str | EvaluationProtocol | None = None,
+    networks: int | None = None,
+    network: NetworkRecipe | None = None,
+    seed: int = 0,
+    device: str | torch.device = "cpu",
+    teacher: Teacher | None = None,
+    epochs: int | None = None,
+    real_steps: int = REAL_STEPS,
+    kept: Kept | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """HLR, IOR, LRS and ARS of a distilled set, with what they are made of.
+
+    Args:
+        dataset: the distilled set.
+        source: the real data it stands for.
+        protocol: the set's own, by name or as such; the artefact's if None.
+        networks: how many are trained on each set of images; the artefact's number if None.
+        network: which; the one the set was made for if None.
+        seed: of everything that is drawn.
+        device: where to train and test.
+        teacher: labels what the students of a protocol with soft labels see, random real images
+            among them; such protocols need one.
+        epochs: of protocols that count them, ``hard-label`` on distilled images among them; if
+            None, the artefact's number, and if it has none, the protocol's.
+        real_steps: the budget of each training on all real images, under ``hard-label``: as many
+            whole epochs as it holds, one at least, the protocol's number at most. A budget that
+            is too small makes HLR too small.
+        kept: where the baselines are kept and looked for; they are trained if None.
+        progress: told of every step.
+
+    Returns:
+        A JSON document: kind ("scores"), dataset, images, images_per_class, network, networks,
+        protocol, teacher (or null), seed, weights {lrs, ars}; hlr {value, real, distilled}; ior
+        {value, distilled, random}; lrs {value, improvement}; ars {value, improvement, augmented,
+        plain}, the last two {protocol, value, distilled, random}; source_fingerprint,
+        artefact_digest, seconds; warnings if there are any. Accuracies are {mean, std, values};
+        those of ``real`` have protocol, epochs, steps, budget_steps and kept besides, those of
+        ``random`` have kept (whether they were trained for before), and HLR's ``distilled`` has
+        protocol, epochs and steps.
+
+    Raises:
+        DataError: the protocol needs a teacher and there is none, there are fewer images than
+            classes, or set, source and teacher do not fit.
+        RecipeError: a protocol that has no form with and without augmentation, or no networks.
+        PotstillError: what :func:`potstill.evaluation.evaluate` raises.
+    """
+    start = time.perf_counter()
+    own = named(made_for(dataset, "protocol") if protocol is None else protocol)
+    augmented, plain = with_and_without(own)
+    _check(dataset, own, teacher)
+    cache = Kept() if kept is None else kept
+    results: dict[str, dict[str, Any]] = {}
+    for each in (own, augmented, plain, named(HARD)):
+        if each.name not in results:
+            results[each.name] = evaluate(
+                dataset,
+                source,
+                protocol=each,
+                networks=networks,
+                network=network,
+                seed=seed,
+                device=device,
+                **_asked(each, teacher, epochs),
+                progress=_telling(progress, f"distilled images, {each.name}"),
+            )
+    first = results[own.name]
+    given = Assignment(
+        dataset=dataset,
+        source=source,
+        network=NetworkRecipe.model_validate(first["network"]),
+        networks=len(first["accuracy"]["values"]),
+        seed=seed,
+        device=torch.device(device),
+        baseline=True,
+    )
+    randoms: dict[str, dict[str, Any]] = {}
+    for each in (own, augmented, plain):
+        if each.name not in randoms:
+            tell = _telling(progress, f"random real images, {each.name}")
+            asked = replace(given, **_asked(each, teacher, epochs))
+            randoms[each.name] = random_real(asked, each, cache, tell)
+    tell = _telling(progress, f"all real images, {HARD}")
+    real = all_real(given, _hard(), cache, tell, real_steps)
+    document = {
+        "kind": "scores",
+        **{key: first[key] for key in ("dataset", "images", "images_per_class", "network")},
+        "networks": given.networks,
+        "protocol": own.name,
+        "teacher": None if teacher is None else teacher.summary(),
+        "seed": seed,
+        "weights": {"lrs": LABEL_WEIGHT, "ars": AUGMENTATION_WEIGHT},
+        **_composed(results, randoms, real, (own.name, augmented.name, plain.name)),
+        "source_fingerprint": source.fingerprint,
+        "artefact_digest": dataset.digest,
+    }
+    warnings = list(first.get("warnings", ()))
+    if cache.problem is not None:
+        warnings.append(f"the baselines are not kept: {cache.problem}")
+    if warnings:
+        document["warnings"] = warnings
+    return {**document, "seconds": time.perf_counter() - start}
+
+
+def with_and_without(
+    protocol: EvaluationProtocol,
+) -> tuple[EvaluationProtocol, EvaluationProtocol]:
+    """The forms of a protocol with augmentation and without, one of which it is.
+
+    RCIG's have both by name. Students' have theirs; without it, named ``NAME-plain``, they see
+    the images as they are: no crop, no flip, no mixture.
+
+    Raises:
+        RecipeError: another kind of protocol.
+    """
+    if isinstance(protocol, Protocol):
+        base = protocol.name.removesuffix(_AUGMENTED)
+        if base in PROTOCOLS and base + _AUGMENTED in PROTOCOLS:
+            return PROTOCOLS[base + _AUGMENTED], PROTOCOLS[base]
+        return (
+            replace(protocol, name=base + _AUGMENTED, augmented=True),
+            replace(protocol, name=base, augmented=False),
+        )
+    if isinstance(protocol, StudentProtocol):
+        name = f"{protocol.name}-plain"
+        return protocol, replace(protocol, name=name, settings=partial(_plain, protocol.settings))
+    raise RecipeError(
+        f"protocol {protocol.name} has no form without augmentation; use one of "
+        f"{', '.join(PROTOCOLS)}"
+    )
+
+
+def _plain(
+    settings: Callable[[int, int], StudentTraining], channels: int, resolution: int
+) -> StudentTraining:
+    training = settings(channels, resolution)
+    views = replace(training.views, crop="padded", padding=0, flip=False, mix="none")
+    return replace(training, views=views)
+
+
+def _composed(
+    results: dict[str, dict[str, Any]],
+    randoms: dict[str, dict[str, Any]],
+    real: dict[str, Any],
+    names: tuple[str, str, str],
+) -> dict[str, Any]:
+    """The four scores of the accuracies; ``names``: own protocol, augmented and plain."""
+
+    def over_random(name: str) -> dict[str, Any]:
+        distilled, random = results[name]["accuracy"], randoms[name]
+        value = distilled["mean"] - random["mean"]
+        return {"value": value, "distilled": distilled, "random": random}
+
+    own, augmented, plain = (over_random(name) for name in names)
+    hard = results[HARD]
+    hlr = real["mean"] - hard["accuracy"]["mean"]
+    recovered = {"protocol": HARD, "epochs": hard["epochs"], "steps": hard["steps"]}
+    label = LABEL_WEIGHT * own["value"] - (1 - LABEL_WEIGHT) * hlr
+    with_augmentation, without = augmented["value"], plain["value"]
+    share = AUGMENTATION_WEIGHT
+    return {
+        "hlr": {"value": hlr, "real": real, "distilled": {**hard["accuracy"], **recovered}},
+        "ior": own,
+        "lrs": {"value": label_robust(hlr, own["value"]), "improvement": label},
+        "ars": {
+            "value": augmentation_robust(with_augmentation, without),
+            "improvement": share * with_augmentation + (1 - share) * without,
+            "augmented": {"protocol": names[1], **augmented},
+            "plain": {"protocol": names[2], **plain},
+        },
+    }
+
+
+def _hard() -> StudentProtocol:
+    protocol = named(HARD)
+    assert isinstance(protocol, StudentProtocol)
+    return protocol
+
+
+def _check(dataset: DistilledDataset, own: EvaluationProtocol, teacher: Teacher | None) -> None:
+    if own.takes_teacher and teacher is None:
+        raise DataError(
+            f"the scores compare with random real images, which protocol {own.name} needs a "
+            "teacher to label; pass --teacher FILE"
+        )
+    if teacher is not None and not own.takes_teacher:
+        raise RecipeError(
+            f"protocol {own.name} takes no teacher; leave it out, or take a dwa protocol"
+        )
+    if not dataset.images_per_class:
+        raise DataError(
+            f"{len(dataset)} images of {len(dataset.class_names)} classes are not one per class, "
+            "so that random images cannot be compared with them; score a set with one at least"
+        )
+
+
+def _asked(
+    protocol: EvaluationProtocol, teacher: Teacher | None, epochs: int | None
+) -> dict[str, Any]:
+    """Of what the caller passed, what concerns this protocol."""
+    return {
+        "teacher": teacher if protocol.takes_teacher else None,
+        "epochs": epochs if isinstance(protocol, StudentProtocol) else None,
+    }
+
+
+def _telling(progress: Progress | None, what: str) -> Callable[[int, int], None]:
+    def tell(done: int, total: int) -> None:
+        if progress is not None:
+            progress(what, done, total)
+
+    return tell

@@ -1,0 +1,325 @@
+"""A run's audits as the page shows them: every value a finished piece of text or drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from potstill.report import audit_plots, departures, paper_audits
+from potstill.report.audit_documents import Continual, Membership, Part, Scores, Victims
+from potstill.report.audit_plots import Line
+from potstill.report.documents import Accuracy, Result
+from potstill.report.drawings import Drawing, Key
+from potstill.report.paper_audits import Printed
+from potstill.report.records import RunRecord
+from potstill.report.text import accuracy_text, count, network_text, percent, points
+
+_ATTACKS = {
+    "threshold": "Threshold",
+    "lr": "Logistic regression",
+    "mlp": "Perceptron",
+    "rf": "Random forest",
+    "knn": "Nearest neighbours",
+}
+_TRAINED_ON = {
+    "distilled": "the distilled images",
+    "random": "as many random members",
+    "members": "all members",
+}
+_SHORT = {"distilled": "distilled", "random": "random", "members": "all members"}
+_SHAPES = ("solid", "dashed", "dotted")
+
+
+def audit_views(run: RunRecord, anchor: str) -> dict[str, Any]:
+    """What the template's sections on audits need."""
+    return {
+        "transfer": transfer(run),
+        "scores": [_scores(audit) for audit in run.scores],
+        "membership": [
+            _membership(run, audit, f"{anchor}-attack-{number}")
+            for number, audit in enumerate(run.membership, start=1)
+        ],
+        "continual": [
+            _continual(run, audit, f"{anchor}-continual-{number}")
+            for number, audit in enumerate(run.continual, start=1)
+        ],
+    }
+
+
+def transfer(run: RunRecord) -> list[dict[str, str]]:
+    """The newest result of each network and protocol, if there are several networks.
+
+    The network that the set was distilled for, if it is among them, comes first.
+    """
+    newest: dict[tuple[Any, str], Result] = {
+        (result.network, result.protocol): result for result in run.results
+    }
+    if len({network for network, _ in newest}) < 2:
+        return []
+    own = run.recipe.network
+    ordered = sorted(newest.values(), key=lambda result: result.network != own)
+    return [_student(run, result) for result in ordered]
+
+
+def _student(run: RunRecord, result: Result) -> dict[str, str]:
+    printed = paper_audits.student_accuracy(run, result.network)
+    baseline, best = result.baseline, result.best_on_test
+    return {
+        "network": network_text(result.network),
+        "own": "distilled for this" if result.network == run.recipe.network else "",
+        "protocol": result.protocol,
+        "accuracy": accuracy_text(result.accuracy),
+        "best": accuracy_text(best) if best else "",
+        "baseline": accuracy_text(baseline) if baseline else "",
+        "gain": f"{points(result.accuracy.mean - baseline.mean)} gained" if baseline else "",
+        "paper": _printed(printed, 1) if printed else "",
+        "table": printed.table if printed else "",
+    }
+
+
+# Robust scores
+
+
+def _scores(audit: Scores) -> dict[str, Any]:
+    real, hard, ior = audit.hlr.real, audit.hlr.distilled, audit.ior
+    ars = audit.ars
+    return {
+        "how": f"{count(audit.networks, 'network')} of {network_text(audit.network)}",
+        "warnings": audit.warnings,
+        "rows": [
+            _score("LRS", "label-robust", f"{audit.lrs.value:.3f}", "more", [
+                f"weighed improvement {points(audit.lrs.improvement)}, of IOR and HLR",
+            ]),
+            _score("ARS", "augmentation-robust", f"{ars.value:.3f}", "more", [
+                f"over random images {points(ars.augmented.value)} with augmentation",
+                f"{points(ars.plain.value)} without",
+            ]),
+            _score("HLR", "hard label recovery", points(audit.hlr.value), "less", [
+                f"all real images {accuracy_text(real)}{_lasting(real)}",
+                f"distilled, hard labels {accuracy_text(hard)}{_lasting(hard)}",
+            ]),
+            _score("IOR", "improvement over random", points(ior.value), "more", [
+                f"distilled, {audit.protocol} {accuracy_text(ior.distilled)}",
+                f"as many random real images {accuracy_text(ior.random)}",
+            ]),
+        ],
+    }  # fmt: skip
+
+
+def _score(name: str, words: str, value: str, better: str, parts: list[str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "words": words,
+        "value": value,
+        "better": f"{better} is better",
+        "parts": parts,
+    }
+
+
+def _lasting(part: Part) -> str:
+    """For how long: a budget that is too small shows."""
+    return "" if part.epochs is None else f" after {count(part.epochs, 'epoch')}"
+
+
+# Membership inference
+
+
+def _membership(run: RunRecord, audit: Membership, identity: str) -> dict[str, Any]:
+    victims = {"distilled": audit.distilled} | {
+        name: audit.baselines[name]
+        for name in ("random", "members")
+        if name in audit.baselines
+    }  # fmt: skip
+    found = paper_audits.attack_areas(run)
+    table, printed = found if found is not None else ("", {})
+    steps = audit.distilled.last.steps
+    return {
+        "how": (
+            f"{count(audit.networks, 'network')} of {network_text(audit.network)}, "
+            f"{count(steps, 'step')}; {count(audit.members, 'member')} against "
+            f"{count(audit.others, 'other')} in {count(audit.chunks, 'chunk')}"
+        ),
+        "attacks": [_ATTACKS.get(name, name) for name in audit.attacks],
+        "rows": _areas(audit, victims, printed),
+        "paper": table,
+        "departures": _unlike(run) if printed else (),
+        "roc": [
+            _roc(name, victims, f"{identity}-roc-{name}")
+            for name in audit.attacks
+            if all(name in of.roc.tpr for of in victims.values())
+        ],
+        "course": _courses(audit, victims, identity) if len(audit.distilled.curve) > 1 else [],
+        "warnings": audit.warnings,
+    }
+
+
+def _areas(
+    audit: Membership,
+    victims: Mapping[str, Victims],
+    printed: Mapping[str, Mapping[str, Printed]],
+) -> list[dict[str, Any]]:
+    rows = []
+    for name, of in victims.items():
+        beside = printed.get(name, {})
+        rows.append(
+            {
+                "name": f"{_TRAINED_ON[name][0].upper()}{_TRAINED_ON[name][1:]}",
+                "images": count(of.images, "image"),
+                "accuracy": accuracy_text(of.last.accuracy),
+                "paper_accuracy": _printed(beside["accuracy"], 1) if "accuracy" in beside else "",
+                "cells": [
+                    (
+                        _area(of.last.auc.get(attack)),
+                        _printed(beside[attack], 2) if attack in beside else "",
+                    )
+                    for attack in audit.attacks
+                ],
+            }
+        )
+    if audit.untrained is not None:
+        cells = [(_area(audit.untrained.auc.get(attack)), "") for attack in audit.attacks]
+        nothing = {"images": "", "accuracy": "-", "paper_accuracy": ""}
+        rows.append({"name": "Nothing yet", **nothing, "cells": cells})
+    return rows
+
+
+def _unlike(run: RunRecord) -> tuple[str, ...]:
+    """What sets the run apart from the row of Tables 5 and 6."""
+    for row in run.recipe.paper:
+        if (row.paper, row.table) in (("rcig", "5"), ("rcig", "6")):
+            return tuple(departures.of_recipe(row, run))
+    unlike = tuple(departures.unlike_paper(run))
+    return unlike or ("its recipe stands for no row of this table",)
+
+
+def _roc(attack: str, victims: Mapping[str, Victims], identity: str) -> Drawing:
+    lines = [Line(of.roc.fpr, of.roc.tpr[attack], kind) for kind, of in enumerate(victims.values())]
+    spoken = "; ".join(
+        f"trained on {_TRAINED_ON[name]}: area {_area(of.last.auc.get(attack))}"
+        for name, of in victims.items()
+    )
+    title = _ATTACKS.get(attack, attack)
+    return Drawing(
+        title=title,
+        note="",
+        alt=f"Curve of the attack {title}: members found over others taken for members. {spoken}.",
+        svg=Markup(audit_plots.roc(lines, identity=identity)),
+        keys=_keys(_SHORT[name] for name in victims),
+    )
+
+
+def _courses(audit: Membership, victims: Mapping[str, Victims], identity: str) -> list[Drawing]:
+    """The best attack's area, and accuracy, while the networks are trained."""
+
+    def drawn(title: str, vertical: str, name: str, lines: Sequence[Line]) -> Drawing:
+        svg = audit_plots.course(
+            lines,
+            identity=f"{identity}-{name}",
+            horizontal="training steps",
+            vertical=vertical,
+            log=True,
+        )
+        ends = "; ".join(
+            f"trained on {_TRAINED_ON[who]}: {line.y[0]:.3g} after {line.x[0]:,.0f} steps, "
+            f"{line.y[-1]:.3g} after {line.x[-1]:,.0f}"
+            for who, line in zip(victims, lines, strict=True)
+        )
+        keys = _keys(_SHORT[who] for who in victims)
+        return Drawing(title, "", f"{title}. {ends}.", Markup(svg), keys)
+
+    areas, accuracies = [], []
+    for kind, of in enumerate(victims.values()):
+        curve = sorted(of.curve, key=lambda point: point.steps)
+        steps = tuple(float(point.steps) for point in curve)
+        largest = tuple(max((s.mean for s in point.auc.values()), default=0.5) for point in curve)
+        areas.append(Line(steps, largest, kind))
+        accuracies.append(Line(steps, tuple(100 * p.accuracy.mean for p in curve), kind))
+    return [
+        drawn("The strongest attack", "area under the curve", "areas", areas),
+        drawn("Test accuracy of the attacked", "%", "accuracies", accuracies),
+    ]
+
+
+# Continual learning
+
+
+def _continual(run: RunRecord, audit: Continual, identity: str) -> dict[str, Any]:
+    found = paper_audits.continual_accuracies(run)
+    table, printed = found if found is not None else ("", {})
+    average = audit.average_accuracy
+    return {
+        "how": (
+            f"{count(audit.networks, 'network')} of {network_text(audit.network)} for each task, "
+            f"protocol {audit.protocol}, classes in "
+            f"{'random order' if audit.order == 'random' else 'the order of the data'}"
+        ),
+        "average": "" if average is None else percent(average),
+        "paper": table,
+        "baselines": any(task.baseline is not None for task in audit.tasks),
+        "rows": [
+            {
+                "classes": task.classes_so_far,
+                "images": f"{task.images:,}",
+                "accuracy": accuracy_text(task.accuracy),
+                "baseline": accuracy_text(task.baseline) if task.baseline else "",
+                "paper": f"{printed[task.classes_so_far]:.1f}"
+                if task.classes_so_far in printed
+                else "",
+            }
+            for task in audit.tasks
+        ],
+        "figure": _course_of_tasks(audit, table, printed, identity),
+        "warnings": audit.warnings,
+    }
+
+
+def _course_of_tasks(
+    audit: Continual, table: str, printed: Mapping[int, float], identity: str
+) -> Drawing:
+    classes = tuple(float(task.classes_so_far) for task in audit.tasks)
+    means = [100 * task.accuracy.mean for task in audit.tasks]
+    lines = [("distilled", Line(classes, tuple(means), 0))]
+    random = [(c, t.baseline.mean) for c, t in zip(classes, audit.tasks, strict=True) if t.baseline]
+    if random:
+        at, values = zip(*random, strict=True)
+        lines.append(("random real images", Line(at, tuple(100 * v for v in values), 1)))
+    if printed:
+        lines.append((table, Line(tuple(map(float, printed)), tuple(printed.values()), 2)))
+    svg = audit_plots.course(
+        [line for _, line in lines],
+        identity=identity,
+        horizontal="classes so far",
+        vertical="test accuracy, %",
+        ticks=classes if len(classes) <= 10 else None,
+    )
+    spoken = "; ".join(
+        f"{name}: {line.y[0]:.1f} on {line.x[0]:.0f} classes, {line.y[-1]:.1f} on {line.x[-1]:.0f}"
+        for name, line in lines
+    )
+    keys = tuple(Key(_SHAPES[line.kind], name) for name, line in lines) if len(lines) > 1 else ()
+    return Drawing(
+        title="After each task.",
+        note="Fresh networks, on the classes so far.",
+        alt=f"Accuracy in percent over the classes so far. {spoken}.",
+        svg=Markup(svg),
+        keys=keys,
+    )
+
+
+def _keys(names: Iterable[str]) -> tuple[Key, ...]:
+    listed = list(names)
+    return tuple(map(Key, _SHAPES, listed)) if len(listed) > 1 else ()
+
+
+def _area(summary: Accuracy | None) -> str:
+    if summary is None:
+        return "-"
+    spread = f" ± {summary.std:.2f}" if len(summary.values) > 1 else ""
+    return f"{summary.mean:.2f}{spread}"
+
+
+def _printed(number: Printed, digits: int) -> str:
+    spread = "" if number.std is None else f" ± {number.std:.{digits}f}"
+    return f"{number.mean:.{digits}f}{spread}"

@@ -1,0 +1,264 @@
+"""Networks that memorise are caught, networks that saw other images are not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from potstill.audits.attacks import ATTACKS
+from potstill.audits.membership import membership
+from potstill.audits.students import Students
+from potstill.audits.suspects import pair_up
+from potstill.config import DataRecipe, NetworkRecipe
+from potstill.data import datasets, preprocess
+from potstill.data.distilled import DistilledDataset
+from potstill.data.source import SourceDataset, Split, centred_one_hot, fingerprint
+from potstill.errors import ArtefactError, DataError, RecipeError
+from potstill.rng import stream
+
+NETWORK = NetworkRecipe(depth=1, width=24)
+QUICK = Students(learning_rate=3e-3, batch_size=64, augmented=False)
+SMALL = {"steps": [2], "networks": 1, "chunks": 2, "students": QUICK}
+
+
+@pytest.fixture(scope="module")
+def digits() -> SourceDataset:
+    return datasets.load(DataRecipe(), None)
+
+
+def source_of(train: Split, test: Split) -> SourceDataset:
+    names = tuple("0123456789")
+    return SourceDataset("digits", names, train, test, fingerprint(train, test))
+
+
+def part(split: Split, rows: slice, labels: Tensor | None = None) -> Split:
+    return Split(split.images[rows], split.labels[rows] if labels is None else labels)
+
+
+@pytest.fixture(scope="module")
+def guessing(digits: SourceDataset) -> SourceDataset:
+    """Digits with random labels: whoever knows one has seen it."""
+    draws = stream(0, "test/labels")
+    train, test = (torch.from_numpy(draws.permutation(100) % 10) for _ in range(2))
+    rows = slice(100)
+    return source_of(part(digits.train, rows, train), part(digits.test, rows, test))
+
+
+def set_of(source: SourceDataset, images: Tensor, labels: Tensor, **source_facts):
+    header = {
+        "method": "test",
+        "recipe": {},
+        "evaluation": {"network": NETWORK.model_dump(mode="json")},
+        "source": {"name": source.name, "fingerprint": source.fingerprint, **source_facts},
+        "versions": {},
+        "seed": 0,
+        "iterations": 0,
+    }
+    pre = preprocess.fit(DataRecipe(), source.train.images)
+    targets = centred_one_hot(labels, source.classes)
+    return DistilledDataset(images, targets, source.class_names, pre, header)
+
+
+@pytest.fixture(scope="module")
+def small(digits: SourceDataset) -> SourceDataset:
+    return source_of(part(digits.train, slice(60)), part(digits.test, slice(50)))
+
+
+@pytest.fixture(scope="module")
+def other_images(small: SourceDataset, digits: SourceDataset) -> DistilledDataset:
+    """Two training images of each digit, none of which is a member."""
+    rows = torch.cat([(digits.train.labels[60:] == k).nonzero()[:2, 0] + 60 for k in range(10)])
+    return set_of(small, digits.train.images[rows], digits.train.labels[rows])
+
+
+def final(scores, attack="threshold") -> float:
+    return scores["curve"][-1]["auc"][attack]["mean"]
+
+
+@pytest.fixture(scope="module")
+def memorised(guessing: SourceDataset):
+    dataset = set_of(guessing, guessing.train.images, guessing.train.labels)
+    return membership(
+        dataset, guessing, steps=[400, 5], networks=2, chunks=3, students=QUICK, baselines=False
+    )
+
+
+def test_a_network_that_memorises_is_caught_by_every_attack(memorised):
+    assert final(memorised["distilled"]) > 0.98
+    for attack in ATTACKS:
+        assert final(memorised["distilled"], attack) > 0.85, attack
+    early, late = memorised["distilled"]["curve"]
+    assert (early["steps"], late["steps"]) == (5, 400)
+    assert early["auc"]["threshold"]["mean"] < late["auc"]["threshold"]["mean"]
+    assert late["member_accuracy"]["mean"] > 0.97
+    assert late["accuracy"]["mean"] < 0.3
+
+
+def test_the_document_is_json_with_an_area_for_each_network_and_chunk(memorised):
+    json.dumps(memorised, allow_nan=False)
+    assert memorised["kind"] == "membership" and memorised["attacks"] == [*ATTACKS]
+    assert (memorised["members"], memorised["others"], memorised["images"]) == (100, 100, 100)
+    assert memorised["training"]["steps"] == 400
+    assert "warnings" not in memorised and "baselines" not in memorised
+    for moment in memorised["distilled"]["curve"]:
+        assert len(moment["accuracy"]["values"]) == 2
+        assert {len(area["values"]) for area in moment["auc"].values()} == {6}
+    roc = memorised["distilled"]["roc"]
+    for attack in ATTACKS:
+        area = np.trapezoid(roc["tpr"][attack], roc["fpr"])
+        assert area == pytest.approx(final(memorised["distilled"], attack), abs=0.03)
+
+
+def test_the_distilled_images_are_trained_on_and_not_those_they_started_from(guessing):
+    """A set of the others: to its networks the members, which it started from, are strangers.
+
+    Networks trained on the initial real images would know the members instead.
+    """
+    dataset = set_of(guessing, guessing.test.images, guessing.test.labels)
+    audit = membership(
+        dataset, guessing, steps=[400], networks=1, chunks=2, students=QUICK, baselines=True
+    )
+    assert final(audit["distilled"]) < 0.02
+    assert audit["distilled"]["curve"][-1]["accuracy"]["mean"] > 0.97
+    assert final(audit["baselines"]["members"]) > 0.98
+    assert audit["baselines"]["members"]["images"] == 100
+
+
+def test_networks_that_never_saw_the_members_do_not_betray_them(digits):
+    half = len(digits.train) // 2
+    source = source_of(part(digits.train, slice(half)), digits.test)
+    own = slice(half, half + 200)
+    dataset = set_of(source, digits.train.images[own], digits.train.labels[own])
+    audit = membership(dataset, source, steps=[150], networks=2, chunks=3, students=QUICK)
+    assert audit["distilled"]["curve"][-1]["accuracy"]["mean"] > 0.85
+    for attack in ATTACKS:
+        assert final(audit["distilled"], attack) == pytest.approx(0.5, abs=0.07), attack
+
+
+def test_classes_that_differ_in_size_betray_nothing(digits):
+    """Members are mostly of low classes, others of high ones; the network is not trained."""
+
+    def first(split: Split, of: list[int]) -> Split:
+        rows = torch.cat([(split.labels == k).nonzero()[: of[k], 0] for k in range(10)])
+        return Split(split.images[rows], split.labels[rows])
+
+    low = [30, 30, 30, 30, 30, 10, 10, 10, 10, 10]
+    source = source_of(first(digits.train, low), first(digits.test, low[::-1]))
+    dataset = set_of(source, source.train.images, source.train.labels)
+    audit = membership(dataset, source, steps=[1], networks=3, chunks=2, students=QUICK)
+    assert audit["members"] == audit["others"] == 100
+    for attack in ATTACKS:
+        assert audit["untrained"]["auc"][attack]["mean"] == pytest.approx(0.5, abs=0.12), attack
+
+
+@pytest.mark.parametrize("chunks", [2, 3, 7])
+def test_every_member_stands_beside_another_of_its_class_in_one_chunk(digits, chunks):
+    suspects = pair_up(digits, chunks, 0)
+    classes = digits.train.labels[suspects.members]
+    assert torch.equal(classes, digits.test.labels[suspects.others])
+    assert len({*suspects.members.tolist()}) == len({*suspects.others.tolist()}) == len(classes)
+    assert torch.equal(classes.bincount(), digits.test.labels.bincount())
+    seen = []
+    for inside, outside in suspects.chunks(chunks):
+        assert sorted([*inside, *outside]) == [*range(len(classes))]
+        seen += inside.tolist()
+    assert sorted(seen) == [*range(len(classes))]
+    again, other = pair_up(digits, chunks, 0), pair_up(digits, chunks, 1)
+    assert (suspects.members == again.members).all()
+    assert (suspects.members != other.members).any()
+
+
+def test_networks_before_their_training_betray_nothing(memorised):
+    for attack in ATTACKS:
+        area = memorised["untrained"]["auc"][attack]
+        assert len(area["values"]) == 6
+        assert area["mean"] == pytest.approx(0.5, abs=0.15), attack
+
+
+def test_random_members_are_as_many_as_distilled_images(small, other_images):
+    audit = membership(other_images, small, baselines=True, **SMALL)
+    assert [*audit["baselines"]] == ["members", "random"]
+    counts = {name: scores["images"] for name, scores in audit["baselines"].items()}
+    assert counts == {"members": 60, "random": 20}
+    pairs = [
+        min(int((small.train.labels == k).sum()), int((small.test.labels == k).sum()))
+        for k in range(10)
+    ]
+    assert audit["members"] == audit["others"] == sum(pairs) == 50
+
+
+def test_a_seed_decides_everything_and_neither_other_networks_nor_steps(small, other_images):
+    def run(**changes):
+        audit = membership(other_images, small, **{**SMALL, "steps": [3, 6], **changes})
+        audit.pop("seconds")
+        return audit
+
+    one = run()
+    assert run() == one
+    assert run(seed=1)["distilled"] != one["distilled"]
+    two = run(networks=2, steps=[3])
+    for ours, theirs in zip(one["distilled"]["curve"], two["distilled"]["curve"], strict=False):
+        assert theirs["accuracy"]["values"][:1] == ours["accuracy"]["values"]
+        for attack in ATTACKS:
+            assert theirs["auc"][attack]["values"][:2] == ours["auc"][attack]["values"]
+
+
+def test_students_are_trained_as_in_the_paper():
+    training = Students().training(16000)
+    assert (training.steps, training.batch_size) == (16000, 256)
+    assert {training.schedule(step) for step in (0, 1, 500, 15999)} == {3e-4}
+    assert training.augment is not None
+    assert QUICK.training(2).augment is None
+
+
+def test_progress_reaches_its_end(small, other_images):
+    told = []
+    membership(other_images, small, baselines=True, progress=lambda *at: told.append(at), **SMALL)
+    assert told == [(step, 6) for step in range(1, 7)]
+
+
+def test_members_must_be_known(small, other_images, digits):
+    with pytest.raises(DataError, match="its members are not known") as caught:
+        membership(other_images, digits, **SMALL)
+    assert "\n" not in str(caught.value)
+    unsaid = set_of(small, other_images.images, other_images.hard_labels(), fingerprint="unknown")
+    audit = membership(unsaid, small, **SMALL)
+    assert "taken on trust" in audit["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"chunks": 1}, RecipeError, "at least 1 network, 1 step and 2 chunks"),
+        ({"steps": []}, RecipeError, "at least 1 network"),
+        ({"steps": [0, 2]}, RecipeError, "at least 1 network"),
+        ({"networks": 0}, RecipeError, "at least 1 network"),
+        ({"chunks": 6}, DataError, "too few for 6 chunks"),
+    ],
+)
+def test_what_cannot_be_audited_is_refused(small, other_images, changes, error, words):
+    with pytest.raises(error, match=words) as caught:
+        membership(other_images, small, **{**SMALL, **changes})
+    assert "\n" not in str(caught.value)
+
+
+def test_what_does_not_fit_is_refused(small, other_images):
+    fewer = dataclasses.replace(small, class_names=small.class_names[:9])
+    with pytest.raises(DataError, match="differ in classes or in the images' shape"):
+        membership(other_images, fewer, **SMALL)
+    few = set_of(small, other_images.images[:9], other_images.hard_labels()[:9])
+    assert membership(few, small, **SMALL)["images"] == 9
+    with pytest.raises(DataError, match="leave out the baselines"):
+        membership(few, small, baselines=True, **SMALL)
+    few.header["evaluation"] = {"network": {"name": "x", "depth": -1}}
+    with pytest.raises(ArtefactError, match="network this version does not know"):
+        membership(few, small, **SMALL)
+    few.header["evaluation"] = {}
+    with pytest.raises(ArtefactError, match="does not say which network"):
+        membership(few, small, **SMALL)
+    assert membership(few, small, network=NETWORK, **SMALL)["network"]["width"] == 24

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from potstill import cli
+from potstill.config import DataRecipe
+from potstill.data import datasets, preprocess
+from potstill.data.distilled import DistilledDataset
+
+QUICK = ["--networks", "1", "--epochs", "1"]
+
+
+@pytest.fixture(autouse=True)
+def _surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("POTSTILL_DATA_ROOT", raising=False)
+    yield
+    torch.set_flush_denormal(False)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One real image of each digit, in the forms that other code saves it in."""
+    folder = tmp_path_factory.mktemp("files")
+    digits = datasets.load(DataRecipe(dataset="digits"), None)
+    rows = torch.stack([(digits.train.labels == c).nonzero()[0, 0] for c in range(10)])
+    images, labels = digits.train.images[rows], torch.arange(10)
+    for name, kind in (("standardised", "standardise"), ("zca", "zca")):
+        recipe = DataRecipe(dataset="digits", preprocess=kind)
+        space = preprocess.fit(recipe, digits.train.images).apply(images)
+        torch.save({"images": space, "labels": labels}, folder / f"{name}.pt")
+    torch.save(images, folder / "images_best.pt")
+    torch.save(labels, folder / "labels_best.pt")
+    np.savez(folder / "soft.npz", images=images.numpy() / 255, labels=np.eye(10) * 9 - 1)
+    for image, label in zip(images, labels, strict=True):
+        place = folder / "classes" / str(int(label))
+        place.mkdir(parents=True)
+        Image.fromarray(image[0].numpy()).save(place / "0.png")
+    return folder
+
+
+@pytest.fixture
+def answer(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    def ask(*words: str | Path) -> str:
+        capsys.readouterr()
+        assert cli.run([str(word) for word in words]) == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    return ask
+
+
+@pytest.fixture
+def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    def ask(*words: str | Path) -> str:
+        capsys.readouterr()
+        assert cli.run([str(word) for word in words]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert len(printed.err.splitlines()) == 1
+        return printed.err
+
+    return ask
+
+
+def words(path: Path, out: Path, space: str, *more: str | Path) -> list[str | Path]:
+    return ["import", path, "--out", out, "--space", space, *more]
+
+
+def test_an_imported_set_is_evaluated_and_shown(
+    files: Path, tmp_path: Path, answer: Callable[..., str]
+) -> None:
+    out = tmp_path / "set.safetensors"
+    more = ["--labels", files / "labels_best.pt", "--dataset", "digits", *QUICK]
+    printed = answer(*words(files / "images_best.pt", out, "pixels", *more)).splitlines()
+    assert printed[-1] == str(out)
+    assert {line.split()[0] for line in printed[:-1]} == {"ok"}
+    result = json.loads(answer("evaluate", out, "--json", "--device", "cpu", "--baseline"))
+    assert result["protocol"] == "hard-label"
+    assert result["network"]["normalisation"] == "instance"
+    assert "warnings" not in result
+    (kept,) = DistilledDataset.load(out).header["results"]
+    assert kept["accuracy"] == result["accuracy"]
+    assert "imported" in answer("info", out)
+    answer("show", out, "--png", tmp_path / "set.png")
+    assert Image.open(tmp_path / "set.png").size[0] > 8
+
+
+def test_every_form_of_the_same_images_gives_the_same_pictures(
+    files: Path, tmp_path: Path, answer: Callable[..., str]
+) -> None:
+    known = ["--dataset", "digits", "--json", *QUICK]
+    forms = {
+        "classes": ("classes", "pixels", []),
+        "standardised": ("standardised.pt", "standardised", []),
+        "zca": ("zca.pt", "zca", ["--zca-regularisation", "0.1"]),
+        "soft": ("soft.npz", "pixels", ["--label-kind", "logits"]),
+    }
+    pictures = []
+    for name, (file, space, more) in forms.items():
+        out = tmp_path / f"{name}.safetensors"
+        document = json.loads(answer(*words(files / file, out, space, *known, *more)))
+        dataset = DistilledDataset.load(out)
+        assert document["digest"] == dataset.digest
+        assert document["checks"] == dataset.header["import"]["checks"]
+        assert {check["verdict"] for check in document["checks"]} == {"ok"}, name
+        usual = "rcig-paper" if name == "soft" else "hard-label"
+        protocol = document["evaluation"]["protocol"]
+        assert protocol == usual
+        pictures.append(dataset.pixels())
+    for picture in pictures[1:]:
+        assert picture.sub(pictures[0]).abs().max() < 1e-4
+
+
+def test_without_the_data_names_and_statistics_are_stated(
+    files: Path, tmp_path: Path, answer: Callable[..., str], refusal: Callable[..., str]
+) -> None:
+    out, path = tmp_path / "set.safetensors", files / "standardised.pt"
+    statistics = ["--mean", "0.305", "--std", "0.376"]
+    names = ["--class-names", ",".join(f"class {index}" for index in range(10))]
+    assert "--class-names" in refusal(*words(path, out, "standardised", *statistics))
+    assert "--fit-on" in refusal(*words(path, out, "standardised", *names))
+    answer(*words(path, out, "standardised", *statistics, *names))
+    dataset = DistilledDataset.load(out)
+    assert dataset.class_names[3] == "class 3"
+    assert dataset.header["source"]["name"] == "unknown"
+    assert "image_folder" in refusal("evaluate", out, "--device", "cpu")
+    answer(*words(path, out, "standardised", *names, "--fit-on", "digits"))
+    assert DistilledDataset.load(out).header["import"]["fitted_on"] == "digits"
+
+
+def test_wrong_statements_are_refused_and_nothing_is_written(
+    files: Path, tmp_path: Path, refusal: Callable[..., str]
+) -> None:
+    out, known = tmp_path / "set.safetensors", ["--dataset", "digits"]
+    standardised, zca = files / "standardised.pt", files / "zca.pt"
+    both = ["--mean", "0.3", "--std", "0.4", "--fit-on", "digits"]
+    for expected, attempt in {
+        "state --space standardised": words(standardised, out, "pixels", *known),
+        "pass --zca-regularisation": words(zca, out, "zca", *known),
+        "pass --data-root": words(zca, out, "pixels", "--dataset", "mnist", "--fit-on", "mnist"),
+        "leave out one": words(standardised, out, "standardised", *known, *both),
+        "no list such as": words(standardised, out, "standardised", "--mean", "dark"),
+        "give both or none": words(standardised, out, "standardised", "--mean", "0.5"),
+        "name one": words(standardised, out, "standardised", *known, "--network", "vgg11,convnet"),
+        "unknown protocol": words(standardised, out, "standardised", *known, "--protocol", "x"),
+        "3 class folders": [],
+    }.items():
+        if not attempt:
+            (tmp_path / "three").mkdir()
+            for name in "abc":
+                (tmp_path / "three" / name).mkdir()
+                Image.new("L", (8, 8), 200).save(tmp_path / "three" / name / "0.png")
+            attempt = words(tmp_path / "three", out, "pixels", *known)
+        assert expected in refusal(*attempt)
+    assert not out.exists()

@@ -1,0 +1,391 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from potstill import papers, recipes, runs
+from potstill import reproduce as tables
+from potstill.config import DataRecipe, NetworkRecipe, PaperRow
+from potstill.data import datasets
+from potstill.errors import NumericalError, RecipeError, RunError
+from potstill.evaluation import PROTOCOLS
+from potstill.evaluation.protocol import PROTOCOLS
+from potstill.reproduce import costs, entries, workshop
+from potstill.reproduce.lines import TRANSFER, Job, Line, select
+from potstill.reproduce.workshop import Workshop
+from tests.report import audit_records
+
+SMALL = (
+    "network.depth=1",
+    "network.width=2",
+    "method.iterations=2",
+    "method.target_batch=16",
+    "method.pool.size=2",
+    "evaluation.networks=1",
+)
+SMALL_DWA = (
+    "images_per_class=1",
+    "network.width=2",
+    "method.iterations=2",
+    "method.teacher.epochs=1",
+    "method.teacher.network.width=2",
+    "evaluation.networks=1",
+    "evaluation.epochs=1",
+)
+RCIG, DWA = "quickstart/digits-rcig", "quickstart/digits-dwa"
+HOUR = 3600.0
+
+
+@pytest.fixture(autouse=True)
+def _restore_denormals():
+    yield
+    torch.set_flush_denormal(False)
+
+
+def line(table: str = "2", *, paper: str = "rcig", pattern: str | None = None) -> Line:
+    """The first line of a table that has a recipe."""
+    return next(line for line in select(f"{paper}/{table}", pattern) if line.job is not None)
+
+
+def digits(kind: Any = "accuracy", protocol: str = "rcig-paper", **changes: Any) -> Line:
+    """A line of Table 2 whose set is one of the digits."""
+    assignments = changes.pop("assignments", SMALL)
+    network = recipes.load(RCIG, assignments).network
+    job = Job(RCIG, kind, assignments, protocol=protocol, network=network, **changes)
+    return Line(line().row, job)
+
+
+def shop(out: Path, **options: Any) -> Workshop:
+    return Workshop(out, **({"data_root": None, "device": "cpu"} | options))
+
+
+def quiet(*_: Any) -> None:
+    pass
+
+
+def run(lines: list[Line], place: Workshop, *, seeds: int = 1, **options: Any):
+    return tables.reproduce(
+        lines, place, seeds=seeds, **({"budget": HOUR, "say": quiet, "tell": quiet} | options)
+    )
+
+
+# Lines
+
+
+def test_every_number_of_the_papers_is_a_line():
+    lines = select("all")
+    assert tuple(line.row for line in lines) == papers.rows()
+    kinds = Counter((f"{one.row.paper}/{one.row.table}", one.job.kind) for one in lines if one.job)
+    assert kinds["rcig/1", "accuracy"] == 40 and kinds["rcig/2", "accuracy"] == 18
+    assert kinds["rcig/3", "accuracy"] == 12 and kinds["rcig/8", "accuracy"] == 44
+    assert [kinds["rcig/7", kind] for kind in ("iterations", "step", "hours")] == [22, 22, 22]
+    assert kinds["rcig/5", "membership"] == kinds["rcig/6", "membership"] == 18
+    dwa = {name: n for (name, kind), n in kinds.items() if name[0] == "d" and kind == "accuracy"}
+    assert sum(dwa.values()) == 146
+    assert kinds["dwa/10", "continual"] == 10 and kinds["dwa/11", "synthesis"] == 2
+
+
+def test_a_line_without_a_recipe_says_why():
+    for one in select("all"):
+        assert (one.job is None) == bool(one.why)
+    whole, *_ = select("rcig/2", "mnist*full*")
+    assert whole.why == "the whole data set"
+    assert "rcig/cifar100-ipc50" in select("rcig/fig5")[0].why
+
+
+def test_a_lines_recipe_is_for_its_data_and_size():
+    for one in select("all"):
+        if one.job is None:
+            continue
+        recipe = one.job.load()
+        assert recipe.data.dataset == one.row.dataset.split()[0], one.name
+        assert recipe.images_per_class == one.paper_row.images_per_class, one.name
+        assert one.job.protocol in {*PROTOCOLS, TRANSFER} or one.job.kind != "accuracy", one.name
+
+
+def test_recipes_that_name_a_row_are_those_of_its_line():
+    named = {
+        (papers.find(row, "accuracy_pct") or papers.find(row)): name
+        for name in recipes.names()
+        for row in recipes.load(name).paper
+    }
+    lines = {one.row: one.job for one in select("all") if one.job and not one.job.assignments}
+    for row, name in named.items():
+        if row is not None:
+            assert lines[row].recipe == name
+
+
+def test_table_3_evaluates_the_networks_it_names():
+    found = {
+        (one.row.distill_arch, one.row.eval_arch): one.job
+        for one in select("rcig/3")
+        if one.job is not None
+    }
+    plain, batch = found["Conv-NN", "ResNet-DN"], found["Conv-BN", "VGG-BN"]
+    assert plain.network == NetworkRecipe(name="resnet18", normalisation="none")
+    assert batch.network == NetworkRecipe(name="vgg11", normalisation="batch")
+    assert batch.load().network.normalisation == "batch" and plain.assignments == ()
+    assert plain.protocol == TRANSFER
+    protocol = PROTOCOLS[plain.protocol]
+    training = protocol.training(100)
+    assert training.augment is not None and training.schedule(500) == pytest.approx(3e-4)
+    assert found["Conv-BN", "Conv-DN"].network == NetworkRecipe()
+
+
+def test_one_set_serves_several_lines():
+    lines = [one for one in select("rcig") if one.job and one.job.recipe == "rcig/mnist-ipc10"]
+    assert {one.row.table for one in lines} == {"1", "2", "7", "8"}
+    ((key, jobs),) = entries.groups(lines).items()
+    assert key == ("rcig/mnist-ipc10", ())
+    assert sum(job.kind == "accuracy" for job in jobs) == 2
+
+
+def test_a_pattern_chooses_by_name_or_recipe():
+    assert {one.row.dataset for one in select("rcig/2", "MNIST-ipc1")} == {"mnist", "fashion_mnist"}
+    (only,) = select("rcig/2", "mnist-ipc1 rcig*")
+    assert only.name == "mnist-ipc1 RCIG convnet"
+    assert {one.job.recipe for one in select("all", "rcig/cub200-ipc10")} == {"rcig/cub200-ipc10"}
+    with pytest.raises(RecipeError, match="no line of rcig/2 fits 'zzz'; leave --rows out"):
+        select("rcig/2", "zzz")
+    with pytest.raises(RecipeError, match=r"no table 'rcig/99'; use one of rcig/1, .*or all"):
+        select("rcig/99")
+
+
+def test_settings_reach_recipe_network_and_protocol():
+    one = line(pattern="mnist-ipc1 rcig*")
+    changed = select(
+        "rcig/2", "mnist-ipc1 rcig*", ["network.width=7", "evaluation.protocol=rcig-as-run"]
+    )[0]
+    assert one.job.network.width == 128 and changed.job.network.width == 7
+    assert changed.job.protocol == "rcig-as-run"
+    with pytest.raises(RecipeError, match="unknown key"):
+        select("rcig/2", None, ["nosuch=1"])
+
+
+# Costs
+
+
+class Ones(costs.Stopwatch):
+    """Every network learns from an image in a second."""
+
+    def __init__(self) -> None:
+        pass
+
+    def unit(self, network: Any, shape: Any, precision: Any = "float32") -> float:
+        return 1.0
+
+
+def test_the_shapes_are_those_of_the_data():
+    source = datasets.load(DataRecipe(dataset="digits"), None)
+    assert costs.SHAPES["digits"] == costs.Shape(
+        source.classes, source.channels, source.resolution, len(source.train), len(source.test)
+    )
+    assert set(costs.SHAPES) == {*datasets.names()} - {"image_folder"}
+    for name in recipes.names():
+        recipe = recipes.load(name)
+        block, side = recipe.data.zca_block, costs.shape_of(recipe).resolution
+        assert block is None or side % block == 0
+
+
+def test_an_rcig_iteration_is_counted_in_images():
+    recipe = recipes.load("rcig/cifar10-ipc10")
+    images = 2 * 100
+    expected = 1.5 * 1024 + images * (1.5 * 32 + 8) + 5 * images
+    assert costs.iteration(recipe, Ones()) == expected
+    assert costs.distilling(recipe, Ones()) == recipe.method.iterations * expected
+    assert costs.distilling(recipes.load("rcig/cifar10-ipc10-random"), Ones()) == 0
+    subset = recipes.load("rcig/cifar100-ipc50")
+    assert costs.iteration(subset, Ones()) == 1.5 * 1024 + 5000 * (1.5 * 32 + 8) + 5 * 2000
+
+
+def test_a_dwa_set_is_counted_in_images():
+    recipe = recipes.load("dwa/cifar100-ipc10-resnet18")
+    assert costs.distilling(recipe, Ones()) == 10 * 100 * (1000 + 12)
+    assert costs.teaching(recipe, Ones()) == 200 * 50_000
+    imagenet = recipes.load("dwa/imagenet1k-ipc50-resnet18")
+    assert costs.teaching(imagenet, Ones()) == 0
+    assert costs.distilling(imagenet, Ones()) == 50 * 10 * (2000 + 15) * 100
+
+
+def test_an_evaluation_is_counted_in_images():
+    recipe = recipes.load("rcig/mnist-ipc1")
+    found = costs.evaluating(recipe, recipe.network, PROTOCOLS["rcig-paper"], Ones(), best=False)
+    assert found == pytest.approx(5 * (1000 * 10 + 10_000 / 3))
+    dwa = recipes.load("dwa/cifar10-ipc10-resnet18")
+    found = [
+        costs.evaluating(dwa, dwa.network, PROTOCOLS["dwa-paper"], Ones(), best=best)
+        for best in (False, True)
+    ]
+    assert found[0] == pytest.approx(5 * (400 * 100 * 4 / 3 + 10_000 / 3))
+    assert found[1] - found[0] == pytest.approx(5 * 399 * 10_000 / 3)
+
+
+@given(width=st.integers(1, 3), channels=st.sampled_from([1, 3]))
+def test_a_network_is_timed_once(tmp_path_factory, width, channels):
+    folder = tmp_path_factory.mktemp("costs") / "new"
+    network, shape = NetworkRecipe(depth=1, width=width), costs.Shape(10, channels, 8, 1, 1)
+    first = costs.Stopwatch(folder, "cpu").unit(network, shape)
+    again = costs.Stopwatch(folder, "cpu")
+    assert 0 < first == again.unit(network, shape)
+    known = json.loads((folder / costs.COSTS).read_text())["seconds"]
+    again.unit(network, shape, "bfloat16")
+    assert len(json.loads((folder / costs.COSTS).read_text())["seconds"]) == len(known) + 1
+
+
+def test_damaged_costs_are_named(tmp_path):
+    (tmp_path / costs.COSTS).write_text("{")
+    with pytest.raises(RunError, match=r"costs\.json is damaged; delete it"):
+        shop(tmp_path)
+
+
+# Work
+
+
+def test_a_line_is_run_once_and_found_again(tmp_path, monkeypatch):
+    lines = [digits(), digits("step"), digits("hours"), digits("iterations")]
+    said: list[str] = []
+    found = run(lines, shop(tmp_path), say=said.append)
+    assert [entry.state for entry in found] == ["done"] * 4
+    assert len(said) == 1 and said[0].startswith(f"1 of 1: {RCIG} --set network.depth=1")
+    accuracy, step, hours, iterations = found
+    folder = shop(tmp_path).folder(lines[0].job, 0)
+    record = runs.read_record(folder)
+    (result,) = record["results"]
+    assert accuracy.number.values == tuple(result["accuracy"]["values"])
+    assert accuracy.ours == (100 * result["accuracy"]["mean"], None)
+    assert accuracy.difference == pytest.approx(accuracy.ours[0] - lines[0].row.value)
+    assert "other data set (digits; the row's is mnist)" in accuracy.departures
+    assert step.number.values[0] == record["seconds"]["total"] / 2
+    assert hours.number.values[0] == record["seconds"]["total"] / 3600
+    assert iterations.number.values == (2.0,)
+
+    monkeypatch.setattr(workshop.pipeline, "distil", None)
+    monkeypatch.setattr(workshop.evaluation, "evaluate", None)
+    assert run(lines, shop(tmp_path), say=said.append) == found and len(said) == 1
+
+
+def test_starts_are_pooled_and_added(tmp_path):
+    one = digits()
+    first = run([one], shop(tmp_path))[0]
+    listed = tables.survey([one], shop(tmp_path), seeds=2, budget=HOUR)[0]
+    assert (listed.state, listed.starts, listed.number) == ("begun", 1, first.number)
+    both = run([one], shop(tmp_path), seeds=2)[0]
+    assert both.starts == 2 and both.number.values[:1] == first.number.values
+    assert len(set(both.number.values)) == len(both.number.values) == 2
+    assert both.ours[1] is not None
+
+
+def test_a_stopped_reproduction_goes_on(tmp_path):
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage == "evaluation step":
+            raise KeyboardInterrupt
+
+    one = digits()
+    with pytest.raises(KeyboardInterrupt):
+        run([one], shop(tmp_path), tell=stop)
+    folder = shop(tmp_path).folder(one.job, 0)
+    before = (folder / runs.DISTILLED).read_bytes()
+    (listed,) = tables.survey([one], shop(tmp_path), seeds=1, budget=HOUR)
+    assert listed.state == "begun" and listed.number is None
+    stages: list[str] = []
+    (done,) = run([one], shop(tmp_path), tell=lambda stage, *_: stages.append(stage))
+    assert done.state == "done" and set(stages) == {"evaluation step"}
+    assert len((folder / runs.DISTILLED).read_bytes()) > len(before)
+
+
+def test_one_failure_does_not_stop_the_others(tmp_path, monkeypatch):
+    other = digits(assignments=(*SMALL, "method.iterations=1"))
+    evaluate = workshop.evaluation.evaluate
+
+    def failing(dataset: Any, *arguments: Any, **options: Any) -> Any:
+        if dataset.header["iterations"] == 1:
+            raise NumericalError("the loss is not finite; lower the rate")
+        return evaluate(dataset, *arguments, **options)
+
+    monkeypatch.setattr(workshop.evaluation, "evaluate", failing)
+    said: list[str] = []
+    bad, good = run([other, digits()], shop(tmp_path), say=said.append)
+    assert good.state == "done"
+    assert (bad.state, bad.why) == ("failed", "the loss is not finite; lower the rate")
+    assert any("failed: the loss is not finite" in words for words in said)
+
+
+def test_what_is_too_dear_or_has_no_data_is_left_out(tmp_path):
+    (dear,) = run([digits()], shop(tmp_path), budget=0.0)
+    assert dear.state == "costly" and dear.why.endswith("more than the budget of 0.0 s")
+    assert dear.number is None and not list(tmp_path.glob("quickstart"))
+    absent = Line(line().row, line(pattern="mnist-ipc1 rcig*").job)
+    (missing,) = run([absent], shop(tmp_path))
+    assert missing.state == "no data" and "pass --data-root" in missing.why
+    (missing,) = run([line(pattern="tiny*")], shop(tmp_path, data_root=tmp_path))
+    assert missing.state == "no data" and "tiny_imagenet is not under the data root" in missing.why
+
+
+def test_numbers_of_audits_are_taken_up(tmp_path):
+    wanted = [digits("membership", attack="rf", trained_on=whom) for whom in ("distilled", "real")]
+    wanted += [digits("membership", attack="accuracy"), digits("continual", classes=4)]
+    found = run(wanted, shop(tmp_path))
+    assert [entry.state for entry in found] == ["by command"] * 4
+    folder = shop(tmp_path).folder(wanted[0].job, 0)
+    assert found[0].why == f"potstill attack {folder / runs.DISTILLED} --baselines"
+    assert found[3].why.startswith("potstill continual ")
+    runs.record_audit(folder, audit_records.continual())
+    runs.record_audit(folder, audit_records.membership(baselines=False))
+    distilled, real, accuracy, learned = run(wanted, shop(tmp_path))
+    assert real.state == "by command" and distilled.state == accuracy.state == "done"
+    last = audit_records.membership()["distilled"]["curve"][-1]
+    assert distilled.number.values == tuple(last["auc"]["rf"]["values"])
+    assert accuracy.number.values == tuple(last["accuracy"]["values"])
+    assert learned.number.values == pytest.approx((0.8, 0.82))
+
+
+def test_dwa_recipes_share_a_teacher(tmp_path):
+    network = recipes.load(DWA, SMALL_DWA).network
+    row = line("11", paper="dwa").row
+    lines = []
+    for changed in ("method.iterations=1", "method.iterations=2"):
+        how = (*SMALL_DWA, changed)
+        lines.append(Line(row, Job(DWA, "synthesis", how)))
+        lines.append(Line(line(paper="dwa").row, Job(DWA, "accuracy", how, "dwa-paper", network)))
+    stages: list[str] = []
+    found = run(lines, shop(tmp_path), tell=lambda stage, *_: stages.append(stage))
+    assert [entry.state for entry in found] == ["done"] * 4
+    assert stages.count("teacher epoch") == 1
+    assert len(list((tmp_path / "teachers").iterdir())) == 1
+    assert found[1].best is not None and found[0].number.values[0] > 0
+
+
+def test_a_begun_runs_own_pace_counts(tmp_path):
+    one, place = digits(), shop(tmp_path)
+    run([one], place)
+    folder = place.folder(one.job, 0)
+    record = runs.read_record(folder)
+    record |= {"status": "stopped", "iteration": 1, "results": []}
+    record["seconds"]["total"] = 1000.0
+    (folder / runs.RECORD).write_text(json.dumps(record))
+    left = place.cost([one.job], 0)
+    assert 1000 <= left < 1100
+
+
+def test_a_document_is_json_with_the_papers_row(tmp_path):
+    (entry,) = run([digits()], shop(tmp_path))
+    document = json.loads(json.dumps(entry.document()))
+    assert document["row"]["value"] == line().row.value
+    assert document["ours"]["starts"] == 1 and document["recipe"] == RCIG
+    assert document["difference"] == pytest.approx(entry.ours[0] - line().row.value)
+    (quoted,) = tables.survey(select("rcig/2", "mnist-ipc1 KIP*"), shop(tmp_path), seeds=1,
+                              budget=0)  # fmt: skip
+    assert quoted.document()["recipe"] is None and quoted.state == "no recipe"
+
+
+def test_a_line_is_named_as_recipes_name_rows():
+    row = line("4", paper="dwa", pattern="*vgg16").paper_row
+    assert isinstance(row, PaperRow) and row.eval_arch == "vgg16"
+    assert papers.paper_value(row) is not None
