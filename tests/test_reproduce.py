@@ -16,7 +16,6 @@ from potstill.config import DataRecipe, NetworkRecipe, PaperRow
 from potstill.data import datasets
 from potstill.errors import NumericalError, RecipeError, RunError
 from potstill.evaluation import PROTOCOLS
-from potstill.evaluation.protocol import PROTOCOLS
 from potstill.reproduce import costs, entries, workshop
 from potstill.reproduce.lines import TRANSFER, Job, Line, select
 from potstill.reproduce.workshop import Workshop
