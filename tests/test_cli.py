@@ -46,12 +46,6 @@ def distil(out: Path, *more: str, recipe: str = DIGITS, **changes: Any) -> list[
     return [*words, *more]
 
 
-@pytest.fixture(autouse=True)
-def _restore_denormals() -> Iterator[None]:
-    yield
-    torch.set_flush_denormal(False)
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a small run that finished; tests change copies."""

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from potstill import cli, runs
 from potstill.audits.attacks import ATTACKS
 from tests import test_cli, test_cli_dwa
 
 QUICK = ["--steps", "4,2", "--networks", "1", "--chunks", "2", "--device", "cpu"]
-
-
-@pytest.fixture(autouse=True)
-def _restore_denormals() -> Iterator[None]:
-    yield
-    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="module")

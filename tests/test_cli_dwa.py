@@ -6,11 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from potstill import cli, runs
@@ -43,12 +42,6 @@ def settings(**changes: object) -> list[str]:
 def distil(out: Path, *more: str, **changes: object) -> list[str]:
     words = ["distill", DIGITS, *settings(**changes), "--out", str(out), "--device", "cpu"]
     return [*words, "--workers", "1", *more]
-
-
-@pytest.fixture(autouse=True)
-def _restore_denormals() -> Iterator[None]:
-    yield
-    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="module")

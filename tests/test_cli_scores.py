@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from potstill import cli, runs
 from potstill.cli import robust
@@ -17,10 +16,8 @@ QUICK = ["--real-steps", "24", "--device", "cpu"]
 
 
 @pytest.fixture(autouse=True)
-def _surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POTSTILL_CACHE", raising=False)
-    yield
-    torch.set_flush_denormal(False)
 
 
 @pytest.fixture(scope="module")

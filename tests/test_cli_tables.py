@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from potstill import cli, evaluation, runs
 from potstill.errors import NumericalError
@@ -25,10 +23,8 @@ ROW = "mnist-ipc1 RCIG*"
 
 
 @pytest.fixture(autouse=True)
-def _settle(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _settle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POTSTILL_DATA_ROOT", raising=False)
-    yield
-    torch.set_flush_denormal(False)
 
 
 @pytest.fixture

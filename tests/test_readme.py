@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 import yaml
 from PIL import Image
 
@@ -99,8 +98,7 @@ def newcomer(tmp_path, monkeypatch):
         quick = config.override(quick, [f"{key}={value}" for key, value in changes.items()])
         (tmp_path / f"{method}.yaml").write_text(yaml.safe_dump(quick))
         monkeypatch.setitem(commands.QUICKSTART, method, f"{method}.yaml")
-    yield tmp_path
-    torch.set_flush_denormal(False)
+    return tmp_path
 
 
 def test_the_commands_run_in_their_order(newcomer, capsys):

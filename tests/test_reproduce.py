@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,12 +39,6 @@ SMALL_DWA = (
 )
 RCIG, DWA = "quickstart/digits-rcig", "quickstart/digits-dwa"
 HOUR = 3600.0
-
-
-@pytest.fixture(autouse=True)
-def _restore_denormals():
-    yield
-    torch.set_flush_denormal(False)
 
 
 def line(table: str = "2", *, paper: str = "rcig", pattern: str | None = None) -> Line:
