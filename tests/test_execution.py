@@ -61,6 +61,24 @@ def test_a_process_that_dies_is_reported() -> None:
         list(in_processes(2)(die, range(2), ignore))
 
 
+class Heavy:
+    """Work that is far larger than a pipe's buffer, and ends every process that reads it."""
+
+    def __init__(self) -> None:
+        self.ballast = bytes(5_000_000)
+
+    def __setstate__(self, _state: object) -> None:
+        os._exit(9)
+
+    def __call__(self, unit: int, tell: Callable[[int], None]) -> int:
+        return unit
+
+
+def test_a_process_that_dies_over_large_work_is_reported() -> None:
+    with pytest.raises(RunError, match="exit code 9"):
+        list(in_processes(2)(Heavy(), range(2), ignore))
+
+
 def test_work_that_cannot_travel_is_refused() -> None:
-    with pytest.raises(RunError, match="use one worker"):
+    with pytest.raises(RunError, match="use --workers 1"):
         list(in_processes(2)(lambda unit, _: unit, range(2), ignore))

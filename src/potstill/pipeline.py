@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from potstill import execution, hardware
-from potstill.config import DWARecipe, Recipe
+from potstill import execution
+from potstill.config import DWARecipe, Recipe, method_of
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset
 from potstill.dwa import distil as dwa
 from potstill.errors import RecipeError
+from potstill.evaluation.protocol import named
 from potstill.evaluation.relabel import relabel
 from potstill.rcig import distil as rcig
 from potstill.runs import Run
@@ -37,8 +38,9 @@ def distil(
             there too. Without one nothing is written.
         device: "cpu" or "cuda".
         teacher: dwa: the network to invert; trained as the recipe says if None.
-        workers: dwa: groups inverted at a time, in processes of their own; with None one for
-            each core of a processor, and one for a card. The result is the same.
+        workers: dwa: groups inverted at a time, each in a process of its own if there are
+            several (a script then needs ``if __name__ == "__main__"``); one, here, if None. The
+            result is the same.
         progress: told of every stage.
 
     Raises:
@@ -52,6 +54,7 @@ def distil(
             f"{recipe.name} is a recipe for {recipe.method.kind}, which has neither a teacher nor "
             "workers; leave them out"
         )
+    named(recipe.evaluation.protocol)
     total = recipe.method.iterations
 
     def tell(iteration: int, values: dict[str, float]) -> None:
@@ -85,8 +88,13 @@ def _dwa(
             progress=lambda done, total: tell("relabelling epoch", done, total, {}),
         )
 
-    stored = isinstance(recipe.method, DWARecipe) and recipe.method.store_soft_labels
-    at_a_time = workers or (hardware.cores() if device == "cpu" else 1)
+    stored = method_of(recipe, DWARecipe).store_soft_labels
+    protocol = named(recipe.evaluation.protocol)
+    if stored and not protocol.takes_teacher:
+        raise RecipeError(
+            f"protocol {protocol.name} has no soft labels to store; unset method.store_soft_labels "
+            "or set evaluation.protocol to a dwa one"
+        )
     return dwa.distil(
         recipe,
         source,
@@ -94,6 +102,6 @@ def _dwa(
         teacher=teacher,
         device=device,
         progress=tell,
-        execute=execution.in_processes(at_a_time),
+        execute=execution.in_processes(workers or 1),
         finish=label if stored else None,
     )

@@ -4,6 +4,7 @@ import copy
 import shutil
 
 import pytest
+import timm
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -177,6 +178,27 @@ def test_batch_norms_without_affine_weights_and_of_vectors() -> None:
     expected, written_out = reference(network, x)
     torch.testing.assert_close(outputs, expected)
     torch.testing.assert_close(found[0].variance, written_out[0].variance)
+
+
+def test_batch_norms_that_do_more_keep_doing_it() -> None:
+    """timm's mobile networks have the activation inside the batch norm."""
+    network = timm.create_model("mobilenetv2_050", num_classes=5).double().eval()
+    x = torch.randn(2, 3, 32, 32, dtype=torch.float64)
+    outputs, found = MeasuredNetwork(network)(x)
+    expected, written_out = reference(network, x)
+    torch.testing.assert_close(outputs, expected)
+    assert len(found) == len(written_out)
+    for ours, theirs in zip(found, written_out, strict=True):
+        torch.testing.assert_close(ours.mean, theirs.mean)
+        torch.testing.assert_close(ours.variance, theirs.variance)
+
+
+def test_batch_norms_that_are_never_called_are_refused() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten())
+    network.unused = nn.BatchNorm2d(4)
+    network.forward = network[0].forward  # type: ignore[method-assign]
+    with pytest.raises(NetworkError, match="does not use its batch norms"):
+        MeasuredNetwork(network.float())(torch.randn(2, 3, 8, 8))
 
 
 def test_a_teacher_without_batch_norm_is_refused() -> None:

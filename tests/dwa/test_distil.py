@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import time
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,9 @@ from potstill.data.distilled import DistilledDataset
 from potstill.dwa import groups
 from potstill.dwa.distil import GROUPS, distil
 from potstill.dwa.groups import Group, Inverter, Task
+from potstill.dwa.squeeze import TEACHER
 from potstill.errors import DataError, NetworkError, RunError
-from potstill.runs import Run
+from potstill.runs import Run, read_record
 from tests.dwa.problems import recipe, source, teacher
 
 
@@ -162,7 +165,7 @@ def test_a_damaged_group_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run" / GROUPS / f"{group.name}.safetensors"
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(RunError, match="damaged"):
-        groups.read(path.parent, group, teacher().digest)
+        groups.read(path.parent, group, {})
 
 
 def test_whitened_data_are_refused() -> None:
@@ -183,3 +186,49 @@ def test_a_teacher_of_other_data_is_refused() -> None:
     one.header["source"]["resolution"] = 16
     with pytest.raises(DataError, match="resolution 16"):
         distil(recipe(), source(), teacher=one)
+
+
+def test_a_run_keeps_its_own_teacher(tmp_path: Path) -> None:
+    with Run.create(tmp_path / "run", recipe()) as run:
+        distil(recipe(), source(), run, teacher=teacher())
+    before = (tmp_path / "run" / TEACHER).read_bytes()
+    other = teacher()
+    other.network.head.bias.data += 1  # type: ignore[union-attr,operator]
+    (tmp_path / "run" / "distilled.safetensors").unlink()
+    with (
+        Run.create(tmp_path / "run", recipe(), resume=True) as run,
+        pytest.raises(RunError, match="is another teacher"),
+    ):
+        distil(recipe(), source(), run, teacher=other)
+    assert (tmp_path / "run" / TEACHER).read_bytes() == before
+
+
+def test_a_teacher_of_other_classes_is_refused() -> None:
+    one = dataclasses.replace(teacher(), class_names=tuple("abcdefghij"))
+    with pytest.raises(DataError, match=r"classes 10 \(a, b"):
+        distil(recipe(), source(), teacher=one)
+
+
+def test_groups_of_other_images_are_refused(tmp_path: Path) -> None:
+    group = Group(0, 0, tuple(range(10)))
+    with Run.create(tmp_path / "run", recipe()) as run:
+        distil(recipe(), source(), run, teacher=teacher())
+    folder = tmp_path / "run" / GROUPS
+    assert groups.read(folder, group, {"source": source().fingerprint}) is not None
+    with pytest.raises(RunError, match="another source"):
+        groups.read(folder, group, {"source": "of other images"})
+
+
+def test_the_time_of_a_stopped_teacher_counts(tmp_path: Path) -> None:
+    def stop(stage: str, done: int, _total: int, _values: object) -> None:
+        if stage == "teacher":
+            time.sleep(0.2)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), Run.create(tmp_path / "run", recipe()) as run:
+        distil(recipe(), source(), run, progress=stop)
+    with Run.create(tmp_path / "run", recipe(), resume=True) as run:
+        distil(recipe(), source(), run)
+    record = read_record(tmp_path / "run")
+    assert record["seconds"]["parts"]["teacher"] >= 0.2
+    assert record["seconds"]["total"] >= 0.2

@@ -56,9 +56,9 @@ def _mendable(error: Exception) -> str | None:
     if isinstance(error, _USAGE_ERROR):
         return f"{error.format_message()} (see --help)"
     # By name: importing torch to look for its error would slow down every other.
-    if type(error).__name__ == "OutOfMemoryError":
+    if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
         return (
-            "the device is out of memory; set method.subset or a smaller method.target_batch, "
-            "or use --device cpu"
+            "out of memory; set method.subset or a smaller method.target_batch (rcig), "
+            "method.class_batch or method.teacher.batch_size (dwa), or use another --device"
         )
     return None

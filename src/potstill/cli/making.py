@@ -138,12 +138,21 @@ def distil(
                     run,
                     device=device,
                     teacher=given,
-                    workers=workers,
+                    workers=_workers(recipe, workers, device),
                     progress=progress,
                 )
         except KeyboardInterrupt:
             raise stop(f" at iteration {run.iteration}") from None
         return run.artefact
+
+
+def _workers(recipe: Recipe, asked: int | None, device: str) -> int | None:
+    """One for each core, where groups are inverted on a processor."""
+    from potstill import hardware
+
+    if asked is None and recipe.method.kind == "dwa" and device == "cpu":
+        return hardware.cores()
+    return asked
 
 
 def note(values: dict[str, float]) -> str:

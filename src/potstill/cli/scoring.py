@@ -30,7 +30,7 @@ from potstill.cli.options import (
 from potstill.cli.progress import reporting
 from potstill.cli.text import diversity_summary, summary, table
 from potstill.config import NetworkRecipe
-from potstill.errors import RunError
+from potstill.errors import ArtefactError, RunError
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
@@ -257,5 +257,10 @@ def teacher_of(
     wanted = named(made_for(dataset, "protocol") if protocol is None else protocol).takes_teacher
     if not (wanted and dataset.soft_labels is None and own.exists()):
         return None
-    factory = dataset.header["recipe"].get("method", {}).get("teacher", {}).get("module")
-    return read_teacher(own, module or factory, device)
+    teacher = read_teacher(own, module, device)
+    made_with = dataset.header.get("teacher", {}).get("digest", teacher.digest)
+    if teacher.digest != made_with:
+        raise ArtefactError(
+            f"{own} is not the teacher this set was made with; name the one to use with --teacher"
+        )
+    return teacher

@@ -21,9 +21,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from potstill.errors import NetworkError
 from potstill.networks.batch_norms import batch_norms
 
 _UNNOTICED = 1e-30
+# What does nothing but batch norm; subclasses may.
+_PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @dataclass(frozen=True)
@@ -73,15 +76,37 @@ class MeasuredNetwork:
                 if weights is not None:
                     parameter.copy_(weights[name])
         for name, norm in batch_norms(twin):
-            twin = _replace(twin, name, _MeasuredBatchNorm(norm, self._moments))
+            if type(norm) in _PLAIN:
+                twin = _replace(twin, name, _MeasuredBatchNorm(norm, self._moments))
+            else:
+                norm.register_forward_pre_hook(_Listener(self._moments))
         self.module = twin.to(memory_format=torch.channels_last)
-        self._forward = torch.compile(self.module) if compiled else self.module
+        self._forward = torch.compile(self.module, dynamic=False) if compiled else self.module
 
     def __call__(self, images: Tensor) -> tuple[Tensor, list[Moments]]:
         """Images (n, c, h, w) -> outputs (n, C), and the moments in the order of the pass."""
         self._moments.clear()
         outputs: Tensor = self._forward(images)
+        if not self._moments:
+            raise NetworkError(
+                "the teacher does not use its batch norms in evaluation mode; take a network that "
+                "normalises its activations with them"
+            )
         return outputs, list(self._moments)
+
+
+class _Listener:
+    """A hook that appends the moments of what a module is about to normalise to ``sink``."""
+
+    def __init__(self, sink: list[Moments]) -> None:
+        self._sink = sink
+
+    def __call__(self, norm: Any, inputs: tuple[Tensor]) -> None:
+        """For modules that do more than to normalise, such as timm's with an activation."""
+        axes = [axis for axis in range(inputs[0].ndim) if axis != 1]
+        wide = inputs[0].to(norm.running_mean.dtype)
+        variance, mean = torch.var_mean(wide, axes, correction=0)
+        self._sink.append(Moments(mean, variance, norm.running_mean, norm.running_var))
 
 
 class _MeasuredBatchNorm(nn.Module):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from potstill.data.source import SourceDataset, centred_one_hot
 from potstill.dwa import groups
 from potstill.dwa.groups import Inverted, Inverter, Task
 from potstill.dwa.squeeze import TEACHER, squeeze
-from potstill.errors import DataError
+from potstill.errors import DataError, RunError
 from potstill.files import make_folder
 from potstill.networks.batch_norms import batch_norms
 from potstill.runs import Run
@@ -26,7 +28,7 @@ Progress = Callable[[str, int, int, dict[str, float]], None]
 """Called with the stage (``teacher`` or ``synthesis``), what is done of it, all of it, losses."""
 Execute = Callable[
     [Callable[[Task, Callable[[int], None]], Inverted], Sequence[Task], Callable[[int], None]],
-    Iterator[Inverted],
+    Generator[Inverted],
 ]
 """Runs work on units and yields the results as they are done; see :mod:`potstill.execution`."""
 Finish = Callable[[DistilledDataset, Teacher], DistilledDataset]
@@ -64,20 +66,21 @@ def distil(
     """
     settings = method_of(recipe, DWARecipe)
     rows = groups.real_rows(source, recipe.images_per_class, recipe.seed)
+    plan = groups.plan(recipe.images_per_class, source.classes, settings.class_batch)
+    ledger = _Ledger(recipe, plan, run, progress)
     if teacher is None:
-        _require_standardised(recipe.data.preprocess)
-        teacher = _squeeze(recipe, source, run, device, progress)
-    elif run is not None:
-        teacher.save(run.path / TEACHER)
+        _require_standardised(recipe.data.preprocess, "set data.preprocess to standardise")
+        teacher = _squeeze(recipe, source, run, ledger, device, progress)
     _check(teacher, source)
+    if run is not None:
+        _keep(teacher, run.path / TEACHER)
     folder = None if run is None else run.path / GROUPS
     if folder is not None:
         make_folder(folder)
-    plan = groups.plan(recipe.images_per_class, source.classes, settings.class_batch)
-    inverter = Inverter(recipe, teacher.network, teacher.preprocess, folder, teacher.digest, device)
-    ledger = _Ledger(recipe, plan, run, progress)
+    origin = {"teacher": teacher.digest, "source": source.fingerprint}
+    inverter = Inverter(recipe, teacher.network, teacher.preprocess, folder, origin, device)
     for group in plan:
-        kept = None if folder is None else groups.read(folder, group, teacher.digest)
+        kept = None if folder is None else groups.read(folder, group, origin)
         if kept is not None:
             ledger.add(kept)
     tasks = [
@@ -85,8 +88,10 @@ def distil(
         for group in plan
         if group.name not in ledger.finished
     ]
-    for inverted in (execute or _in_turn)(inverter, tasks, ledger.tell):
-        ledger.add(inverted)
+    # Closed, so that processes end with the iteration, however it ends.
+    with closing((execute or _in_turn)(inverter, tasks, ledger.tell)) as finished:
+        for inverted in finished:
+            ledger.add(inverted)
     images, labels = assemble(ledger.finished.values(), source.classes)
     result = _artefact(recipe, source, teacher, images, labels)
     if finish is not None:
@@ -111,7 +116,7 @@ def _in_turn(
     work: Callable[[Task, Callable[[int], None]], Inverted],
     tasks: Sequence[Task],
     tell: Callable[[int], None],
-) -> Iterator[Inverted]:
+) -> Generator[Inverted]:
     return (work(task, tell) for task in tasks)
 
 
@@ -136,8 +141,6 @@ class _Ledger:
         self._losses: dict[str, float] = {}
         checkpoint = run.load_checkpoint() if run else None
         self._logged = checkpoint[1]["logged"] if checkpoint else 0
-        if run is not None and checkpoint is None:
-            run.save_checkpoint(0, {"logged": 0})
 
     def tell(self, steps: int) -> None:
         """So many iterations more were done, somewhere."""
@@ -166,7 +169,12 @@ class _Ledger:
             logged += 1
         if logged > self._logged:
             self._logged = logged
-            self._run.save_checkpoint(logged * self._length, {"logged": logged})
+            self.keep()
+
+    def keep(self) -> None:
+        """Write how far the log is, and the time that was spent."""
+        if self._run is not None:
+            self._run.save_checkpoint(self._logged * self._length, {"logged": self._logged})
 
     def _show(self) -> None:
         if self._progress is not None:
@@ -178,6 +186,7 @@ def _squeeze(
     recipe: Recipe,
     source: SourceDataset,
     run: Run | None,
+    ledger: _Ledger,
     device: str,
     progress: Progress | None,
 ) -> Teacher:
@@ -187,14 +196,18 @@ def _squeeze(
 
     if run is None:
         return squeeze(recipe, source, device=device, progress=report)
-    with run.part("teacher"):
-        return squeeze(recipe, source, folder=run.path, device=device, progress=report)
+    try:
+        with run.part("teacher"):
+            return squeeze(recipe, source, folder=run.path, device=device, progress=report)
+    finally:
+        # The time spent counts, also that of a training that was stopped.
+        ledger.keep()
 
 
 def _check(teacher: Teacher, source: SourceDataset) -> None:
     """That the teacher is one for this data, and one that can be inverted."""
     for what, theirs, ours in (
-        ("classes", teacher.classes, source.classes),
+        ("classes", _shortened(teacher.class_names), _shortened(source.class_names)),
         ("channels", teacher.channels, source.channels),
         ("resolution", teacher.resolution, source.resolution),
     ):
@@ -203,16 +216,31 @@ def _check(teacher: Teacher, source: SourceDataset) -> None:
                 f"the teacher was made for {what} {theirs} and {source.name} has {ours}; take a "
                 "teacher that was trained on this data"
             )
-    _require_standardised(teacher.preprocess.describe()["kind"])
+    _require_standardised(
+        teacher.preprocess.describe()["kind"], "take a teacher of standardised images"
+    )
     batch_norms(teacher.network)
 
 
-def _require_standardised(kind: str) -> None:
+def _shortened(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    return f"{len(names)} ({shown}{', ...' if len(names) > 5 else ''})"
+
+
+def _require_standardised(kind: str, remedy: str) -> None:
     if kind != "standardise":
         raise DataError(
             f"DWA keeps its images in the range of valid pixels, which {kind} does not have; "
-            "set data.preprocess to standardise"
+            f"{remedy}"
         )
+
+
+def _keep(teacher: Teacher, path: Path) -> None:
+    """A copy in the run's folder, where no other teacher may be overwritten."""
+    if not path.exists():
+        teacher.save(path)
+    elif Teacher.load(path, teacher.header["network"].get("module")).digest != teacher.digest:
+        raise RunError(f"{path} is another teacher; leave out --teacher, or use another --out")
 
 
 def _artefact(

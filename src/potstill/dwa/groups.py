@@ -6,8 +6,8 @@ in any order and anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -116,7 +116,8 @@ class Inverter:
     preprocess: Preprocess
     folder: Path | None = None
     """Where finished groups are written; nowhere if None."""
-    teacher_digest: str = ""
+    origin: Mapping[str, str] = field(default_factory=dict)
+    """What else a group's file must match to be taken for this one's: digests by name."""
     device: str = "cpu"
 
     def __call__(self, task: Task, tell: Callable[[int], None]) -> Inverted:
@@ -135,7 +136,7 @@ class Inverter:
         finally:
             torch.set_num_threads(threads)
         if self.folder is not None:
-            write(self.folder, inverted, self.teacher_digest)
+            write(self.folder, inverted, self.origin)
         return inverted
 
     def _invert(self, task: Task, tell: Callable[[int], None]) -> Inverted:
@@ -210,7 +211,7 @@ class Inverter:
         return (pixels * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def write(folder: Path, inverted: Inverted, teacher_digest: str) -> None:
+def write(folder: Path, inverted: Inverted, origin: Mapping[str, str]) -> None:
     """Keep a finished group in ``folder``, whole or not at all.
 
     Raises:
@@ -223,21 +224,27 @@ def write(folder: Path, inverted: Inverted, teacher_digest: str) -> None:
         "adjustment": inverted.adjustment,
         "seconds": inverted.seconds,
     }
-    checkpoints.write(_path(folder, inverted.group), state, {"teacher": teacher_digest})
+    checkpoints.write(_path(folder, inverted.group), state, origin)
 
 
-def read(folder: Path, group: Group, teacher_digest: str) -> Inverted | None:
+def read(folder: Path, group: Group, origin: Mapping[str, str]) -> Inverted | None:
     """The finished group in ``folder``; None if it is not there.
 
     Raises:
-        RunError: the file is damaged, or was made with another teacher.
+        RunError: the file is damaged, or was made with another teacher or other images.
     """
     path = _path(folder, group)
     if not path.exists():
         return None
-    state, header = checkpoints.read(path)
-    if header["teacher"] != teacher_digest:
-        raise RunError(f"{path} was made with another teacher; use that one, or another --out")
+    try:
+        state, header = checkpoints.read(path)
+    except RunError:
+        raise RunError(
+            f"{path} is damaged; delete it, and this group alone is made again"
+        ) from None
+    for name, digest in origin.items():
+        if header.get(name) != digest:
+            raise RunError(f"{path} was made with another {name}; use that one, or another --out")
     return Inverted(group, state["images"], state["history"], state["adjustment"], state["seconds"])
 
 
