@@ -119,6 +119,8 @@ def test_summary_says_which_teacher_it_is(digits: SourceDataset) -> None:
         "digest": made.digest,
         "accuracy": 0.5,
         "network": RECIPE.model_dump(mode="json"),
+        "epochs": 2,
+        "settings": {"epochs": 2},
     }
     assert teacher(digits, results=[]).accuracy is None
 
@@ -218,7 +220,10 @@ def test_a_file_does_not_choose_what_code_runs(
     made.save(path)
 
     for passed in (None, f"{module.__name__}:other"):
-        with pytest.raises(ArtefactError, match=f"{name}.*name it") as caught:
+        with pytest.raises(
+            ArtefactError,
+            match=f"{name}.*pass --module PACKAGE:FACTORY, or set method.teacher.module",
+        ) as caught:
             Teacher.load(path, factory=passed)
         assert "\n" not in str(caught.value)
     assert calls == []
@@ -237,7 +242,9 @@ def test_a_pretrained_network_is_rebuilt_without_fetching_its_weights(
 ) -> None:
     import torchvision
 
-    plain = teacher(digits, network={"pretrained": "torchvision:squeezenet1_1"})
+    source = {"name": "own", "channels": 3, "resolution": 32}
+    network = {"pretrained": "torchvision:squeezenet1_1"}
+    plain = teacher(digits, network=network, source=source)
     names = tuple(f"class {i}" for i in range(1000))
     squeezenet = torchvision.models.squeezenet1_1(weights=None)
     made = Teacher(squeezenet, plain.preprocess, names, plain.header)

@@ -110,11 +110,17 @@ class Teacher:
         return float(results[-1]["accuracy"]) if results else None
 
     def summary(self) -> dict[str, Any]:
-        """What a result made with its help says of it: digest, accuracy, network."""
+        """What a result made with its help says of it, as JSON.
+
+        ``digest``, ``accuracy``, ``network``, the ``epochs`` it was trained for, and
+        ``settings``, its recipe.
+        """
         return {
             "digest": self.digest,
             "accuracy": self.accuracy,
             "network": self.header["network"],
+            "epochs": self.header["epochs"],
+            "settings": self.header["teacher"],
         }
 
     @torch.no_grad()
@@ -174,7 +180,7 @@ class Teacher:
         Raises:
             ArtefactError: the file is missing, truncated, altered, no teacher, of a newer
                 format, needs a factory that was not passed, or does not fit its network.
-            NetworkError: the factory cannot be imported or gives no network.
+            NetworkError: the network cannot be built, or does not take the file's images.
         """
         path = Path(path)
         document, tensors = artefact.decode(path, "teacher")
@@ -205,11 +211,12 @@ def _build(header: Mapping[str, Any], classes: int, factory: str | None) -> nn.M
         if factory is None or factory != network["module"]:
             raise ArtefactError(
                 f"the network is built by {network['module']!r}, which is not part of potstill; "
-                "if you trust that code, name it (method.teacher.module)"
+                "if you trust that code, pass --module PACKAGE:FACTORY, or set "
+                "method.teacher.module"
             )
         return pretrained.from_factory(factory, **shape, classes=classes)
     if "pretrained" in network:
-        return pretrained.pretrained(network["pretrained"], classes, weights=False)
+        return pretrained.pretrained(network["pretrained"], **shape, classes=classes, weights=False)
     return zoo.build(NetworkRecipe.model_validate(network), **shape, classes=classes)
 
 

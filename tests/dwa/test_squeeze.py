@@ -20,7 +20,7 @@ from potstill.data.preprocess import fit
 from potstill.data.source import SourceDataset, Split
 from potstill.dwa import squeeze as module
 from potstill.dwa.squeeze import CHECKPOINT, TEACHER, squeeze, training_loss
-from potstill.errors import NetworkError, RunError
+from potstill.errors import DataError, NetworkError, RecipeError, RunError
 from potstill.networks import zoo
 from potstill.networks.init import initialise_default
 from potstill.teacher import Teacher
@@ -104,6 +104,21 @@ def test_ctrl_c_keeps_what_is_done_and_the_rest_gives_the_same_bytes(
     assert (parts / TEACHER).read_bytes() == (whole / TEACHER).read_bytes()
 
 
+def test_ctrl_c_in_the_last_report_is_not_lost(digits: SourceDataset, tmp_path: Path) -> None:
+    def interrupt(done: int, epochs: int, values: dict[str, float]) -> None:
+        if done == epochs:
+            signal.raise_signal(signal.SIGINT)
+
+    asked, folder = recipe(epochs=1), tmp_path / "run"
+    folder.mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        squeeze(asked, digits, folder=folder, progress=interrupt)
+    assert sorted(path.name for path in folder.iterdir()) == [CHECKPOINT]
+    told: list[int] = []
+    again = squeeze(asked, digits, folder=folder, progress=lambda done, *_: told.append(done))
+    assert told == [] and again.digest == squeeze(asked, digits).digest
+
+
 def test_a_crash_loses_no_more_than_the_time_between_checkpoints(
     digits: SourceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,10 +174,15 @@ def test_weights_of_the_users_are_taken_as_they_are(digits: SourceDataset, tmp_p
         squeeze(asked, digits, folder=tmp_path)
 
 
+def with_data(of: Recipe, **changes: Any) -> Recipe:
+    return of.model_copy(update={"data": config.DataRecipe.model_validate(changes)})
+
+
 class _Own(nn.Module):
-    def __init__(self, channels: int, resolution: int, classes: int) -> None:
+    def __init__(self, channels: int, resolution: int, classes: int, *more: nn.Module) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+        parts = (nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), *more)
+        self.layers = nn.Sequential(*parts)
         self.out = nn.Linear(4 * (resolution - 2) ** 2, classes)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -186,13 +206,89 @@ def test_a_network_of_the_users_is_trained(
     assert squeeze(asked, digits, folder=tmp_path).digest == made.digest
 
 
+def users(monkeypatch: pytest.MonkeyPatch, *more: nn.Module) -> Recipe:
+    """One that is trained for two epochs on a network of the user's."""
+    package = types.ModuleType("networks_of_a_user")
+
+    def own(channels: int, resolution: int, classes: int) -> nn.Module:
+        return _Own(channels, resolution, classes, *more)
+
+    package.own = own  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, package.__name__, package)
+    return recipe(module="networks_of_a_user:own", epochs=2)
+
+
+def stopped_after_one(asked: Recipe, digits: SourceDataset, folder: Path) -> None:
+    def interrupt(done: int, epochs: int, values: dict[str, float]) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        squeeze(asked, digits, folder=folder, progress=interrupt)
+
+
+def test_dropout_is_part_of_the_seed(
+    digits: SourceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = users(monkeypatch, nn.Dropout(0.3))
+    torch.manual_seed(1)
+    whole = squeeze(asked, digits)
+    torch.manual_seed(2)
+    assert squeeze(asked, digits).digest == whole.digest
+    stopped_after_one(asked, digits, tmp_path)
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    assert squeeze(asked, digits, folder=tmp_path).digest == whole.digest
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_every_step_drops_others(digits: SourceDataset) -> None:
+    fitted, rows = fit(config.DataRecipe(), digits.train.images), torch.arange(20)
+    settings = teacher_settings(crop_padding=0, flip=False)
+    loss = training_loss(settings, digits, fitted, 0, torch.device("cpu"))
+    network = nn.Sequential(nn.Dropout(0.5), linear())
+    first = loss(network, rows, 0, 0)
+    assert first == loss(network, rows, 0, 0)
+    assert loss(network, rows, 0, 1) != first != loss(network, rows, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "more", [(nn.Linear(6, 6),), (nn.BatchNorm2d(4), nn.ReLU())], ids=["layer", "norm"]
+)
+def test_a_factory_that_was_edited_meanwhile_is_refused_in_one_line(
+    more: tuple[nn.Module, ...],
+    digits: SourceDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stopped_after_one(users(monkeypatch), digits, tmp_path)
+    kept = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(RunError, match="is of another network; delete it, or restore") as caught:
+        squeeze(users(monkeypatch, *more), digits, folder=tmp_path)
+    assert "\n" not in str(caught.value) and str(tmp_path / CHECKPOINT) in str(caught.value)
+    assert (tmp_path / CHECKPOINT).read_bytes() == kept
+
+
+def test_what_cannot_be_inverted_is_refused_before_anything_is_done(
+    digits: SourceDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "fit", None)
+    with pytest.raises(DataError, match=r"zca does not have; set data\.preprocess to standardise"):
+        squeeze(with_data(recipe(), preprocess="zca"), digits)
+    with pytest.raises(RecipeError, match=r"data\.mean and data\.std .*0\.485.*0\.229") as caught:
+        squeeze(recipe(pretrained="torchvision:resnet18"), digits)
+    assert "torchvision:resnet18" in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_pretrained_networks_are_taken_as_they_are(
     digits: SourceDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = _Own(1, 8, 10)
-    monkeypatch.setattr(module, "pretrained", lambda name, classes: own)
-    made = squeeze(recipe(pretrained="timm:own"), digits)
+    shapes = []
+    monkeypatch.setattr(module, "pretrained", lambda name, **asked: shapes.append(asked) or own)
+    asked = with_data(recipe(pretrained="timm:own"), mean=(0.5,), std=(0.25,))
+    made = squeeze(asked, digits)
     assert made.network is own
+    assert shapes == [{"channels": 1, "resolution": 8, "classes": 10, "weights": True}]
     assert made.header["network"] == {"pretrained": "timm:own"} and made.header["epochs"] == 0
 
 

@@ -126,6 +126,8 @@ def test_the_result_says_who_labelled_and_for_how_long(digits, real, teacher):
         "digest": teacher.digest,
         "accuracy": 0.9,
         "network": NETWORK.model_dump(mode="json"),
+        "epochs": teacher.header["epochs"],
+        "settings": teacher.header["teacher"],
     }
     assert result["accuracy"] == summary(result["accuracy"]["values"])
     assert "best_on_test" not in result and "baseline" not in result

@@ -35,7 +35,7 @@ def test_torchvision_weights_at_hand_are_taken(tmp_path, monkeypatch):
     cache.mkdir(parents=True)
     torch.save(network.state_dict(), cache / Path(weights.url).name)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    loaded = pretrained("torchvision:shufflenet_v2_x0_5", 1000)
+    loaded = pretrained("torchvision:shufflenet_v2_x0_5", 3, 32, 1000)
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, loaded.state_dict()[name])
 
@@ -46,26 +46,26 @@ def test_weights_out_of_reach(tmp_path, monkeypatch):
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", unreachable)
-    message = refusal(pretrained, "torchvision:resnet18", 1000)
+    message = refusal(pretrained, "torchvision:resnet18", 3, 32, 1000)
     assert "torchvision:resnet18" in message and "no route to host" in message
     monkeypatch.setattr(timm, "create_model", unreachable)
-    assert "connection" in refusal(pretrained, "timm:resnet18", 1000)
+    assert "connection" in refusal(pretrained, "timm:resnet18", 3, 32, 1000)
 
 
 def test_without_weights_nothing_is_fetched(monkeypatch):
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_a, **_k: pytest.fail("asked"))
     theirs = torchvision.models.shufflenet_v2_x0_5()
-    ours = pretrained("torchvision:shufflenet_v2_x0_5", 1000, weights=False)
+    ours = pretrained("torchvision:shufflenet_v2_x0_5", 3, 32, 1000, weights=False)
     shapes = [{n: t.shape for n, t in m.state_dict().items()} for m in (ours, theirs)]
     assert shapes[0] == shapes[1]
-    assert pretrained("timm:resnet18", 1000, weights=False).num_classes == 1000
+    assert pretrained("timm:resnet18", 3, 32, 1000, weights=False).num_classes == 1000
 
 
 def test_timm_makes_the_network_it_is_asked_for(monkeypatch):
     asked = []
-    network = nn.Linear(1, 1000)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 1000))
     monkeypatch.setattr(timm, "create_model", lambda *a, **k: asked.append((a, k)) or network)
-    assert pretrained("timm:resnet18.a1_in1k", 1000) is network
+    assert pretrained("timm:resnet18.a1_in1k", 3, 4, 1000) is network
     assert asked == [(("resnet18.a1_in1k",), {"pretrained": True})]
 
 
@@ -76,6 +76,8 @@ def test_timm_makes_the_network_it_is_asked_for(monkeypatch):
         ("torchvision:", 1000, ["torchvision:NAME"]),
         ("torchvision:resnet19", 1000, ["resnet19", "list_models"]),
         ("torchvision:fasterrcnn_resnet50_fpn", 91, ["no classifier"]),
+        ("torchvision:googlenet", 1000, ["torchvision:googlenet", "take another"]),
+        ("torchvision:inception_v3", 1000, ["torchvision:inception_v3", "take another"]),
         ("timm:resnet19", 1000, ["resnet19", "list_models"]),
         ("timm:resnet18.no_such_tag", 1000, ["no_such_tag"]),
         ("torchvision:resnet18", 10, ["1000 classes", "the data have 10"]),
@@ -84,8 +86,22 @@ def test_timm_makes_the_network_it_is_asked_for(monkeypatch):
 )
 def test_what_cannot_be_had_is_refused_before_any_download(name, classes, words, monkeypatch):
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_a, **_k: pytest.fail("asked"))
-    message = refusal(pretrained, name, classes)
+    message = refusal(pretrained, name, 3, 32, classes)
     assert all(word in message for word in words)
+
+
+@pytest.mark.parametrize(
+    ("name", "channels", "resolution"),
+    [("torchvision:shufflenet_v2_x0_5", 1, 32), ("torchvision:vit_b_32", 3, 32)],
+)
+def test_a_pretrained_network_must_take_the_images(name, channels, resolution, monkeypatch):
+    build = torchvision.models.get_model
+    monkeypatch.setattr(
+        torchvision.models, "get_model", lambda name, weights, progress: build(name, weights=None)
+    )
+    message = refusal(pretrained, name, channels, resolution, 1000)
+    assert name in message and f"(n, {channels}, {resolution}, {resolution})" in message
+    assert "data.channels" in message
 
 
 # --- from_factory
@@ -101,6 +117,16 @@ def good(channels, resolution, classes):
 
 def raises(channels, resolution, classes):
     raise ValueError("no\\nluck")
+
+def exits(channels, resolution, classes):
+    raise SystemExit(3)
+
+class Leaving(nn.Module):
+    def forward(self, images):
+        raise SystemExit
+
+def leaving(channels, resolution, classes):
+    return Leaving()
 
 def positional(width):
     return nn.Flatten()
@@ -121,6 +147,7 @@ def factories(tmp_path, monkeypatch):
     (tmp_path / "my_factories.py").write_text(FACTORIES)
     (tmp_path / "my_broken.py").write_text("import no_such_module_at_all\n")
     (tmp_path / "my_crash.py").write_text("1 / 0\n")
+    (tmp_path / "my_script.py").write_text("import sys\nsys.exit(2)\n")
     monkeypatch.syspath_prepend(tmp_path)
 
 
@@ -136,6 +163,9 @@ def test_a_factory_is_called_with_what_the_network_must_fit(factories):
         ("no_such_package.networks:good", ["'no_such_package'", "PYTHONPATH"]),
         ("my_broken:good", ["'no_such_module_at_all'"]),
         ("my_crash:good", ["my_crash", "division by zero"]),
+        ("my_script:good", ["my_script", "exit with 2"]),
+        ("my_factories:exits", ["my_factories:exits", "exit with 3"]),
+        ("my_factories:leaving", ["my_factories:leaving", "SystemExit"]),
         ("my_factories:better", ["'better'"]),
         ("my_factories:number", ["no function 'number'"]),
         ("my_factories:raises", ["my_factories:raises", "no luck"]),

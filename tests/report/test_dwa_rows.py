@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from potstill import recipes
+from potstill.config import Recipe
+from potstill.data.distilled import DistilledDataset
 from potstill.report import comparison, records
 from tests.report import synthetic
 
@@ -91,6 +93,57 @@ def test_what_was_changed_is_named(tmp_path: Path) -> None:
         "evaluation: network with instance normalisation (the paper: batch)",
         "evaluation: fewer epochs (30; the paper's 400)",
     }
+
+
+def with_teacher(
+    folder: Path, of: Recipe, epochs: int, settings: dict[str, Any]
+) -> records.RunRecord:
+    """A run with a set that was made with this teacher, whatever the recipe says."""
+    plain = synthetic.distilled(of, *synthetic.digits(), synthetic.DIGITS)
+    teacher = {"digest": "2" * 64, "accuracy": 0.9, "epochs": epochs, "settings": settings}
+    header = {k: v for k, v in plain.header.items() if k != "format_version"}
+    dataset = DistilledDataset(
+        plain.images,
+        plain.labels,
+        plain.class_names,
+        plain.preprocess,
+        {**header, "teacher": teacher},
+    )
+    document = synthetic.record("finished", 50_000, [])
+    return records.read(synthetic.write_run(folder, of, record=document, dataset=dataset))
+
+
+def test_the_teacher_that_was_used_is_compared(tmp_path: Path) -> None:
+    of = recipes.load(NAME)
+    own = of.method.teacher.model_dump(mode="json")
+    small = {"name": "convnet", "growth": 1, "width": 64, "normalisation": "batch"}
+    for number, (epochs, settings, departures) in enumerate(
+        [
+            (200, own, set()),
+            (0, own | {"checkpoint": "w.pt"}, {"method.teacher.checkpoint changed to w.pt"}),
+            (
+                3,
+                own | {"epochs": 3, "network": small, "weight_decay": 0.5},
+                {
+                    "teacher: other network (convnet; the paper's is resnet18)",
+                    "teacher: fewer epochs (3; the paper's 200)",
+                    "method.teacher.weight_decay changed to 0.5",
+                },
+            ),
+            (7, {"wings": 2}, {"teacher of unknown settings"}),
+        ]
+    ):
+        run = with_teacher(tmp_path / str(number), of, epochs, settings)
+        for entry in comparison.compare(run):
+            assert set(entry.departures) == departures
+    # And the other way round: another recipe, the paper's teacher.
+    other = recipes.load(NAME, ["method.teacher.epochs=20"])
+    run = with_teacher(tmp_path / "other", other, 200, own)
+    assert all(entry.departures == () for entry in comparison.compare(run))
+    document = of.model_dump(mode="json") | {"name": "mine", "paper": []}
+    mine = synthetic.parse(document, source="test")
+    run = with_teacher(tmp_path / "mine", mine, 3, own | {"epochs": 3})
+    assert comparison.unlike_paper(run) == ["teacher: fewer epochs (3; the paper's 200)"]
 
 
 def test_a_recipe_that_names_another_methods_row_is_exposed(tmp_path: Path) -> None:

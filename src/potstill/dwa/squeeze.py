@@ -18,10 +18,10 @@ from potstill.data import views
 from potstill.data.preprocess import Preprocess, fit
 from potstill.data.source import SourceDataset
 from potstill.epochs import EpochTraining, Loss, Optimisation
-from potstill.errors import RunError
+from potstill.errors import DataError, RecipeError, RunError
 from potstill.networks import zoo
 from potstill.networks.batch_norms import batch_norms
-from potstill.networks.init import initialise_default, seeded
+from potstill.networks.init import initialise_default, seeded, seeded_on
 from potstill.networks.pretrained import from_factory, load_weights, pretrained
 from potstill.teacher import Teacher
 from potstill.train import favour_layout, in_favoured_layout
@@ -57,12 +57,15 @@ def squeeze(
     Raises:
         NetworkError: the network has no batch norm with running statistics, does not fit the
             images, or cannot be had.
-        DataError: the images cannot be preprocessed as the recipe says.
+        DataError: the images cannot be preprocessed as the recipe says, or not standardised.
+        RecipeError: pretrained weights without the statistics that belong to them.
         NumericalError: a loss left the finite numbers; the last checkpoint stands.
-        RunError: the folder holds a teacher of another recipe or cannot be written.
+        RunError: the folder holds a teacher of another recipe, or a checkpoint of another
+            network, or cannot be written.
         KeyboardInterrupt: after a checkpoint was written.
     """
     hardware.prepare()
+    _require_possible(recipe)
     preprocess = fit(recipe.data, source.train.images)
     job = _Job(recipe, source, preprocess, torch.device(device))
     kept = None if folder is None else folder / TEACHER
@@ -103,7 +106,7 @@ class _Job:
             "classes": source.classes,
         }
         if settings.pretrained is not None:
-            network = pretrained(settings.pretrained, source.classes)
+            network = pretrained(settings.pretrained, **shape, weights=True)
         elif settings.module is not None:
             # The factory's own weights, drawn from a stream of the recipe's seed.
             with seeded(self._recipe.seed, "teacher/network"):
@@ -139,16 +142,20 @@ class _Job:
         keeper = _Keeper(folder, training, self.identity())
         with interrupt.deferred() as ctrl_c:
 
-            def after_step(step: int, steps: int) -> None:
+            def stop_if_asked() -> None:
                 if ctrl_c.requested:
                     keeper.write()
                     raise KeyboardInterrupt
+
+            def after_step(step: int, steps: int) -> None:
+                stop_if_asked()
                 keeper.write_if_due()
 
             while training.epoch < settings.epochs:
                 loss = training.run_epoch(after_step)
                 if progress is not None:
                     progress(training.epoch, settings.epochs, {"loss": loss})
+            stop_if_asked()
         # As it comes out of a file, so that whoever goes on computes the same bits.
         network.to(memory_format=torch.contiguous_format)
 
@@ -184,6 +191,22 @@ class _Job:
         return _identity(self.header, self._preprocess)
 
 
+def _require_possible(recipe: Recipe) -> None:
+    """What would otherwise come to light when the training is over, or never."""
+    kind = recipe.data.preprocess
+    if kind != "standardise":
+        raise DataError(
+            f"DWA keeps its images in the range of valid pixels, which {kind} does not have; "
+            "set data.preprocess to standardise"
+        )
+    name = method_of(recipe, DWARecipe).teacher.pretrained
+    if name is not None and recipe.data.mean is None:
+        raise RecipeError(
+            f"the weights of {name} belong to fixed statistics, not to those of the data; set "
+            "data.mean and data.std (ImageNet's: [0.485, 0.456, 0.406] and [0.229, 0.224, 0.225])"
+        )
+
+
 def training_loss(
     settings: TeacherRecipe,
     source: SourceDataset,
@@ -206,7 +229,10 @@ def training_loss(
             batch = views.random_crop(batch, settings.crop_padding, fill, generator)
         if settings.flip:
             batch = views.random_flip(batch, generator)
-        with hardware.autocast(settings.precision, device):
+        with (
+            seeded_on(device, seed, f"teacher/dropout/{epoch}", step),
+            hardware.autocast(settings.precision, device),
+        ):
             outputs = network(in_favoured_layout(batch))
         return F.cross_entropy(outputs.float(), labels[rows])
 
@@ -225,7 +251,17 @@ class _Keeper:
         if self._path is not None and self._path.exists():
             state, header = checkpoints.read(self._path)
             _require_same(self._path, "training", header, identity)
-            training.restore(state)
+            self._restore(self._path, state)
+
+    def _restore(self, path: Path, state: dict[str, Any]) -> None:
+        try:
+            self._training.restore(state)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise RunError(
+                f"checkpoint {path} is of another network; delete it, or restore the code"
+            ) from error
 
     def write_if_due(self) -> None:
         """Write if the last checkpoint is old: a crash costs no more time than that."""

@@ -26,13 +26,8 @@ from potstill.evaluation.labelling import Views
 from potstill.evaluation.plan import Assignment, EvaluationProtocol
 from potstill.evaluation.protocol import random_real_sets
 from potstill.evaluation.scores import accuracies, summary
-from potstill.evaluation.students import (
-    StudentProtocol,
-    StudentTraining,
-    hard_loss,
-    seeded_on,
-)
-from potstill.networks.init import initialise_default
+from potstill.evaluation.students import StudentProtocol, StudentTraining, hard_loss
+from potstill.networks.init import initialise_default, seeded_on
 from potstill.train import Progress, favour_layout, in_favoured_layout
 
 REAL_STEPS = 5000

@@ -15,16 +15,13 @@ cross-entropy with the two mixed classes, in their shares.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from potstill import rng
 from potstill.data.distilled import DistilledDataset
 from potstill.data.views import Mix
 from potstill.epochs import EpochTraining, Loss, Optimisation
@@ -39,7 +36,7 @@ from potstill.evaluation.labelling import (
 )
 from potstill.evaluation.plan import Assignment
 from potstill.evaluation.scores import accuracies, summary
-from potstill.networks.init import initialise_default
+from potstill.networks.init import initialise_default, seeded_on
 from potstill.train import Progress, favour_layout, in_favoured_layout
 
 
@@ -265,11 +262,3 @@ def hard_loss(outputs: Tensor, mix: Mix, classes: Tensor) -> Tensor:
     return mix.share * F.cross_entropy(outputs, own) + (1 - mix.share) * F.cross_entropy(
         outputs, partners
     )
-
-
-@contextmanager
-def seeded_on(device: torch.device, seed: int, purpose: str, step: int) -> Iterator[None]:
-    """Dropout draws from a named stream inside; PyTorch's generators are as they were outside."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(rng.integer_seed(seed, purpose, step))
-        yield

@@ -45,6 +45,14 @@ def seeded(seed: int, purpose: str, step: int = 0) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def seeded_on(device: torch.device, seed: int, purpose: str, step: int) -> Iterator[None]:
+    """Dropout draws from a named stream inside; PyTorch's generators are as they were outside."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(rng.integer_seed(seed, purpose, step))
+        yield
+
+
 def initialise_default(network: nn.Module, seed: int, purpose: str, step: int = 0) -> None:
     """Draw every parameter of ``network`` anew, in place, by its library's own laws.
 

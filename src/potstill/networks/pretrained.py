@@ -21,17 +21,25 @@ _Load = Callable[[bool], nn.Module]
 # What the last linear layer is called in torchvision, timm and the field's own code.
 _HEADS = ("fc", "head", "linear", "classifier.1", "classifier")
 
+# With weights torchvision builds them otherwise than without: no file of the weights alone fits.
+_UNLIKE_THEIR_WEIGHTS = ("googlenet", "inception_v3")
 
-def pretrained(name: str, classes: int, *, weights: bool = True) -> nn.Module:
+
+def pretrained(
+    name: str, channels: int, resolution: int, classes: int, *, weights: bool = True
+) -> nn.Module:
     """A network of torchvision or timm with its default weights, downloaded unless at hand.
 
     Args:
         name: ``torchvision:NAME`` or ``timm:NAME``, as those libraries call it.
+        channels: of the images it must take.
+        resolution: their side.
         classes: how many it must tell apart.
         weights: False leaves them out: the network is to take others of its kind.
 
     Raises:
-        NetworkError: unknown name, other number of classes, or weights out of reach.
+        NetworkError: unknown name, other images or number of classes, weights out of reach, or
+            a network that cannot be stored.
     """
     library, _, network = name.partition(":")
     if library not in _LIBRARIES or not network:
@@ -43,19 +51,27 @@ def pretrained(name: str, classes: int, *, weights: bool = True) -> nn.Module:
             "classes, or train a teacher on these"
         )
     try:
-        return load(weights)
+        built = load(weights)
     # Whatever a download can fail by: URL, HTTP and hub errors, a full disk, a broken file.
     except Exception as error:
         raise NetworkError(
             f"the weights of {name} cannot be fetched ({_one_line(error)}); check the connection, "
             "or put the file into the library's cache"
         ) from error
+    remedy = "; set data.channels and data.resolution to what it takes"
+    _check_shapes(built, name, channels, resolution, classes, remedy)
+    return built
 
 
 def _from_torchvision(name: str) -> tuple[int, Callable[[bool], nn.Module]]:
     if name not in torchvision.models.list_models(module=torchvision.models):
         raise NetworkError(
             f"torchvision has no classifier {name!r}; see torchvision.models.list_models()"
+        )
+    if name in _UNLIKE_THEIR_WEIGHTS:
+        raise NetworkError(
+            f"torchvision:{name} with weights is another network than without, so it cannot be "
+            "stored; take another one, such as torchvision:resnet18"
         )
     weights = torchvision.models.get_model_weights(name)["DEFAULT"]
     return (
@@ -101,13 +117,13 @@ def from_factory(spec: str, channels: int, resolution: int, classes: int) -> nn.
             f"there is no module {error.name!r} to take {spec} from; install it, or add its "
             "folder to PYTHONPATH"
         ) from None
-    except Exception as error:  # the user's code may fail by anything
+    except (Exception, SystemExit) as error:  # the user's code may fail by anything
         raise NetworkError(f"importing {module} failed ({_one_line(error)}); mend it") from error
     if not callable(factory):
         raise NetworkError(f"{module} has no function {name!r}; correct the name in {spec}")
     try:
         network = factory(channels=channels, resolution=resolution, classes=classes)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise NetworkError(
             f"{spec} failed ({_one_line(error)}); it is called with channels, resolution and "
             "classes by name"
@@ -121,15 +137,16 @@ def from_factory(spec: str, channels: int, resolution: int, classes: int) -> nn.
 
 
 def _check_shapes(
-    network: nn.Module, spec: str, channels: int, resolution: int, classes: int
+    network: nn.Module, spec: str, channels: int, resolution: int, classes: int, remedy: str = ""
 ) -> None:
-    """One pass in evaluation mode."""
-    expected = f"images (n, {channels}, {resolution}, {resolution}) to outputs (n, {classes})"
+    """One pass in evaluation mode; ``remedy`` follows what the network must take."""
+    size = f"{channels}, {resolution}, {resolution}"
+    expected = f"images (n, {size}) to outputs (n, {classes}){remedy}"
     training = {module: module.training for module in network.modules()}
     try:
         with torch.no_grad():
             outputs = network.eval()(torch.zeros(2, channels, resolution, resolution))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise NetworkError(
             f"the network of {spec} fails ({_one_line(error)}); it must take {expected}"
         ) from error
@@ -224,7 +241,9 @@ def _listed(names: list[str]) -> str:
     return f"{names[0]!r}{more}"
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     """The beginning of a foreign message."""
     text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, SystemExit):  # all that it says is a number
+        text = f"exit with {text}"
     return text if len(text) <= 160 else f"{text[:157]}..."

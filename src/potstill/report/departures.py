@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from pydantic import ValidationError
+
 from potstill import config, recipes
-from potstill.config import DWARecipe, NetworkRecipe, PaperRow, RCIGRecipe, Recipe
+from potstill.config import DWARecipe, NetworkRecipe, PaperRow, RCIGRecipe, Recipe, TeacherRecipe
 from potstill.papers import Row, find, rows
 from potstill.report.again import ASIDE, changes
 from potstill.report.documents import Result
@@ -73,7 +75,8 @@ def unlike_paper(run: RunRecord) -> list[str]:
     if recipe.paper:
         return []
     if isinstance(recipe.method, DWARecipe):
-        row = _nearest(recipe, recipe.method)
+        teacher = _inverted(run, recipe.method) or recipe.method.teacher
+        row = _nearest(recipe, recipe.method.model_copy(update={"teacher": teacher}))
         return [] if row is None else of_recipe(row, run)
     row = PaperRow(
         paper="rcig",
@@ -127,7 +130,11 @@ def _of_method(row: PaperRow, run: RunRecord) -> list[str]:
     shipped = _shipped().get(find(row))
     if shipped is None or not isinstance(shipped.method, DWARecipe):
         return _phrases(changes(recipe) or {}, _SPELT_OUT[:2])
-    found = _dwa_effort(method, shipped.method)
+    teacher = _inverted(run, method)
+    found = [] if teacher is not None else ["teacher of unknown settings"]
+    method = method.model_copy(update={"teacher": teacher or shipped.method.teacher})
+    recipe = recipe.model_copy(update={"method": method})
+    found += _dwa_effort(method, shipped.method)
     if run.status != "finished":
         found.append("unfinished")
     return found + _phrases(_differing(recipe, shipped), _DWA_SPELT_OUT)
@@ -144,6 +151,23 @@ def _rcig_effort(row: PaperRow, method: RCIGRecipe, iteration: int) -> list[str]
     if method.solver.name != "adam" and method.variant != "frepo":
         found.append("exact inner solver (the paper's is 20 Adam steps)")
     return found
+
+
+def _inverted(run: RunRecord, method: DWARecipe) -> TeacherRecipe | None:
+    """The settings of the teacher that was inverted, be it another than the recipe's.
+
+    The recipe's where the run has no set that says, None where the set's cannot be read.
+    """
+    known = run.dataset.header.get("teacher", {}) if run.dataset is not None else {}
+    if "settings" not in known:
+        return method.teacher
+    try:
+        teacher = TeacherRecipe.model_validate(known["settings"])
+    except ValidationError:  # the header of a teacher may hold anything
+        return None
+    if teacher.pretrained or teacher.checkpoint:
+        return teacher
+    return teacher.model_copy(update={"epochs": known.get("epochs", teacher.epochs)})
 
 
 def _dwa_effort(method: DWARecipe, paper: DWARecipe) -> list[str]:
