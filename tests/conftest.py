@@ -6,11 +6,14 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+
+from potstill import cli
 
 # Machines differ in speed; whether a test passes may not.
 settings.register_profile("potstill", deadline=None)
@@ -22,3 +25,32 @@ def _denormals() -> Iterator[None]:
     """What a run does to its process is undone: hypothesis wants denormal numbers."""
     yield
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture
+def answer(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that succeeds; what it prints on standard output."""
+
+    def ask(*words: str | Path) -> str:
+        capsys.readouterr()
+        assert cli.run([str(word) for word in words]) == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    return ask
+
+
+@pytest.fixture
+def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run a command that the user got wrong; the one line it answers with."""
+
+    def attempt(*words: str | Path) -> str:
+        capsys.readouterr()
+        assert cli.run([str(word) for word in words]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert "Traceback" not in printed.err
+        last = printed.err.splitlines()[-1]
+        assert last.startswith("error: ")
+        return last
+
+    return attempt

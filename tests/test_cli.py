@@ -61,23 +61,6 @@ def artefact(finished: Path, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def fails(capsys: pytest.CaptureFixture[str]):
-    """Run a command that the user got wrong; the one line it answers with."""
-
-    def attempt(*words: str | Path) -> str:
-        capsys.readouterr()
-        assert cli.run([str(word) for word in words]) == 2
-        printed = capsys.readouterr()
-        assert printed.out == ""
-        last = printed.err.splitlines()[-1]
-        assert last.startswith("error: ")
-        assert "Traceback" not in printed.err
-        return last
-
-    return attempt
-
-
 def environment() -> dict[str, str]:
     source = str(Path(cli.__file__).parents[2])
     return {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}

@@ -30,38 +30,16 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture
-def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run a command that the user got wrong; the one line it answers with."""
-
-    def attempt(*words: str | Path) -> str:
-        capsys.readouterr()
-        assert cli.run([str(word) for word in words]) == 2
-        printed = capsys.readouterr()
-        assert printed.out == "" and "Traceback" not in printed.err
-        return printed.err.splitlines()[-1]
-
-    return attempt
-
-
-def answer(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
-    capsys.readouterr()
-    assert cli.run([str(word) for word in words]) == 0, capsys.readouterr().err
-    return capsys.readouterr().out
-
-
-def test_attack_prints_and_keeps_what_it_found(
-    finished: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_attack_prints_and_keeps_what_it_found(finished: Path, answer: Callable[..., str]) -> None:
     words = ["attack", finished / runs.DISTILLED, *QUICK, "--baselines"]
-    audit = json.loads(answer(capsys, *words, "--json"))
+    audit = json.loads(answer(*words, "--json"))
     assert audit["members"] == audit["others"] == 200
     assert [moment["steps"] for moment in audit["distilled"]["curve"]] == [2, 4]
     assert audit["baselines"]["members"]["images"] == 200
     assert audit["baselines"]["random"]["images"] == audit["images"] == 10
     kept = runs.read_record(finished)["audits"]
     assert kept == [audit]
-    printed = answer(capsys, *words, "--no-save").splitlines()
+    printed = answer(*words, "--no-save").splitlines()
     assert printed[0].startswith("200 members, 200 others") and "mean of 2" in printed[0]
     assert "after 4 steps" in printed[0]
     starts = ("the distilled set", "the members themselves", "random members", "nothing yet")
@@ -71,12 +49,12 @@ def test_attack_prints_and_keeps_what_it_found(
 
 
 def test_a_set_outside_its_run_is_attacked_too(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, tmp_path: Path, answer: Callable[..., str]
 ) -> None:
     path = tmp_path / "set.safetensors"
     path.write_bytes((finished / runs.DISTILLED).read_bytes())
     words = ["attack", path, *QUICK, "--network", "convnet:instance", "--json"]
-    audit = json.loads(answer(capsys, *words))
+    audit = json.loads(answer(*words))
     assert audit["network"]["normalisation"] == "instance"
     assert "baselines" not in audit
     assert [*tmp_path.iterdir()] == [path]
@@ -92,15 +70,15 @@ def test_attacks_that_cannot_be(finished: Path, fails: Callable[..., str]) -> No
 
 
 def test_continual_prints_and_keeps_what_it_found(
-    finished: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, answer: Callable[..., str]
 ) -> None:
     words = ["continual", finished / runs.DISTILLED, "--tasks", "3", "--networks", "1"]
     more = ["--protocol", "hard-label", "--epochs", "2", "--baseline", "--device", "cpu"]
     before = len(runs.read_record(finished)["audits"])
-    audit = json.loads(answer(capsys, *words, *more, "--order", "given", "--json"))
+    audit = json.loads(answer(*words, *more, "--order", "given", "--json"))
     assert [row["classes"] for row in audit["tasks"]] == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9]]
     assert runs.read_record(finished)["audits"][before:] == [audit]
-    printed = answer(capsys, *words, *more, "--no-save").splitlines()
+    printed = answer(*words, *more, "--no-save").splitlines()
     assert printed[0] == "1 network per task, protocol hard-label"
     assert printed[1].startswith(" 4 classes, 4 images: ") and "random" in printed[1]
     assert printed[3].startswith("10 classes, 10 images: ")
@@ -108,10 +86,10 @@ def test_continual_prints_and_keeps_what_it_found(
 
 
 def test_continual_finds_the_teacher_of_the_run(
-    taught: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fails: Callable[..., str]
+    taught: Path, tmp_path: Path, answer: Callable[..., str], fails: Callable[..., str]
 ) -> None:
     words = ["--tasks", "2", "--networks", "1", "--device", "cpu"]
-    audit = json.loads(answer(capsys, "continual", taught / runs.DISTILLED, *words, "--json"))
+    audit = json.loads(answer("continual", taught / runs.DISTILLED, *words, "--json"))
     assert audit["labels"] == "on the fly" and audit["epochs"] == 2
     assert runs.read_record(taught)["audits"][-1]["kind"] == "continual"
     path = tmp_path / "set.safetensors"

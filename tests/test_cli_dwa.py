@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from potstill import cli, runs
@@ -60,28 +62,6 @@ def artefact(finished: Path, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def fails(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run a command that the user got wrong; the one line it answers with."""
-
-    def attempt(*words: str | Path) -> str:
-        capsys.readouterr()
-        assert cli.run([str(word) for word in words]) == 2
-        printed = capsys.readouterr()
-        assert printed.out == ""
-        assert "Traceback" not in printed.err
-        return printed.err.splitlines()[-1]
-
-    return attempt
-
-
-def answer(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
-    """What a command prints on standard output."""
-    capsys.readouterr()
-    assert cli.run([str(word) for word in words]) == 0, capsys.readouterr().err
-    return capsys.readouterr().out
-
-
 def test_a_run_leaves_teacher_groups_log_and_record(finished: Path) -> None:
     assert len(list((finished / GROUPS).iterdir())) == 4
     record = runs.read_record(finished)
@@ -125,10 +105,10 @@ def test_a_run_killed_in_its_second_group_resumes_to_the_same_bytes(
 
 
 def test_a_teacher_of_its_own_gives_the_same_set(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, tmp_path: Path, answer: Callable[..., str]
 ) -> None:
     words = ["teacher", DIGITS, *settings(), "--out", tmp_path / "teacher", "--device", "cpu"]
-    path = Path(answer(capsys, *words).strip())
+    path = Path(answer(*words).strip())
     assert path.read_bytes() == (finished / TEACHER).read_bytes()
     assert not (tmp_path / "teacher" / CHECKPOINT).exists()
     assert cli.run(distil(tmp_path / "run", "--teacher", str(path))) == 0
@@ -136,11 +116,9 @@ def test_a_teacher_of_its_own_gives_the_same_set(
     assert made.read_bytes() == (finished / runs.DISTILLED).read_bytes()
 
 
-def test_evaluate_finds_the_teacher_of_the_run(
-    finished: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_evaluate_finds_the_teacher_of_the_run(finished: Path, answer: Callable[..., str]) -> None:
     words = ["evaluate", finished / runs.DISTILLED, "--json", "--baseline", "--best"]
-    result = json.loads(answer(capsys, *words, "--no-save", "--device", "cpu"))
+    result = json.loads(answer(*words, "--no-save", "--device", "cpu"))
     assert result["protocol"] == "dwa-paper"
     assert result["labels"] == "on the fly"
     assert result["epochs"] == 2
@@ -149,13 +127,31 @@ def test_evaluate_finds_the_teacher_of_the_run(
 
 
 def test_relabelled_sets_need_no_teacher(
-    artefact: Path, finished: Path, fails: Callable[..., str], capsys: pytest.CaptureFixture[str]
+    artefact: Path, finished: Path, fails: Callable[..., str], answer: Callable[..., str]
 ) -> None:
     evaluate = ["evaluate", artefact, "--device", "cpu", "--json"]
     assert "pass --teacher FILE or run potstill relabel" in fails(*evaluate)
-    answer(capsys, "relabel", artefact, "--teacher", finished / TEACHER, "--device", "cpu")
-    assert json.loads(answer(capsys, *evaluate))["labels"] == "stored"
+    answer("relabel", artefact, "--teacher", finished / TEACHER, "--device", "cpu")
+    assert json.loads(answer(*evaluate))["labels"] == "stored"
     assert DistilledDataset.load(artefact).header["results"]
+
+
+def test_a_run_knows_its_teacher_and_no_other(
+    finished: Path, artefact: Path, fails: Callable[..., str], answer: Callable[..., str]
+) -> None:
+    for command in ("relabel", "diversity"):
+        assert "name a teacher with --teacher" in fails(command, artefact, "--device", "cpu")
+    beside = artefact.parent / TEACHER
+    made = Teacher.load(finished / TEACHER)
+    shutil.copy(finished / TEACHER, beside)
+    answer("relabel", artefact, "--device", "cpu")
+    with torch.no_grad():
+        next(made.network.parameters()).add_(1)
+    beside.unlink()
+    made.save(beside)
+    for command in ("relabel", "diversity", "scores"):
+        message = fails(command, artefact, "--device", "cpu")
+        assert "not the teacher this set was made with" in message
 
 
 def test_a_recipe_can_store_soft_labels(tmp_path: Path) -> None:
@@ -165,27 +161,29 @@ def test_a_recipe_can_store_soft_labels(tmp_path: Path) -> None:
     assert dataset.soft_labels.shape == (2, 20, 10)
 
 
-def test_a_table_of_networks(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_of_networks(finished: Path, answer: Callable[..., str]) -> None:
     words = ["evaluate", finished / runs.DISTILLED, "--networks-arch", "convnet,convnet:instance"]
     more = ["--networks", "1", "--no-save", "--device", "cpu"]
-    results = json.loads(answer(capsys, *words, *more, "--json"))["results"]
+    results = json.loads(answer(*words, *more, "--json"))["results"]
     assert [r["network"]["normalisation"] for r in results] == ["batch", "instance"]
-    printed = answer(capsys, *words, *more).splitlines()
+    printed = answer(*words, *more).splitlines()
     assert printed[0] == "protocol dwa-paper"
     assert len(printed) == 3
 
 
 def test_diversity_is_printed_drawn_and_kept(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, tmp_path: Path, answer: Callable[..., str]
 ) -> None:
     png = tmp_path / "map.png"
     words = ["diversity", finished / runs.DISTILLED, "--teacher", finished / TEACHER]
-    audit = json.loads(answer(capsys, *words, "--png", png, "--json", "--device", "cpu"))
+    audit = json.loads(answer(*words, "--png", png, "--json", "--device", "cpu"))
     assert audit["distance"]["mean"] > 0
     assert audit["real"]["mean"] > 0
     assert Image.open(png).width > 100
     assert runs.read_record(finished)["audits"][-1]["kind"] == "diversity"
-    assert "ratio" in answer(capsys, *words, "--no-save", "--device", "cpu")
+    # The teacher of the run is the one, unless another is named.
+    own = words[:2]
+    assert "ratio" in answer(*own, "--no-save", "--device", "cpu")
 
 
 def test_report_shows_both_methods(finished: Path, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from potstill import cli
 from potstill.config import DataRecipe
 from potstill.data import datasets, preprocess
 from potstill.data.distilled import DistilledDataset
@@ -41,29 +40,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         place.mkdir(parents=True)
         Image.fromarray(image[0].numpy()).save(place / "0.png")
     return folder
-
-
-@pytest.fixture
-def answer(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    def ask(*words: str | Path) -> str:
-        capsys.readouterr()
-        assert cli.run([str(word) for word in words]) == 0, capsys.readouterr().err
-        return capsys.readouterr().out
-
-    return ask
-
-
-@pytest.fixture
-def refusal(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    def ask(*words: str | Path) -> str:
-        capsys.readouterr()
-        assert cli.run([str(word) for word in words]) == 2
-        printed = capsys.readouterr()
-        assert printed.out == ""
-        assert len(printed.err.splitlines()) == 1
-        return printed.err
-
-    return ask
 
 
 def words(path: Path, out: Path, space: str, *more: str | Path) -> list[str | Path]:
@@ -116,24 +92,24 @@ def test_every_form_of_the_same_images_gives_the_same_pictures(
 
 
 def test_without_the_data_names_and_statistics_are_stated(
-    files: Path, tmp_path: Path, answer: Callable[..., str], refusal: Callable[..., str]
+    files: Path, tmp_path: Path, answer: Callable[..., str], fails: Callable[..., str]
 ) -> None:
     out, path = tmp_path / "set.safetensors", files / "standardised.pt"
     statistics = ["--mean", "0.305", "--std", "0.376"]
     names = ["--class-names", ",".join(f"class {index}" for index in range(10))]
-    assert "--class-names" in refusal(*words(path, out, "standardised", *statistics))
-    assert "--fit-on" in refusal(*words(path, out, "standardised", *names))
+    assert "--class-names" in fails(*words(path, out, "standardised", *statistics))
+    assert "--fit-on" in fails(*words(path, out, "standardised", *names))
     answer(*words(path, out, "standardised", *statistics, *names))
     dataset = DistilledDataset.load(out)
     assert dataset.class_names[3] == "class 3"
     assert dataset.header["source"]["name"] == "unknown"
-    assert "image_folder" in refusal("evaluate", out, "--device", "cpu")
+    assert "image_folder" in fails("evaluate", out, "--device", "cpu")
     answer(*words(path, out, "standardised", *names, "--fit-on", "digits"))
     assert DistilledDataset.load(out).header["import"]["fitted_on"] == "digits"
 
 
 def test_wrong_statements_are_refused_and_nothing_is_written(
-    files: Path, tmp_path: Path, refusal: Callable[..., str]
+    files: Path, tmp_path: Path, fails: Callable[..., str]
 ) -> None:
     out, known = tmp_path / "set.safetensors", ["--dataset", "digits"]
     standardised, zca = files / "standardised.pt", files / "zca.pt"
@@ -155,5 +131,5 @@ def test_wrong_statements_are_refused_and_nothing_is_written(
                 (tmp_path / "three" / name).mkdir()
                 Image.new("L", (8, 8), 200).save(tmp_path / "three" / name / "0.png")
             attempt = words(tmp_path / "three", out, "pixels", *known)
-        assert expected in refusal(*attempt)
+        assert expected in fails(*attempt)
     assert not out.exists()

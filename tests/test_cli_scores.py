@@ -28,16 +28,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture
-def answer(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    def ask(*words: str | Path) -> str:
-        capsys.readouterr()
-        assert cli.run([str(word) for word in words]) == 0, capsys.readouterr().err
-        return capsys.readouterr().out
-
-    return ask
-
-
 def test_scores_are_printed_kept_and_their_baselines_used_again(
     finished: Path,
     tmp_path: Path,

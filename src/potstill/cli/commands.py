@@ -13,6 +13,7 @@ import typer
 from potstill import recipes
 from potstill.cli import continual, importing, making, privacy, robust, scoring, showing, tables
 from potstill.cli.options import app, chosen_device, read_set, read_source, say
+from potstill.cli.teachers import labeller_of
 from potstill.cli.text import summary
 
 __all__ = ["app", "continual", "importing", "privacy", "robust", "tables"]
@@ -63,7 +64,7 @@ def _quickstart(method: str, out: Path, device: str) -> dict[str, Any]:
     if recorded:
         result: dict[str, Any] = recorded[-1]
     else:
-        teacher = scoring.teacher_of(dataset, artefact, device=device)
+        teacher = labeller_of(dataset, artefact, device=device)
         result = scoring.score(dataset, source, device=device, baseline=True, teacher=teacher)
         scoring.keep_result(dataset, artefact, result)
     showing.draw(dataset, out / "distilled.png")

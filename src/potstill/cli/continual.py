@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -27,7 +26,7 @@ from potstill.cli.options import (
 )
 from potstill.cli.privacy import NoSave, network_of
 from potstill.cli.progress import reporting
-from potstill.cli.scoring import teacher_of
+from potstill.cli.teachers import Labeller, labeller_of
 from potstill.cli.text import percent
 from potstill.errors import RunError
 
@@ -55,10 +54,7 @@ def continual(
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also train on as many random real images")
     ] = False,
-    teacher: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Labels what the students see  [the run's, if any]"),
-    ] = None,
+    teacher: Labeller = None,
     module: Module = None,
     data_root: DataRoot = None,
     seed: Seed = 0,
@@ -75,7 +71,7 @@ def continual(
     dataset = read_set(artefact)
     recipe = config.parse(dataset.header["recipe"], source=str(artefact))
     source = read_source(recipe, data_root, download=download)
-    labeller = teacher_of(
+    labeller = labeller_of(
         dataset, artefact, protocol=protocol, path=teacher, module=module, device=where
     )
     with reporting("training step") as tell:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -24,17 +24,13 @@ from potstill.cli.options import (
     or_warn,
     read_set,
     read_source,
-    read_teacher,
     warn,
 )
 from potstill.cli.progress import reporting
 from potstill.cli.scoring import NoSave
+from potstill.cli.teachers import Labeller, labeller_of
 from potstill.cli.text import percent
 from potstill.errors import RunError
-
-if TYPE_CHECKING:
-    from potstill.data.distilled import DistilledDataset
-    from potstill.teacher import Teacher
 
 
 @app.command()
@@ -52,12 +48,7 @@ def scores(
     real_steps: Annotated[
         int, typer.Option(min=1, help="The budget of a network on all real images")
     ] = 5000,
-    teacher: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Labels what the students see  [the run's, if it is one]"
-        ),
-    ] = None,
+    teacher: Labeller = None,
     module: Module = None,
     data_root: DataRoot = None,
     cache: Annotated[
@@ -81,7 +72,16 @@ def scores(
     dataset = read_set(artefact)
     recipe = config.parse(dataset.header["recipe"], source=str(artefact))
     source = read_source(recipe, data_root, download=download)
-    labeller = _teacher(dataset, artefact, protocol, teacher, module, where)
+    labeller = labeller_of(
+        dataset,
+        artefact,
+        device=where,
+        protocol=protocol,
+        path=teacher,
+        module=module,
+        # Random images need it, whatever labels the set has stored.
+        stored_suffice=False,
+    )
     with reporting("") as tell:
         audit = measure(
             dataset,
@@ -101,26 +101,6 @@ def scores(
     if not no_save:
         _keep(artefact, audit)
     print(json.dumps(audit, indent=2) if as_json else _text(audit))
-
-
-def _teacher(
-    dataset: DistilledDataset,
-    artefact: Path,
-    protocol: str | None,
-    path: Path | None,
-    module: str | None,
-    device: str,
-) -> Teacher | None:
-    """As evaluations find it; random images need it even where a set's own labels are stored."""
-    from potstill.evaluation.protocol import made_for, named
-
-    own = artefact.parent / "teacher.safetensors"
-    wanted = named(made_for(dataset, "protocol") if protocol is None else protocol).takes_teacher
-    if path is None and wanted and own.exists():
-        path = own
-        method = dataset.header["recipe"].get("method", {})
-        module = module or method.get("teacher", {}).get("module")
-    return None if path is None else read_teacher(path, module, device)
 
 
 def _default_cache() -> Path:

@@ -23,23 +23,19 @@ from potstill.cli.options import (
     or_warn,
     read_set,
     read_source,
-    read_teacher,
     say,
     warn,
 )
 from potstill.cli.progress import reporting
+from potstill.cli.teachers import Labeller, TeacherFile, labeller_of, teacher_of
 from potstill.cli.text import diversity_summary, summary, table
 from potstill.config import NetworkRecipe
-from potstill.errors import ArtefactError, RunError
+from potstill.errors import RunError
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
     from potstill.data.source import SourceDataset
-    from potstill.teacher import Teacher
 
-TeacherFile = Annotated[
-    Path, typer.Option("--teacher", metavar="FILE", help="A teacher's .safetensors file")
-]
 NoSave = Annotated[
     bool, typer.Option("--no-save", help="Do not add the result to ARTEFACT and its run")
 ]
@@ -65,12 +61,7 @@ def evaluate(
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also score as many random real images")
     ] = False,
-    teacher: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Labels what the students see  [the run's, if it is one]"
-        ),
-    ] = None,
+    teacher: Labeller = None,
     module: Module = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Of protocols that count them  [the artefact's]")
@@ -96,7 +87,7 @@ def evaluate(
         "baseline": baseline,
         "epochs": epochs,
         "best": best,
-        "teacher": teacher_of(
+        "teacher": labeller_of(
             dataset, artefact, protocol=protocol, path=teacher, module=module, device=where
         ),
     }
@@ -117,7 +108,7 @@ def evaluate(
 @app.command()
 def relabel(
     artefact: Artefact,
-    teacher: TeacherFile,
+    teacher: TeacherFile = None,
     module: Module = None,
     protocol: Annotated[
         str | None, typer.Option(metavar="NAME", help="Whose views are labelled  [the artefact's]")
@@ -139,7 +130,7 @@ def relabel(
 
     where = chosen_device(device)
     dataset = read_set(artefact)
-    labeller = read_teacher(teacher, module, where)
+    labeller = teacher_of(dataset, artefact, teacher, module, where)
     with reporting("relabelling epoch") as tell:
         labelled = evaluation.relabel(
             dataset,
@@ -161,7 +152,7 @@ def relabel(
 @app.command()
 def diversity(
     artefact: Artefact,
-    teacher: TeacherFile,
+    teacher: TeacherFile = None,
     module: Module = None,
     data_root: DataRoot = None,
     png: Annotated[
@@ -187,7 +178,7 @@ def diversity(
     if real:
         recipe = _recipe(dataset, artefact)
         source = read_source(recipe, data_root, download=download, require_test=False)
-    seer = read_teacher(teacher, module, where)
+    seer = teacher_of(dataset, artefact, teacher, module, where)
     audit = measure(dataset, seer, source, device=where, seed=seed)
     if png is not None:
         write_map(audit, png)
@@ -237,30 +228,3 @@ def _networks(
     made_for = dataset.header["evaluation"].get("network")
     own = None if made_for is None else NetworkRecipe.model_validate(made_for)
     return [*parse_architectures(names, resolution=source.resolution, made_for=own)]
-
-
-def teacher_of(
-    dataset: DistilledDataset,
-    artefact: Path,
-    *,
-    device: str,
-    protocol: str | None = None,
-    path: Path | None = None,
-    module: str | None = None,
-) -> Teacher | None:
-    """The teacher that was named; else that of the set's own run, where one labels."""
-    from potstill.evaluation.protocol import made_for, named
-
-    if path is not None:
-        return read_teacher(path, module, device)
-    own = artefact.parent / "teacher.safetensors"
-    wanted = named(made_for(dataset, "protocol") if protocol is None else protocol).takes_teacher
-    if not (wanted and dataset.soft_labels is None and own.exists()):
-        return None
-    teacher = read_teacher(own, module, device)
-    made_with = dataset.header.get("teacher", {}).get("digest", teacher.digest)
-    if teacher.digest != made_with:
-        raise ArtefactError(
-            f"{own} is not the teacher this set was made with; name the one to use with --teacher"
-        )
-    return teacher
