@@ -142,6 +142,19 @@ def test_compiled_or_not_the_gradient_is_the_same() -> None:
     torch.testing.assert_close(gradient(True), gradient(False), rtol=1e-4, atol=1e-5)
 
 
+def test_without_a_compiler_one_line_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._dynamo.exc import TorchDynamoException
+
+    def without(_images: Tensor) -> Tensor:
+        raise TorchDynamoException("backend raised:\nno g++ here\n\nand a page of hints")
+
+    monkeypatch.setattr(torch, "compile", lambda _network, dynamic: without)
+    measured = MeasuredNetwork(teacher(), compiled=True)
+    with pytest.raises(NetworkError, match=r"no g\+\+ here.*method\.compiled to false") as caught:
+        measured(images())
+    assert "\n" not in str(caught.value) and "hints" not in str(caught.value)
+
+
 def test_the_network_is_left_alone() -> None:
     network = teacher().train()
     before = {name: value.clone() for name, value in network.state_dict().items()}

@@ -176,6 +176,8 @@ def test_what_cannot_be_labelled_or_read_is_refused(digits, real, teacher, store
             relabel(real, teacher, protocol=protocol)
     with pytest.raises(RecipeError, match="0 epochs"):
         relabel(real, teacher, epochs=0)
+    with pytest.raises(RecipeError, match=r"1000000000000 epochs .* GiB, more than this machine"):
+        relabel(real, teacher, epochs=10**12)
     with pytest.raises(ArtefactError, match="run potstill relabel"):
         next(labelled_views(real, 0))
     with pytest.raises(ArtefactError, match="5 epochs, not 6"):

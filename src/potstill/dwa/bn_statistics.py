@@ -13,7 +13,7 @@ it. The norms are not squared.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,8 @@ class MeasuredNetwork:
         compiled: whether to go through ``torch.compile``.
 
     Raises:
-        NetworkError: no batch norm, or one without running statistics.
+        NetworkError: no batch norm, or one without running statistics; in a pass, a network that
+            cannot be compiled.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class MeasuredNetwork:
             else:
                 norm.register_forward_pre_hook(_Listener(self._moments))
         self.module = twin.to(memory_format=torch.channels_last)
-        self._forward = torch.compile(self.module, dynamic=False) if compiled else self.module
+        self._forward = _compiled(self.module) if compiled else self.module
 
     def __call__(self, images: Tensor) -> tuple[Tensor, list[Moments]]:
         """Images (n, c, h, w) -> outputs (n, C), and the moments in the order of the pass."""
@@ -93,6 +94,26 @@ class MeasuredNetwork:
                 "normalises its activations with them"
             )
         return outputs, list(self._moments)
+
+
+def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """The forward pass through torch.compile, whose failures are explained in one line."""
+    from torch._dynamo.exc import TorchDynamoException  # a second that most runs need not wait
+
+    forward = torch.compile(network, dynamic=False)
+
+    def explained(images: Tensor) -> Tensor:
+        try:
+            outputs: Tensor = forward(images)
+        except TorchDynamoException as error:
+            cause = " ".join(str(error).partition("\n\n")[0].split())
+            raise NetworkError(
+                f"torch.compile fails on the teacher ({cause}); mend that, or set "
+                "method.compiled to false"
+            ) from error
+        return outputs
+
+    return explained
 
 
 class _Listener:

@@ -7,12 +7,14 @@ temperature stays the protocol's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from potstill import hardware
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import ArtefactError, RecipeError
 from potstill.evaluation.labelling import (
@@ -59,7 +61,8 @@ def relabel(
         A set with other content and so without results.
 
     Raises:
-        RecipeError: the protocol has no soft labels, is unknown, or no epochs.
+        RecipeError: the protocol has no soft labels, is unknown, or no epochs; or the labels are
+            more than main memory holds.
         ArtefactError: the set does not say what it was made for, or outputs are not finite in
             this precision.
         DataError: the teacher knows other classes or other images.
@@ -74,7 +77,7 @@ def relabel(
     label = TeacherLabels(teacher, dataset, training.teacher_mode, where)
     views = Views.of(dataset, training.views, seed)
     images, total = dataset.images.to(where), training.optimisation.epochs
-    stored = torch.empty(total, *dataset.labels.shape, dtype=getattr(torch, precision))
+    stored = _room(total, *dataset.labels.shape, dtype=getattr(torch, precision))
     for epoch in range(total):
         for step, rows in enumerate(views.batches(len(images), epoch)):
             mix = views.of_batch(images[rows.to(where)], epoch, step)
@@ -89,6 +92,19 @@ def relabel(
         "views": training.views.document(),
     }
     return dataset.with_soft_labels(stored, relabelling)
+
+
+def _room(*shape: int, dtype: torch.dtype) -> Tensor:
+    """An empty tensor that main memory holds."""
+    size = math.prod(shape) * dtype.itemsize
+    if size > hardware.memory():
+        epochs, images, classes = shape
+        raise RecipeError(
+            f"labels of {epochs} epochs x {images} images x {classes} classes take "
+            f"{size / 2**30:.0f} GiB, more than this machine has; store fewer epochs, or have "
+            "students ask the teacher"
+        )
+    return torch.empty(shape, dtype=dtype)
 
 
 def labelled_views(dataset: DistilledDataset, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
