@@ -36,8 +36,8 @@ SMALL_DWA = {
     "evaluation.networks": 1,
     "evaluation.epochs": 1,
 }
-# Commands that set a machine up; `make test` itself has run them.
-SETTING_UP = (". .venv/bin/activate", "pip install -e .")
+# Commands that set a machine or a shell up, which the test has done in its own way.
+SETTING_UP = (". .venv/bin/activate", "pip install -e .", "export PYTHONPATH=.")
 
 
 def blocks(language: str) -> list[str]:
@@ -93,6 +93,9 @@ def newcomer(tmp_path, monkeypatch):
     (tmp_path / "examples").mkdir()
     (own,) = blocks("yaml")
     (tmp_path / "examples" / "pets.yaml").write_text(own)
+    _, networks = blocks("python")
+    (tmp_path / "my_networks.py").write_text(networks)
+    monkeypatch.syspath_prepend(tmp_path)
     for method, changes in (("rcig", SMALL), ("dwa", SMALL_DWA)):
         quick = yaml.safe_load(config.dump(recipes.load(commands.QUICKSTART[method])))
         quick = config.override(quick, [f"{key}={value}" for key, value in changes.items()])
@@ -122,7 +125,7 @@ def test_the_commands_run_in_their_order(newcomer, capsys):
 
 
 def run_the_snippet_in(folder: Path) -> None:
-    (snippet,) = blocks("python")
+    snippet, _ = blocks("python")
     source = str(Path(cli.__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {source!r})\n{snippet}"],

@@ -75,13 +75,20 @@ class DataRecipe(_Strict):
 class NetworkRecipe(_Strict):
     """The network a set is distilled for (RCIG, Appendix C), or a teacher's (DWA)."""
 
-    name: str = "convnet"
+    name: str = Field(
+        "convnet", description="one of potstill's, or package.name:factory for one of your own"
+    )
     depth: int = Field(3, ge=1, description="convnet only")
     width: int = Field(128, ge=1, description="convnet only: channels of the first block")
     growth: Literal[1, 2] = Field(
         2, description="convnet only: each block's channels over the last one's; 1 in DWA"
     )
     normalisation: Normalisation = "none"
+
+    @property
+    def foreign(self) -> bool:
+        """Whether code that is not potstill's makes it."""
+        return ":" in self.name
 
 
 class SolverRecipe(_Strict):
@@ -202,6 +209,8 @@ class TeacherRecipe(_Strict):
             ("torchvision:", "timm:")
         ):
             raise ValueError("pretrained must be torchvision:NAME or timm:NAME")
+        if self.network.foreign:
+            raise ValueError("a teacher's network of your own goes into module, not network.name")
         return self
 
 

@@ -26,6 +26,7 @@ from potstill.errors import ArtefactError, DataError
 from potstill.files import atomic_write
 from potstill.networks import pretrained, zoo
 from potstill.networks.convnet import channels_last
+from potstill.networks.factory import from_factory
 
 FORMAT_VERSION = 1
 
@@ -214,10 +215,13 @@ def _build(header: Mapping[str, Any], classes: int, factory: str | None) -> nn.M
                 "if you trust that code, pass --module PACKAGE:FACTORY, or set "
                 "method.teacher.module"
             )
-        return pretrained.from_factory(factory, **shape, classes=classes)
+        return from_factory(factory, **shape, classes=classes)
     if "pretrained" in network:
         return pretrained.pretrained(network["pretrained"], **shape, classes=classes, weights=False)
-    return zoo.build(NetworkRecipe.model_validate(network), **shape, classes=classes)
+    recipe = NetworkRecipe.model_validate(network)
+    if recipe.foreign:
+        raise ArtefactError(f"there is no network {recipe.name!r}; get the original file again")
+    return zoo.build(recipe, **shape, classes=classes)
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,8 @@ from torch.func import functional_call, stack_module_state
 from potstill import rng
 from potstill.errors import NumericalError
 from potstill.networks.convnet import channels_last
+from potstill.networks.init import seeded_on
+from potstill.networks.zoo import ForeignNetwork
 
 Augment = Callable[[Tensor, np.random.Generator], Tensor]
 """(images (n, c, h, w), generator) -> images of the same shape."""
@@ -92,7 +95,8 @@ def train(
         seed: of the streams ``purpose``/order/i and ``purpose``/augment/i of network i.
         purpose: what the training is for.
         batched: all networks in one computation, or one after the other; the same
-            result up to rounding. Whichever :func:`batching_pays` says if None.
+            result up to rounding. Whichever :func:`batching_pays` says if None. Networks
+            that are not potstill's are always trained one after the other.
         progress: called after every step.
 
     Returns:
@@ -105,7 +109,9 @@ def train(
     sets = _Batches(images.to(device), labels.to(device), training, seed, purpose)
     for network in networks:
         network.train()
-    if batched is None:
+    if isinstance(networks[0], ForeignNetwork):
+        batched = False  # torch.func may not take what they do
+    elif batched is None:
         batched = batching_pays(networks[0], sets.pixels, device)
     if batched and len(networks) > 1:
         return _train_batched(networks, sets, training, progress)
@@ -124,7 +130,9 @@ def _train_in_turn(
 
         def losses(step: int, network: nn.Module = network, index: int = index) -> Tensor:
             images, labels = sets.of(index, step)
-            return half_squared_error(network(in_favoured_layout(images)), labels)[None]
+            with sets.dropout(network, index, step):
+                outputs = network(in_favoured_layout(images))
+            return half_squared_error(outputs, labels)[None]
 
         def report(step: int, index: int = index) -> None:
             if progress is not None:
@@ -257,7 +265,7 @@ class _Batches:
     def __init__(
         self, images: Tensor, labels: Tensor, training: Training, seed: int, purpose: str
     ) -> None:
-        self._images, self._labels = images, labels
+        self._images, self._labels, self._device = images, labels, images.device
         self._augment = training.augment
         self._seed, self._purpose = seed, purpose
         self._n = images.shape[-4]
@@ -280,6 +288,12 @@ class _Batches:
             generator = rng.stream(self._seed, f"{self._purpose}/augment/{index}", step)
             images = self._augment(images, generator)
         return images, labels
+
+    def dropout(self, network: nn.Module, index: int, step: int) -> AbstractContextManager[None]:
+        """What a network of a user's draws in a step; potstill's draw nothing."""
+        if not isinstance(network, ForeignNetwork):
+            return nullcontext()
+        return seeded_on(self._device, self._seed, f"{self._purpose}/dropout/{index}", step)
 
     def _order(self, index: int, step: int, size: int) -> NDArray[np.int64]:
         """Places step * size, ... in an endless row of permutations, one for each epoch."""

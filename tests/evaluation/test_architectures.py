@@ -30,12 +30,21 @@ def test_a_convnet_is_the_sets_own_if_it_has_one():
     assert found == [own, own.model_copy(update={"normalisation": "instance"})]
 
 
+def test_networks_of_ones_own_are_named_by_their_factories():
+    found = parse_architectures("my.networks:small,resnet18:batch", resolution=8)
+    assert [(one.name, one.foreign) for one in found] == [
+        ("my.networks:small", True),
+        ("resnet18", False),
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "unknown network ''"),
         ("resnet18,", "unknown network ''"),
         ("resnet19", "'resnet19'; use one of convnet"),
+        ("resnet19:batch", "'resnet19'; use one of convnet"),
         ("resnet18:weight", "'weight' of resnet18; use one of none, batch"),
         ("resnet18:", "unknown normalisation ''"),
     ],

@@ -13,8 +13,9 @@ from torch import nn
 from potstill.config import NetworkRecipe
 from potstill.errors import NetworkError
 from potstill.networks import zoo
+from potstill.networks.factory import from_factory
 from potstill.networks.init import initialise
-from potstill.networks.pretrained import from_factory, load_weights, pretrained
+from potstill.networks.pretrained import load_weights, pretrained
 
 
 def refusal(function, *args) -> str:

@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from potstill import rng
@@ -37,8 +36,8 @@ from potstill.audits.suspects import Suspects, pair_up
 from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset, Split, centred_one_hot
-from potstill.errors import ArtefactError, DataError, RecipeError
-from potstill.evaluation.protocol import made_for, random_real_sets
+from potstill.errors import DataError, RecipeError
+from potstill.evaluation.protocol import network_made_for, random_real_sets
 from potstill.evaluation.scores import summary
 from potstill.networks import zoo
 from potstill.networks.init import initialise
@@ -128,7 +127,7 @@ def membership(
     case = _Case(
         dataset=dataset,
         source=source,
-        network=_made_for(dataset) if network is None else network,
+        network=network_made_for(dataset) if network is None else network,
         networks=networks,
         chunks=chunks,
         steps=tuple(sorted({*steps})),
@@ -258,17 +257,6 @@ def _members(case: _Case) -> tuple[Tensor, Tensor]:
     real = case.source.train
     images = case.dataset.preprocess.apply(real.images)
     return images, centred_one_hot(real.labels, case.source.classes)
-
-
-def _made_for(dataset: DistilledDataset) -> NetworkRecipe:
-    document = made_for(dataset, "network")
-    try:
-        return NetworkRecipe.model_validate(document)
-    except ValidationError:
-        raise ArtefactError(
-            f"the distilled set was made for a network this version does not know ({document}); "
-            "pass another"
-        ) from None
 
 
 def _check(case: _Case, baselines: bool) -> list[str]:

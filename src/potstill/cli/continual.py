@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from potstill import config
+from potstill.cli.networks import Network, network_of
 from potstill.cli.options import (
     Artefact,
     DataRoot,
@@ -24,7 +25,7 @@ from potstill.cli.options import (
     read_source,
     warn,
 )
-from potstill.cli.privacy import NoSave, network_of
+from potstill.cli.privacy import NoSave
 from potstill.cli.progress import reporting
 from potstill.cli.teachers import Labeller, labeller_of
 from potstill.cli.text import percent
@@ -44,10 +45,7 @@ def continual(
     networks: Annotated[
         int | None, typer.Option(min=1, help="How many are trained per task  [the artefact's]")
     ] = None,
-    network: Annotated[
-        str | None,
-        typer.Option(metavar="NAME[:NORMALISATION]", help="Which is trained  [the artefact's]"),
-    ] = None,
+    network: Network = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Of protocols that count them  [the artefact's]")
     ] = None,
@@ -85,7 +83,7 @@ def continual(
             tasks=tasks,
             protocol=protocol,
             networks=networks,
-            network=network_of(network, recipe, source),
+            network=network_of(network, dataset, source),
             epochs=epochs,
             teacher=labeller,
             order=order,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from potstill import config
+from potstill.cli.networks import Network, network_of
 from potstill.cli.options import (
     Artefact,
     DataRoot,
@@ -25,11 +26,10 @@ from potstill.cli.options import (
 )
 from potstill.cli.progress import reporting
 from potstill.cli.text import percent
-from potstill.config import NetworkRecipe
 from potstill.errors import RunError
 
 if TYPE_CHECKING:
-    from potstill.data.source import SourceDataset
+    pass
 
 NoSave = Annotated[bool, typer.Option("--no-save", help="Do not add the audit to ARTEFACT's run")]
 
@@ -60,10 +60,7 @@ def attack(
             "--baselines", help="Also attack networks trained on the real images, all and as few"
         ),
     ] = False,
-    network: Annotated[
-        str | None,
-        typer.Option(metavar="NAME[:NORMALISATION]", help="Which is trained  [the artefact's]"),
-    ] = None,
+    network: Network = None,
     data_root: DataRoot = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -88,7 +85,7 @@ def attack(
             networks=networks,
             chunks=chunks,
             baselines=baselines,
-            network=network_of(network, recipe, source),
+            network=network_of(network, dataset, source),
             device=where,
             seed=seed,
             progress=tell,
@@ -131,17 +128,3 @@ def _steps(text: str) -> list[int]:
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
         raise typer.BadParameter(f"--steps {text!r}: expected numbers such as 100,1000")
     return [int(part) for part in parts]
-
-
-def network_of(
-    name: str | None, recipe: config.Recipe, source: SourceDataset
-) -> NetworkRecipe | None:
-    """The one network that was named, for such images; None if none was."""
-    from potstill.evaluation import parse_architectures
-
-    if name is None:
-        return None
-    if "," in name:
-        raise typer.BadParameter(f"--network {name!r}: one network at a time")
-    (network,) = parse_architectures(name, resolution=source.resolution, made_for=recipe.network)
-    return network

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from potstill import config
+from potstill.cli.networks import Network, network_of
 from potstill.cli.options import (
     Artefact,
     DataRoot,
@@ -42,6 +43,7 @@ def scores(
     networks: Annotated[
         int | None, typer.Option(min=1, help="How many are trained  [the artefact's]")
     ] = None,
+    network: Network = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Of protocols that count them  [the artefact's]")
     ] = None,
@@ -88,6 +90,7 @@ def scores(
             source,
             protocol=protocol,
             networks=networks,
+            network=network_of(network, dataset, source),
             seed=seed,
             device=where,
             teacher=labeller,

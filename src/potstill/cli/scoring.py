@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from potstill import config
+from potstill.cli.networks import Networks, networks_of
 from potstill.cli.options import (
     Artefact,
     DataRoot,
@@ -29,7 +30,6 @@ from potstill.cli.options import (
 from potstill.cli.progress import reporting
 from potstill.cli.teachers import Labeller, TeacherFile, labeller_of, teacher_of
 from potstill.cli.text import diversity_summary, summary, table
-from potstill.config import NetworkRecipe
 from potstill.errors import RunError
 
 if TYPE_CHECKING:
@@ -50,13 +50,7 @@ def evaluate(
     networks: Annotated[
         int | None, typer.Option(min=1, help="How many are trained  [the artefact's]")
     ] = None,
-    networks_arch: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME[:NORMALISATION],...",
-            help="Which are trained, such as resnet18,convnet:instance  [the artefact's]",
-        ),
-    ] = None,
+    networks_arch: Networks = None,
     data_root: DataRoot = None,
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also score as many random real images")
@@ -92,7 +86,7 @@ def evaluate(
         ),
     }
     results = []
-    for network in _networks(dataset, source, networks_arch):
+    for network in networks_of(networks_arch, dataset, source):
         result = score(dataset, source, network=network, **options)
         for warning in result.get("warnings", ()):
             warn(warning)
@@ -216,15 +210,3 @@ def keep_result(
 
 def _recipe(dataset: DistilledDataset, artefact: Path) -> config.Recipe:
     return config.parse(dataset.header["recipe"], source=str(artefact))
-
-
-def _networks(
-    dataset: DistilledDataset, source: SourceDataset, names: str | None
-) -> list[NetworkRecipe | None]:
-    from potstill.evaluation import parse_architectures
-
-    if names is None:
-        return [None]
-    made_for = dataset.header["evaluation"].get("network")
-    own = None if made_for is None else NetworkRecipe.model_validate(made_for)
-    return [*parse_architectures(names, resolution=source.resolution, made_for=own)]

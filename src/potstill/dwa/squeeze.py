@@ -21,8 +21,9 @@ from potstill.epochs import EpochTraining, Loss, Optimisation
 from potstill.errors import DataError, RecipeError, RunError
 from potstill.networks import zoo
 from potstill.networks.batch_norms import batch_norms
+from potstill.networks.factory import from_factory
 from potstill.networks.init import initialise_default, seeded, seeded_on
-from potstill.networks.pretrained import from_factory, load_weights, pretrained
+from potstill.networks.pretrained import load_weights, pretrained
 from potstill.teacher import Teacher
 from potstill.train import favour_layout, in_favoured_layout
 

@@ -15,6 +15,8 @@ def parse_architectures(
 ) -> list[NetworkRecipe]:
     """Networks from names with commas between them, such as ``resnet18,convnet:instance``.
 
+    ``package.name:factory`` is a network of the user's own.
+
     ``NAME:NORMALISATION`` says what normalises; without it, what usually does (batch norms).
     ``convnet`` is the one the set was made for, if it is one; else DWA's, of width 128 that
     does not grow, with one block for every halving down to 4 px and three at least.
@@ -32,12 +34,17 @@ def parse_architectures(
 
 def _parse(text: str, resolution: int, made_for: NetworkRecipe | None) -> NetworkRecipe:
     name, colon, normalisation = text.partition(":")
+    known = get_args(Normalisation)
     if name not in zoo.names():
-        raise RecipeError(f"unknown network {name!r}; use one of {', '.join(zoo.names())}")
-    if colon and normalisation not in get_args(Normalisation):
+        if colon and normalisation not in known:
+            return NetworkRecipe(name=text)
         raise RecipeError(
-            f"unknown normalisation {normalisation!r} of {name}; use one of "
-            f"{', '.join(get_args(Normalisation))}"
+            f"unknown network {name!r}; use one of {', '.join(zoo.names())}, or "
+            "package.name:factory for one of your own"
+        )
+    if colon and normalisation not in known:
+        raise RecipeError(
+            f"unknown normalisation {normalisation!r} of {name}; use one of {', '.join(known)}"
         )
     if name == "convnet" and made_for is not None and made_for.name == "convnet":
         base = made_for

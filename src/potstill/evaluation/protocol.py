@@ -105,7 +105,7 @@ def evaluate(
     """
     start = time.perf_counter()
     chosen = named(made_for(dataset, "protocol") if protocol is None else protocol)
-    recipe = _network_recipe(made_for(dataset, "network")) if network is None else network
+    recipe = network_made_for(dataset) if network is None else network
     count = int(made_for(dataset, "networks")) if networks is None else networks
     if count < 1:
         raise RecipeError(f"cannot evaluate {count} networks; ask for at least 1")
@@ -183,14 +183,27 @@ def made_for(dataset: DistilledDataset, key: str) -> Any:
     return dataset.header["evaluation"][key]
 
 
-def _network_recipe(document: Any) -> NetworkRecipe:
+def network_made_for(dataset: DistilledDataset) -> NetworkRecipe:
+    """The network that the artefact was made for.
+
+    Raises:
+        ArtefactError: there is none, this version does not know it, or code that is not
+            potstill's makes it: a file does not choose what code runs.
+    """
+    document = made_for(dataset, "network")
     try:
-        return NetworkRecipe.model_validate(document)
+        recipe = NetworkRecipe.model_validate(document)
     except ValidationError:
         raise ArtefactError(
             f"the distilled set was made for a network this version does not know ({document}); "
             "pass another"
         ) from None
+    if recipe.foreign:
+        raise ArtefactError(
+            f"the distilled set was made for {recipe.name!r}, which is not part of potstill; if "
+            "you trust that code, name it with --network (evaluate: --networks-arch)"
+        )
+    return recipe
 
 
 def random_real_sets(

@@ -99,7 +99,8 @@ def scores(
         real_steps: the budget of each training on all real images, under ``hard-label``: as many
             whole epochs as it holds, one at least, the protocol's number at most. A budget that
             is too small makes HLR too small.
-        kept: where the baselines are kept and looked for; they are trained if None.
+        kept: where the baselines are kept and looked for; they are trained if None, and if the
+            network is not one of potstill's.
         progress: told of every step.
 
     Returns:
@@ -122,7 +123,6 @@ def scores(
     own = named(made_for(dataset, "protocol") if protocol is None else protocol)
     augmented, plain = with_and_without(own)
     _check(dataset, own, teacher)
-    cache = Kept() if kept is None else kept
     results: dict[str, dict[str, Any]] = {}
     for each in (own, augmented, plain, named(HARD)):
         if each.name not in results:
@@ -147,6 +147,8 @@ def scores(
         device=torch.device(device),
         baseline=True,
     )
+    # The code of a network that is not potstill's may change, and no key would show it.
+    cache = Kept() if kept is None or given.network.foreign else kept
     randoms: dict[str, dict[str, Any]] = {}
     for each in (own, augmented, plain):
         if each.name not in randoms:

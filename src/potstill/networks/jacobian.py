@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
+from potstill.errors import NetworkError
 from potstill.networks.convnet_jacobian import (
     ConvNetLinearisation,
     Plan,
     convnet_image_gradient,
 )
+from potstill.networks.factory import one_line
 from potstill.networks.functional import (
     AutogradLinearisation,
     Functional,
     Layout,
     Linearisation,
+    flatten,
     image_gradient,
 )
 
@@ -72,6 +77,43 @@ class Jacobian:
                 self._plan, theta, images, tangents, cotangents, feature_cotangent
             )
         return image_gradient(self.function, theta, images, tangents, cotangents, feature_cotangent)
+
+
+def require_linearisable(network: nn.Module, images: Tensor) -> None:
+    """Try every product on ``images`` (n, c, h, w); ``network`` is left alone.
+
+    Raises:
+        NetworkError: a product fails, outputs are drawn at random, or the last linear layer
+            is not what they come from.
+    """
+    twin = copy.deepcopy(network)
+    theta = flatten(twin)
+    try:
+        jacobian = Jacobian(twin)
+        at = jacobian.at(theta, images)
+        again = jacobian.at(theta, images).outputs
+        at.jvp(theta)
+        at.vjp(at.outputs)
+        jacobian.image_gradient(theta, images, theta[None], at.outputs[None], at.features)
+        layout = jacobian.layout
+        head = twin.get_submodule(layout.head_name)
+        ends_in_head = torch.allclose(head(at.features), at.outputs, atol=1e-5)
+    except NetworkError:
+        raise
+    except Exception as error:  # the user's code may fail by anything
+        raise NetworkError(
+            f"the network cannot be linearised ({one_line(error)}); build it from operations that "
+            "PyTorch differentiates twice and in forward mode, none of them in place"
+        ) from error
+    if not torch.equal(again, at.outputs):
+        raise NetworkError(
+            "the network's outputs are drawn at random; turn its dropout off (p=0) for rcig"
+        )
+    if not ends_in_head:
+        raise NetworkError(
+            f"the network does not end in its last linear layer, {layout.head_name}; rcig solves "
+            "that in closed form, so nothing may follow it"
+        )
 
 
 class ChunkedLinearisation:

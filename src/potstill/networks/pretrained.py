@@ -1,8 +1,7 @@
-"""Networks and weights that a user brings along."""
+"""Networks of other libraries, and weights that a user brings along."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torchvision
 from torch import Tensor, nn
 
 from potstill.errors import NetworkError
+from potstill.networks.factory import check_shapes, one_line
 from potstill.networks.zoo import HeadedNetwork
 
 _Load = Callable[[bool], nn.Module]
@@ -55,11 +55,11 @@ def pretrained(
     # Whatever a download can fail by: URL, HTTP and hub errors, a full disk, a broken file.
     except Exception as error:
         raise NetworkError(
-            f"the weights of {name} cannot be fetched ({_one_line(error)}); check the connection, "
+            f"the weights of {name} cannot be fetched ({one_line(error)}); check the connection, "
             "or put the file into the library's cache"
         ) from error
     remedy = "; set data.channels and data.resolution to what it takes"
-    _check_shapes(built, name, channels, resolution, classes, remedy)
+    check_shapes(built, name, channels, resolution, classes, remedy)
     return built
 
 
@@ -98,63 +98,6 @@ _LIBRARIES: Mapping[str, Callable[[str], tuple[int, Callable[[bool], nn.Module]]
     "torchvision": _from_torchvision,
     "timm": _from_timm,
 }
-
-
-def from_factory(spec: str, channels: int, resolution: int, classes: int) -> nn.Module:
-    """What the user's ``package.name:factory`` makes of these three, passed by name.
-
-    Raises:
-        NetworkError: no such module or name, the factory raises, or what it returns is no
-            module from (n, channels, resolution, resolution) to (n, classes).
-    """
-    module, _, name = spec.partition(":")
-    if not module or not name:
-        raise NetworkError(f"{spec!r} names no factory; write package.name:factory")
-    try:
-        factory = getattr(importlib.import_module(module), name, None)
-    except ModuleNotFoundError as error:
-        raise NetworkError(
-            f"there is no module {error.name!r} to take {spec} from; install it, or add its "
-            "folder to PYTHONPATH"
-        ) from None
-    except (Exception, SystemExit) as error:  # the user's code may fail by anything
-        raise NetworkError(f"importing {module} failed ({_one_line(error)}); mend it") from error
-    if not callable(factory):
-        raise NetworkError(f"{module} has no function {name!r}; correct the name in {spec}")
-    try:
-        network = factory(channels=channels, resolution=resolution, classes=classes)
-    except (Exception, SystemExit) as error:
-        raise NetworkError(
-            f"{spec} failed ({_one_line(error)}); it is called with channels, resolution and "
-            "classes by name"
-        ) from error
-    if not isinstance(network, nn.Module):
-        raise NetworkError(
-            f"{spec} returned {type(network).__name__}; it must return a torch.nn.Module"
-        )
-    _check_shapes(network, spec, channels, resolution, classes)
-    return network
-
-
-def _check_shapes(
-    network: nn.Module, spec: str, channels: int, resolution: int, classes: int, remedy: str = ""
-) -> None:
-    """One pass in evaluation mode; ``remedy`` follows what the network must take."""
-    size = f"{channels}, {resolution}, {resolution}"
-    expected = f"images (n, {size}) to outputs (n, {classes}){remedy}"
-    training = {module: module.training for module in network.modules()}
-    try:
-        with torch.no_grad():
-            outputs = network.eval()(torch.zeros(2, channels, resolution, resolution))
-    except (Exception, SystemExit) as error:
-        raise NetworkError(
-            f"the network of {spec} fails ({_one_line(error)}); it must take {expected}"
-        ) from error
-    for module, mode in training.items():
-        module.training = mode
-    if not isinstance(outputs, Tensor) or outputs.shape != (2, classes):
-        found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise NetworkError(f"the network of {spec} gives {found}; it must take {expected}")
 
 
 def load_weights(network: nn.Module, path: Path | str) -> None:
@@ -204,12 +147,12 @@ def _read(path: Path) -> dict[str, Tensor]:
         else:
             document = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        reason = error.strerror or _one_line(error)
+        reason = error.strerror or one_line(error)
         raise NetworkError(f"cannot read {path}: {reason}; check the path") from None
     # A damaged pickle can raise anything.
     except Exception as error:
         raise NetworkError(
-            f"{path} holds no weights that can be read safely ({_one_line(error)}); save "
+            f"{path} holds no weights that can be read safely ({one_line(error)}); save "
             "network.state_dict() alone, best as .safetensors"
         ) from error
     for key in ("state_dict", "model"):
@@ -239,11 +182,3 @@ def _in_body(name: str) -> str:
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return f"{names[0]!r}{more}"
-
-
-def _one_line(error: BaseException) -> str:
-    """The beginning of a foreign message."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, SystemExit):  # all that it says is a number
-        text = f"exit with {text}"
-    return text if len(text) <= 160 else f"{text[:157]}..."

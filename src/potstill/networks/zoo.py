@@ -1,6 +1,6 @@
 """Networks by name, in the small-image forms of the field (RCIG, Table 3; DWA, Tables 2 to 4, 9).
 
-Every network built here has ``features(images)`` and a last linear layer ``head``.
+Every network of potstill's has ``features(images)`` and a last linear layer ``head``.
 Apart from the ConvNet they are torchvision's and timm's, with another stem and another
 end. In torchvision's, what normalises and what activates is exchanged module by module
 afterwards, so that one description of an architecture serves all normalisations.
@@ -22,6 +22,7 @@ from potstill.config import NetworkRecipe, Normalisation
 from potstill.errors import NetworkError
 from potstill.networks.bodies import BODIES
 from potstill.networks.convnet import ConvNet, Softplus
+from potstill.networks.factory import from_factory
 from potstill.networks.vision_transformer import NORMALISATIONS, vision_transformer
 
 _Parts = tuple[nn.Module, nn.Linear]
@@ -54,6 +55,28 @@ class HeadedNetwork(nn.Module):
         return outputs
 
 
+class ForeignNetwork(nn.Module):
+    """A network that is none of potstill's.
+
+    Args:
+        construct: makes it, each time with new weights.
+    """
+
+    def __init__(self, construct: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self._construct = construct
+        self.network = construct()
+
+    def init_weights(self) -> None:
+        """Draw all weights anew as its own code does, from PyTorch's generator."""
+        self.load_state_dict(ForeignNetwork(self._construct).state_dict())
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (n, c, h, w) -> outputs (n, C)."""
+        outputs: Tensor = self.network(images)
+        return outputs
+
+
 def names() -> tuple[str, ...]:
     """Every name that :func:`build` knows."""
     return ("convnet", *BODIES, *NORMALISATIONS)
@@ -82,11 +105,17 @@ def build(
         resolution: side of the images in pixels.
         classes: outputs, C.
         softplus_beta: activation softplus(beta x)/beta in place of ReLU, with the
-            ceiling that a ReLU6 has; SiLU and GELU, smooth by themselves, stay.
+            ceiling that a ReLU6 has; SiLU and GELU, smooth by themselves, stay. In a
+            network of a user's, of its activations only those that are modules.
 
     Raises:
-        NetworkError: unknown name, or a network that does not fit the images.
+        NetworkError: unknown name, a network that does not fit the images, or a user's
+            that cannot be made.
     """
+    if recipe.foreign:
+        return ForeignNetwork(
+            partial(_foreign, recipe.name, channels, resolution, classes, softplus_beta)
+        )
     if recipe.name == "convnet":
         return ConvNet(
             channels,
@@ -119,10 +148,17 @@ def _convolutional(
     maps, width = _probe(body, recipe.name, channels, resolution)
     for name, shape in maps.items():
         body.set_submodule(name, _norm(recipe, resolution, shape))
-    for name, module in list(body.named_modules()):
-        if isinstance(module, nn.ReLU | nn.ReLU6 | nn.SiLU):
-            body.set_submodule(name, _activation(module, softplus_beta))
+    _exchange_activations(body, softplus_beta)
     return body, nn.Linear(width, classes)
+
+
+def _foreign(
+    factory: str, channels: int, resolution: int, classes: int, softplus_beta: float | None
+) -> nn.Module:
+    """A user's network with its activations exchanged."""
+    network = from_factory(factory, channels, resolution, classes)
+    _exchange_activations(network, softplus_beta)
+    return network
 
 
 def _probe(
@@ -164,6 +200,12 @@ def _norm(recipe: NetworkRecipe, resolution: int, shape: tuple[int, ...]) -> nn.
         "layer": lambda: nn.LayerNorm(list(shape)),
     }
     return layers[recipe.normalisation]()
+
+
+def _exchange_activations(network: nn.Module, softplus_beta: float | None) -> None:
+    for name, module in list(network.named_modules()):
+        if name and isinstance(module, nn.ReLU | nn.ReLU6 | nn.SiLU):
+            network.set_submodule(name, _activation(module, softplus_beta))
 
 
 def _activation(module: nn.Module, softplus_beta: float | None) -> nn.Module:

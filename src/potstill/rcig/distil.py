@@ -16,9 +16,9 @@ from potstill.config import RCIGRecipe, Recipe, method_of
 from potstill.data.datasets import SourceDataset
 from potstill.data.distilled import DistilledDataset
 from potstill.data.preprocess import Preprocess, fit
-from potstill.errors import NumericalError, RecipeError
+from potstill.errors import NumericalError, RecipeError, RunError
 from potstill.networks import zoo
-from potstill.networks.jacobian import Jacobian
+from potstill.networks.jacobian import Jacobian, require_linearisable
 from potstill.rcig import dual, primal, standard
 from potstill.rcig.coreset import Coreset
 from potstill.rcig.pool import ModelPool
@@ -112,6 +112,11 @@ class Distiller:
             classes=source.classes,
             softplus_beta=self.settings.softplus_beta,
         )
+        if recipe.network.foreign:
+            shape = (2, source.channels, source.resolution, source.resolution)
+            require_linearisable(
+                network, rng.normal(shape, rng.stream(recipe.seed, "rcig/foreign"))
+            )
         self._jacobian = Jacobian(network.to(device))
         if self.settings.subset and self._jacobian.couples_batch:
             raise RecipeError(
@@ -186,7 +191,16 @@ class Distiller:
         }
 
     def restore(self, iteration: int, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state` gave after ``iteration`` iterations."""
+        """Go on from what :meth:`state` gave after ``iteration`` iterations.
+
+        Raises:
+            RunError: the network had other parameters then.
+        """
+        if state["pool"]["parameters"].shape != self._pool.parameters.shape:
+            raise RunError(
+                f"the checkpoint is of another network {self.recipe.network.name}; restore its "
+                "code, or take another --out"
+            )
         self.iteration = iteration
         self.coreset.restore(state["coreset"])
         self._pool.restore(state["pool"])
