@@ -12,6 +12,7 @@ import typer
 
 from potstill import recipes
 from potstill.cli import continual, importing, making, privacy, robust, scoring, showing, tables
+from potstill.cli.keeping import keep_result
 from potstill.cli.options import app, chosen_device, read_set, read_source, say
 from potstill.cli.teachers import labeller_of
 from potstill.cli.text import summary
@@ -66,6 +67,6 @@ def _quickstart(method: str, out: Path, device: str) -> dict[str, Any]:
     else:
         teacher = labeller_of(dataset, artefact, device=device)
         result = scoring.score(dataset, source, device=device, baseline=True, teacher=teacher)
-        scoring.keep_result(dataset, artefact, result)
+        keep_result(dataset, artefact, result)
     showing.draw(dataset, out / "distilled.png")
     return result

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any, Literal
 
 import typer
 
 from potstill import config
+from potstill.cli.keeping import NoSaveAudit, deliver
 from potstill.cli.networks import Network, network_of
 from potstill.cli.options import (
     Artefact,
@@ -19,17 +19,12 @@ from potstill.cli.options import (
     Seed,
     app,
     chosen_device,
-    in_run,
-    or_warn,
     read_set,
     read_source,
-    warn,
 )
-from potstill.cli.privacy import NoSave
 from potstill.cli.progress import reporting
 from potstill.cli.teachers import Labeller, labeller_of
 from potstill.cli.text import percent
-from potstill.errors import RunError
 
 
 @app.command()
@@ -58,11 +53,10 @@ def continual(
     seed: Seed = 0,
     device: Device = "auto",
     download: Download = False,
-    no_save: NoSave = False,
+    no_save: NoSaveAudit = False,
     as_json: Json = False,
 ) -> None:
     """Train on more and more classes of ARTEFACT, test on the classes so far."""
-    from potstill import runs
     from potstill.audits.continual import continual as learn
 
     where = chosen_device(device)
@@ -92,14 +86,7 @@ def continual(
             seed=seed,
             progress=progress,
         )
-    for warning in audit.get("warnings", ()):
-        warn(warning)
-    if not no_save and in_run(artefact):
-        try:
-            runs.record_audit(artefact.parent, audit)
-        except RunError as error:
-            or_warn("the audit", error)
-    print(json.dumps(audit, indent=2) if as_json else summary(audit))
+    deliver(audit, artefact, summary, as_json=as_json, no_save=no_save)
 
 
 def summary(audit: dict[str, Any]) -> str:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from potstill.config import Recipe
-from potstill.errors import RunError
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
@@ -106,15 +105,3 @@ def say(message: str) -> None:
 def warn(message: str) -> None:
     """One warning to stderr."""
     say(f"warning: {message}")
-
-
-def in_run(artefact: Path) -> bool:
-    """Whether an artefact lies in the folder of its run."""
-    from potstill import runs
-
-    return artefact.name == runs.DISTILLED and (artefact.parent / runs.RECORD).exists()
-
-
-def or_warn(what: str, error: RunError) -> None:
-    """A result that could not be kept is no reason not to show it."""
-    warn(f"{what} is not kept: {error}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from potstill import config
+from potstill.cli.keeping import NoSaveAudit, deliver
 from potstill.cli.networks import Network, network_of
 from potstill.cli.options import (
     Artefact,
@@ -18,20 +18,11 @@ from potstill.cli.options import (
     Seed,
     app,
     chosen_device,
-    in_run,
-    or_warn,
     read_set,
     read_source,
-    warn,
 )
 from potstill.cli.progress import reporting
 from potstill.cli.text import percent
-from potstill.errors import RunError
-
-if TYPE_CHECKING:
-    pass
-
-NoSave = Annotated[bool, typer.Option("--no-save", help="Do not add the audit to ARTEFACT's run")]
 
 _CASES = {
     "distilled": "the distilled set",
@@ -65,11 +56,10 @@ def attack(
     seed: Seed = 0,
     device: Device = "auto",
     download: Download = False,
-    no_save: NoSave = False,
+    no_save: NoSaveAudit = False,
     as_json: Json = False,
 ) -> None:
     """Guess from networks trained on ARTEFACT which images it was distilled from."""
-    from potstill import runs
     from potstill.audits import membership
 
     moments = membership.STEPS if steps is None else _steps(steps)
@@ -90,14 +80,7 @@ def attack(
             seed=seed,
             progress=tell,
         )
-    for warning in audit.get("warnings", ()):
-        warn(warning)
-    if not no_save and in_run(artefact):
-        try:
-            runs.record_audit(artefact.parent, audit)
-        except RunError as error:
-            or_warn("the audit", error)
-    print(json.dumps(audit, indent=2) if as_json else summary(audit))
+    deliver(audit, artefact, summary, as_json=as_json, no_save=no_save)
 
 
 def summary(audit: dict[str, Any]) -> str:

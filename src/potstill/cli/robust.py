@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from potstill import config
+from potstill.cli.keeping import NoSaveAudit, deliver
 from potstill.cli.networks import Network, network_of
 from potstill.cli.options import (
     Artefact,
@@ -21,17 +21,12 @@ from potstill.cli.options import (
     Seed,
     app,
     chosen_device,
-    in_run,
-    or_warn,
     read_set,
     read_source,
-    warn,
 )
 from potstill.cli.progress import reporting
-from potstill.cli.scoring import NoSave
 from potstill.cli.teachers import Labeller, labeller_of
 from potstill.cli.text import percent
-from potstill.errors import RunError
 
 
 @app.command()
@@ -63,7 +58,7 @@ def scores(
     seed: Seed = 0,
     device: Device = "auto",
     download: Download = False,
-    no_save: NoSave = False,
+    no_save: NoSaveAudit = False,
     as_json: Json = False,
 ) -> None:
     """Score ARTEFACT beyond its labels and its augmentation: HLR, IOR, LRS, ARS."""
@@ -99,11 +94,7 @@ def scores(
             kept=Kept((cache or _default_cache()).expanduser() / "baselines"),
             progress=lambda what, done, total: tell(done, total, title=what),
         )
-    for warning in audit.get("warnings", ()):
-        warn(warning)
-    if not no_save:
-        _keep(artefact, audit)
-    print(json.dumps(audit, indent=2) if as_json else _text(audit))
+    deliver(audit, artefact, _text, as_json=as_json, no_save=no_save)
 
 
 def _default_cache() -> Path:
@@ -111,17 +102,6 @@ def _default_cache() -> Path:
     named = os.environ.get("XDG_CACHE_HOME", "")
     # The specification has relative paths ignored.
     return (Path(named) if Path(named).is_absolute() else Path("~/.cache")) / "potstill"
-
-
-def _keep(artefact: Path, audit: dict[str, Any]) -> None:
-    from potstill import runs
-
-    if not in_run(artefact):
-        return
-    try:
-        runs.record_audit(artefact.parent, audit)
-    except RunError as error:
-        or_warn("the audit", error)
 
 
 def _text(audit: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from potstill import config
+from potstill.cli.keeping import NoSave, NoSaveAudit, deliver, keep_result
 from potstill.cli.networks import Networks, networks_of
 from potstill.cli.options import (
     Artefact,
@@ -20,8 +21,6 @@ from potstill.cli.options import (
     Seed,
     app,
     chosen_device,
-    in_run,
-    or_warn,
     read_set,
     read_source,
     say,
@@ -30,15 +29,10 @@ from potstill.cli.options import (
 from potstill.cli.progress import reporting
 from potstill.cli.teachers import Labeller, TeacherFile, labeller_of, teacher_of
 from potstill.cli.text import diversity_summary, summary, table
-from potstill.errors import RunError
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
     from potstill.data.source import SourceDataset
-
-NoSave = Annotated[
-    bool, typer.Option("--no-save", help="Do not add the result to ARTEFACT and its run")
-]
 
 
 @app.command()
@@ -158,11 +152,10 @@ def diversity(
     seed: Seed = 0,
     device: Device = "auto",
     download: Download = False,
-    no_save: NoSave = False,
+    no_save: NoSaveAudit = False,
     as_json: Json = False,
 ) -> None:
     """Measure how far apart the images of a class are, as a teacher sees them."""
-    from potstill import runs
     from potstill.audits.diversity import diversity as measure
     from potstill.report import write_map
 
@@ -176,12 +169,7 @@ def diversity(
     audit = measure(dataset, seer, source, device=where, seed=seed)
     if png is not None:
         write_map(audit, png)
-    if not no_save and in_run(artefact):
-        try:
-            runs.record_audit(artefact.parent, audit)
-        except RunError as error:
-            or_warn("the audit", error)
-    print(json.dumps(audit, indent=2) if as_json else diversity_summary(audit))
+    deliver(audit, artefact, diversity_summary, as_json=as_json, no_save=no_save)
 
 
 def score(dataset: DistilledDataset, source: SourceDataset, **options: Any) -> dict[str, Any]:
@@ -190,22 +178,6 @@ def score(dataset: DistilledDataset, source: SourceDataset, **options: Any) -> d
 
     with reporting("evaluation step") as tell:
         return evaluate(dataset, source, progress=tell, **options)
-
-
-def keep_result(
-    dataset: DistilledDataset, artefact: Path, result: dict[str, Any]
-) -> DistilledDataset:
-    """The set with ``result``, which its file and its run get too; a warning if that fails."""
-    from potstill import runs
-
-    scored = dataset.with_result(result)
-    try:
-        scored.save(artefact)
-        if in_run(artefact):
-            runs.record_result(artefact.parent, result)
-    except RunError as error:
-        or_warn("the result", error)
-    return scored
 
 
 def _recipe(dataset: DistilledDataset, artefact: Path) -> config.Recipe:
