@@ -33,6 +33,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_attack_prints_and_keeps_what_it_found(finished: Path, answer: Callable[..., str]) -> None:
     words = ["attack", finished / runs.DISTILLED, *QUICK, "--baselines"]
     audit = json.loads(answer(*words, "--json"))
+    assert audit["training"]["augmented"]
     assert audit["members"] == audit["others"] == 200
     assert [moment["steps"] for moment in audit["distilled"]["curve"]] == [2, 4]
     assert audit["baselines"]["members"]["images"] == 200
@@ -53,8 +54,9 @@ def test_a_set_outside_its_run_is_attacked_too(
 ) -> None:
     path = tmp_path / "set.safetensors"
     path.write_bytes((finished / runs.DISTILLED).read_bytes())
-    words = ["attack", path, *QUICK, "--network", "convnet:instance", "--json"]
+    words = ["attack", path, *QUICK, "--network", "convnet:instance", "--no-augment", "--json"]
     audit = json.loads(answer(*words))
+    assert not audit["training"]["augmented"]
     assert audit["network"]["normalisation"] == "instance"
     assert "baselines" not in audit
     assert [*tmp_path.iterdir()] == [path]

@@ -98,6 +98,15 @@ def test_the_tables_of_attacks_stand_beside_sets_of_their_size(tmp_path):
     assert "What differs from its setting: narrower network" in text
 
 
+def test_what_an_attack_did_otherwise_than_the_paper_is_said(tmp_path):
+    of = synthetic.recipe(**PRIVACY, name="mine")
+    audit = audit_records.membership(networks=2, training={"augmented": False})
+    record = synthetic.record("stopped", 3) | {"audits": [audit]}
+    text = page_of(synthetic.write_run(tmp_path / "run", of, record=record)).text
+    assert "steps without augmentation; 10,000 members" in text
+    assert "trained without augmentation; 10 values an area (the paper's 25)" in text
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"images_per_class": 10}, {"data": {"dataset": "mnist"}}, {"data": {"dataset": "digits"}}],

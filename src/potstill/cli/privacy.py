@@ -52,6 +52,9 @@ def attack(
         ),
     ] = False,
     network: Network = None,
+    augment: Annotated[
+        bool, typer.Option(help="Train on augmented images, as in the paper; without, more leaks")
+    ] = True,
     data_root: DataRoot = None,
     seed: Seed = 0,
     device: Device = "auto",
@@ -61,6 +64,7 @@ def attack(
 ) -> None:
     """Guess from networks trained on ARTEFACT which images it was distilled from."""
     from potstill.audits import membership
+    from potstill.audits.students import Students
 
     moments = membership.STEPS if steps is None else _steps(steps)
     where = chosen_device(device)
@@ -76,6 +80,7 @@ def attack(
             chunks=chunks,
             baselines=baselines,
             network=network_of(network, dataset, source),
+            students=Students(augmented=augment),
             device=where,
             seed=seed,
             progress=tell,

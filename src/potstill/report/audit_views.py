@@ -138,13 +138,13 @@ def _membership(run: RunRecord, audit: Membership, identity: str) -> dict[str, A
     return {
         "how": (
             f"{count(audit.networks, 'network')} of {network_text(audit.network)}, "
-            f"{count(steps, 'step')}; {count(audit.members, 'member')} against "
+            f"{count(steps, 'step')} {_augmented(audit)}; {count(audit.members, 'member')} against "
             f"{count(audit.others, 'other')} in {count(audit.chunks, 'chunk')}"
         ),
         "attacks": [_ATTACKS.get(name, name) for name in audit.attacks],
         "rows": _areas(audit, victims, printed),
         "paper": table,
-        "departures": _unlike(run) if printed else (),
+        "departures": (*_unlike(run), *_less(audit)) if printed else (),
         "roc": [
             _roc(name, victims, f"{identity}-roc-{name}")
             for name in audit.attacks
@@ -192,6 +192,23 @@ def _unlike(run: RunRecord) -> tuple[str, ...]:
             return tuple(departures.of_recipe(row, run))
     unlike = tuple(departures.unlike_paper(run))
     return unlike or ("its recipe stands for no row of this table",)
+
+
+def _less(audit: Membership) -> list[str]:
+    """What sets the audit apart from the paper's, of 5 networks after 16,000 steps."""
+    found = []
+    if audit.distilled.last.steps != 16_000:
+        found.append(f"{count(audit.distilled.last.steps, 'step')} (the paper's 16,000)")
+    if not audit.training.get("augmented", True):
+        found.append("trained without augmentation")
+    if (audit.networks, audit.chunks) != (5, 5):
+        values = audit.networks * audit.chunks
+        found.append(f"{count(values, 'value')} an area (the paper's 25)")
+    return found
+
+
+def _augmented(audit: Membership) -> str:
+    return "augmented" if audit.training.get("augmented", True) else "without augmentation"
 
 
 def _roc(attack: str, victims: Mapping[str, Victims], identity: str) -> Drawing:
