@@ -18,7 +18,7 @@ from potstill.errors import ArtefactError, DataError, NetworkError, RecipeError
 from potstill.evaluation import PROTOCOLS, Protocol, evaluate
 from potstill.evaluation.augment import augment
 from potstill.evaluation.fixed_steps import with_mirror_images
-from potstill.evaluation.protocol import random_real_sets
+from potstill.evaluation.protocol import class_sizes, random_real_sets
 from potstill.evaluation.scores import accuracies, summary
 
 RECIPE = DataRecipe(dataset="digits")
@@ -216,6 +216,19 @@ def test_random_sets_are_real_images_of_every_class_and_differ(digits, standardi
     for image, label in zip(sets[1], labels[1], strict=True):
         twins = (real == image).flatten(1).all(1)
         assert digits.train.labels[twins].eq(label.argmax()).any()
+
+
+def test_a_set_of_uneven_classes_stands_beside_as_many_images(digits, standardise):
+    rows = torch.cat([(digits.train.labels == c).nonzero()[: 1 + c % 2, 0] for c in range(10)])
+    images = standardise.apply(digits.train.images[rows])
+    uneven = distilled(digits, standardise, images, centred_one_hot(digits.train.labels[rows], 10))
+    assert class_sizes(uneven) == [1, 2] * 5
+    _, labels = random_real_sets(uneven, digits, 2, seed=0)
+    assert labels.shape == (2, 15, 10)
+    assert labels[1].argmax(1).bincount().tolist() == [1, 2] * 5
+    # Labels that were learned may say anything; the set still has a row of images for each class.
+    even = distilled(digits, standardise, images[:10], uneven.labels[:10])
+    assert class_sizes(even) == [1] * 10
 
 
 def test_the_flip_trick_is_training_with_mirror_images(digits, standardise, class_means):

@@ -182,6 +182,36 @@ def test_damaged_and_foreign_files_are_as_good_as_none(tmp_path):
     assert blocked.get(key) is None
 
 
+@pytest.mark.parametrize(
+    "value", [{}, {"accuracies": 0.5}, {"accuracies": [0.5]}, {"accuracies": [0.5, "much"]}]
+)
+def test_a_value_of_another_kind_is_as_good_as_none(value, few, real, tmp_path):
+    first = random_real(assignment(real, few), PROTOCOLS["rcig-paper"], Kept(tmp_path), silent)
+    (path,) = tmp_path.iterdir()
+    key = json.loads(path.read_text())["key"]
+    path.write_text(json.dumps({"key": key, "value": value}))
+    again = random_real(assignment(real, few), PROTOCOLS["rcig-paper"], Kept(tmp_path), silent)
+    assert again == first and not again["kept"]
+    assert Kept(tmp_path).numbers(key, "accuracies", 2) == first["values"]
+
+
+def test_hlr_is_of_the_sets_images_however_briefly_its_protocol_runs(few, real, teacher):
+    short = scores(real, few, teacher=teacher, networks=1, epochs=1, real_steps=2)
+    longer = scores(real, few, teacher=teacher, networks=1, epochs=40, real_steps=2)
+    assert short["hlr"] == longer["hlr"] and short["hlr"]["distilled"]["epochs"] == 3
+    assert short["ior"] != longer["ior"]
+
+
+def test_too_little_training_on_real_images_is_a_warning(few, real):
+    words = "HLR and LRS flatter the set; raise --real-steps"
+    for real_steps in (1, 120):
+        found = scores(
+            real, few, protocol="hard-label", networks=1, epochs=60, real_steps=real_steps
+        )
+        warned = [words in warning for warning in found.get("warnings", ())]
+        assert any(warned) == (found["hlr"]["value"] < 0) == (real_steps == 1)
+
+
 def test_protocols_have_a_form_with_and_without_augmentation(real):
     for name in ("rcig-paper", "rcig-paper-augmented", "rcig-as-run", "rcig-as-run-augmented"):
         augmented, plain = with_and_without(PROTOCOLS[name])

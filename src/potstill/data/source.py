@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,25 +73,26 @@ def fingerprint(train: Split, test: Split) -> str:
 
 
 def sample_per_class(
-    split: Split, classes: int, per_class: int, generator: np.random.Generator
+    split: Split, classes: int, per_class: int | Sequence[int], generator: np.random.Generator
 ) -> Tensor:
-    """Draw ``per_class`` different images of every class, uniformly.
+    """Draw different images of every class, uniformly: ``per_class``, or as many as it says.
 
     Returns:
-        (classes * per_class,) int64 indices into ``split``, class 0's first.
+        (n,) int64 indices into ``split``, class 0's first.
 
     Raises:
         DataError: a class has fewer images than asked for.
     """
     chosen = []
-    for label in range(classes):
+    sizes = [per_class] * classes if isinstance(per_class, int) else per_class
+    for label, size in zip(range(classes), sizes, strict=True):
         members = (split.labels == label).nonzero().flatten()
-        if len(members) < per_class:
+        if len(members) < size:
             raise DataError(
-                f"class {label} has {len(members)} images, fewer than the {per_class} asked for; "
+                f"class {label} has {len(members)} images, fewer than the {size} asked for; "
                 "ask for fewer images per class"
             )
-        draw = generator.choice(len(members), size=per_class, replace=False)
+        draw = generator.choice(len(members), size=size, replace=False)
         chosen.append(members[torch.from_numpy(draw)])
     return torch.cat(chosen)
 

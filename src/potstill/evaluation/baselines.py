@@ -1,7 +1,7 @@
 """What networks reach without distilled images: on all real ones, and on a random few.
 
 Both are trained once for the same data, preprocessing, network, protocol, seed and version of
-the library, and kept (:mod:`potstill.evaluation.kept`).
+the code, and kept (:mod:`potstill.evaluation.kept`).
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from potstill import __version__
-from potstill.config import NetworkRecipe
 from potstill.data import artefact
-from potstill.data.preprocess import Preprocess
+from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset
 from potstill.data.views import fill_value
 from potstill.epochs import EpochTraining, Loss
 from potstill.errors import RecipeError
 from potstill.evaluation.fixed_steps import Protocol
-from potstill.evaluation.kept import Kept
+from potstill.evaluation.kept import GENERATION, Kept
 from potstill.evaluation.labelling import Views
 from potstill.evaluation.plan import Assignment, EvaluationProtocol
-from potstill.evaluation.protocol import random_real_sets
+from potstill.evaluation.protocol import class_sizes, random_real_sets
 from potstill.evaluation.scores import accuracies, summary
 from potstill.evaluation.students import StudentProtocol, StudentTraining, hard_loss
 from potstill.networks.init import initialise_default, seeded_on
@@ -49,23 +48,22 @@ def random_real(
     """
     plan = protocol.plan(given)
     key = {
-        **_common(given.source, given.dataset.preprocess, given.network, given.seed),
+        **trained_on(given),
         "what": "random real images",
-        "images": len(given.dataset),
-        "images_per_class": given.dataset.images_per_class,
+        "images": class_sizes(given.dataset),
         "networks": given.networks,
         "protocol": protocol.name,
-        "training": _training(given, protocol),
+        "training": training_settings(given.dataset, protocol, given.epochs),
         "steps": plan.steps,
         "teacher": None if given.teacher is None else given.teacher.digest,
     }
-    found = kept.get(key)
-    if found is None:
-        sets = random_real_sets(given.dataset, given.source, given.networks, given.seed)
-        found = plan.scores(*sets, progress)["accuracy"]
-        kept.put(key, found)
-        return {**found, "kept": False}
-    return {**found, "kept": True}
+    values = kept.numbers(key, "accuracies", given.networks)
+    if values is not None:
+        return {**summary(values), "kept": True}
+    sets = random_real_sets(given.dataset, given.source, given.networks, given.seed)
+    accuracy: dict[str, Any] = plan.scores(*sets, progress)["accuracy"]
+    kept.put(key, {"accuracies": accuracy["values"]})
+    return {**accuracy, "kept": False}
 
 
 def all_real(
@@ -96,26 +94,27 @@ def all_real(
     if most_steps < 1:
         raise RecipeError(f"cannot train for {most_steps} steps; ask for at least 1")
     training, steps = _within(protocol, given.source, most_steps)
-    values, reused = [], 0
+    values: list[float] = []
+    reused = 0
     for index in range(given.networks):
         key = {
-            **_common(given.source, given.dataset.preprocess, given.network, given.seed),
+            **trained_on(given),
             "what": "all real images",
             "network_index": index,
             "protocol": protocol.name,
             "training": asdict(training),
         }
-        found = kept.get(key)
+        found = kept.numbers(key, "accuracies", 1)
         if found is None:
 
             def report(step: int, _total: int, index: int = index) -> None:
                 progress(index * steps + step, given.networks * steps)
 
-            found = {"accuracy": _train_on_all(given, training, index, report)}
-            kept.put(key, found)
+            found = [_train_on_all(given, training, index, report)]
+            kept.put(key, {"accuracies": found})
         else:
             reused += 1
-        values.append(float(found["accuracy"]))
+        values += found
     return {
         **summary(values),
         "protocol": protocol.name,
@@ -179,25 +178,29 @@ def _loss(given: Assignment, views: Views, purpose: str) -> Loss:
     return loss
 
 
-def _common(
-    source: SourceDataset, preprocess: Preprocess, network: NetworkRecipe, seed: int
-) -> dict[str, Any]:
-    """What every training depends on."""
+def trained_on(given: Assignment) -> dict[str, Any]:
+    """What every training of a network on real images depends on, as JSON has it."""
+    preprocess = given.dataset.preprocess
     return {
         "version": __version__,
-        "source_fingerprint": source.fingerprint,
+        "generation": GENERATION,
+        "torch": torch.__version__,
+        "device": given.device.type,
+        "source_fingerprint": given.source.fingerprint,
         "preprocess": artefact.content_digest(preprocess.describe(), preprocess.tensors()),
-        "network": network.model_dump(mode="json"),
-        "seed": seed,
+        "network": given.network.model_dump(mode="json"),
+        "seed": given.seed,
     }
 
 
-def _training(given: Assignment, protocol: EvaluationProtocol) -> dict[str, Any]:
+def training_settings(
+    dataset: DistilledDataset, protocol: EvaluationProtocol, epochs: int | None
+) -> dict[str, Any]:
     """The settings behind a protocol's name, as JSON has them."""
     if isinstance(protocol, StudentProtocol):
-        return asdict(protocol.training(given.dataset, given.epochs))
+        return asdict(protocol.training(dataset, epochs))
     if isinstance(protocol, Protocol):
         # Fixed steps show mirror images to sets that were distilled with them.
-        method = given.dataset.header["recipe"].get("method", {})
+        method = dataset.header["recipe"].get("method", {})
         return {**asdict(protocol), "method": method.get("kind"), "flip": method.get("flip")}
-    raise RecipeError(f"protocol {protocol.name} has no settings to keep its baselines under")
+    raise RecipeError(f"protocol {protocol.name} has no settings to keep its results under")

@@ -1,9 +1,13 @@
-"""Numbers that took long to train for, kept on disk under everything that they depend on."""
+"""Numbers that took long to train for, kept on disk under everything that they depend on.
+
+That is the code as well: whoever changes what a training computes raises ``GENERATION``.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +15,9 @@ from typing import Any
 from potstill.data import artefact
 from potstill.errors import RunError
 from potstill.files import atomic_write, make_folder
+
+GENERATION = 1
+"""Of the code that networks are trained and attacked by."""
 
 
 class Kept:
@@ -26,6 +33,15 @@ class Kept:
         self._folder = folder
         self.problem: str | None = None
         """Why something could not be kept, if so: no reason to lose the number itself."""
+
+    def numbers(self, key: Mapping[str, Any], name: str, count: int) -> list[float] | None:
+        """The ``count`` finite numbers under ``name`` of what was put under an equal key, if so."""
+        values = (self.get(key) or {}).get(name)
+        if not isinstance(values, list) or len(values) != count:
+            return None
+        if not all(isinstance(value, float) and math.isfinite(value) for value in values):
+            return None
+        return values
 
     def get(self, key: Mapping[str, Any]) -> dict[str, Any] | None:
         """What was put under an equal key, else None."""

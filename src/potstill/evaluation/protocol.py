@@ -71,9 +71,9 @@ def evaluate(
         network: which; the one the set was distilled for if None.
         seed: of everything that is drawn.
         device: where to train and test.
-        baseline: also score random real images, as many per class as distilled ones,
-            others for each network, with hard labels (protocols with a teacher: with
-            its labels) and under the same protocol.
+        baseline: also score random real images, as many as distilled ones (of each class, see
+            :func:`class_sizes`), others for each network, with hard labels (protocols with a
+            teacher: with its labels) and under the same protocol.
         teacher: labels what the students of a protocol with soft labels see; if None, the
             labels that the set stores.
         epochs: of protocols that count them; if None, the artefact's number, and if it has
@@ -211,16 +211,27 @@ def random_real_sets(
 ) -> tuple[Tensor, Tensor]:
     """``count`` draws: images (count, n, c, h, w) in network space, labels (count, n, C)."""
     images, labels = [], []
+    sizes = class_sizes(dataset)
     for index in range(count):
         chosen = sample_per_class(
-            source.train,
-            source.classes,
-            dataset.images_per_class,
-            rng.stream(seed, "evaluation/baseline", index),
+            source.train, source.classes, sizes, rng.stream(seed, "evaluation/baseline", index)
         )
         images.append(dataset.preprocess.apply(source.train.images[chosen]))
         labels.append(centred_one_hot(source.train.labels[chosen], source.classes))
     return torch.stack(images), torch.stack(labels)
+
+
+def class_sizes(dataset: DistilledDataset) -> list[int]:
+    """How many random images of each class stand beside the set, as many as it has in all.
+
+    Equally many where that comes out, whatever its learned labels look like, else the set's own.
+    """
+    classes = len(dataset.class_names)
+    each, left = divmod(len(dataset), classes)
+    if not left:
+        return [each] * classes
+    sizes: list[int] = dataset.hard_labels().bincount(minlength=classes).tolist()
+    return sizes
 
 
 def _check_fit(dataset: DistilledDataset, source: SourceDataset, baseline: bool) -> None:

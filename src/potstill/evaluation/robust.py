@@ -94,8 +94,8 @@ def scores(
         device: where to train and test.
         teacher: labels what the students of a protocol with soft labels see, random real images
             among them; such protocols need one.
-        epochs: of protocols that count them, ``hard-label`` on distilled images among them; if
-            None, the artefact's number, and if it has none, the protocol's.
+        epochs: of the set's own protocol, if that counts them; if None, the artefact's number,
+            and if it has none, the protocol's.
         real_steps: the budget of each training on all real images, under ``hard-label``: as many
             whole epochs as it holds, one at least, the protocol's number at most. A budget that
             is too small makes HLR too small.
@@ -126,6 +126,8 @@ def scores(
     results: dict[str, dict[str, Any]] = {}
     for each in (own, augmented, plain, named(HARD)):
         if each.name not in results:
+            # HLR asks what the set's images are worth, however briefly its own protocol is run.
+            lasting = epochs if own.name == HARD or each.name != HARD else None
             results[each.name] = evaluate(
                 dataset,
                 source,
@@ -134,7 +136,7 @@ def scores(
                 network=network,
                 seed=seed,
                 device=device,
-                **_asked(each, teacher, epochs),
+                **_asked(each, teacher, lasting),
                 progress=_telling(progress, f"distilled images, {each.name}"),
             )
     first = results[own.name]
@@ -170,6 +172,11 @@ def scores(
         "artefact_digest": dataset.digest,
     }
     warnings = list(first.get("warnings", ()))
+    if document["hlr"]["value"] < 0:
+        warnings.append(
+            f"networks on all real images reached less in {real['epochs']} epochs than on the "
+            "distilled ones, so that HLR and LRS flatter the set; raise --real-steps"
+        )
     if cache.problem is not None:
         warnings.append(f"the baselines are not kept: {cache.problem}")
     if warnings:
