@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 
 # Before PyTorch is imported: tests are many and small, and run side by side.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -25,6 +26,15 @@ def _denormals() -> Iterator[None]:
     """What a run does to its process is undone: hypothesis wants denormal numbers."""
     yield
     torch.set_flush_denormal(False)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_kept(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """What one test keeps for the next time is not there in another, nor in the user's cache."""
+    place = tmp_path_factory.getbasetemp() / "kept" / uuid.uuid4().hex
+    monkeypatch.setenv("POTSTILL_CACHE", str(place))
 
 
 @pytest.fixture

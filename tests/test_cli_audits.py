@@ -49,6 +49,31 @@ def test_attack_prints_and_keeps_what_it_found(finished: Path, answer: Callable[
     assert len(runs.read_record(finished)["audits"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "module", "said"),
+    [
+        (["attack"], "audits.membership.membership", "stopped; the networks attacked so far are"),
+        (["continual"], "audits.continual.continual", "stopped; the tasks finished so far are"),
+        (["scores"], "evaluation.robust.scores", "stopped; the baselines trained so far are"),
+        (["evaluate"], "evaluation.evaluate", "stopped; nothing of the network at hand is kept"),
+    ],
+)
+def test_ctrl_c_says_what_is_kept(
+    words: list[str],
+    module: str,
+    said: str,
+    finished: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"potstill.{module}", interrupted)
+    assert cli.run([*words, str(finished / runs.DISTILLED), "--device", "cpu"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1].startswith(said)
+
+
 def test_a_set_outside_its_run_is_attacked_too(
     finished: Path, tmp_path: Path, answer: Callable[..., str]
 ) -> None:

@@ -213,6 +213,14 @@ def test_an_unknown_setting_of_a_method(tmp_path: Path, fails: Callable[..., str
     assert "method.iterations" in fails(*distil(tmp_path / "run", method__iterations="many"))
 
 
+def test_a_network_that_does_not_fit_is_refused_before_others_are_trained(
+    finished: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("potstill.evaluation.evaluate", None)
+    words = ["evaluate", finished / runs.DISTILLED, "--networks-arch", "convnet,vgg11"]
+    assert "vgg11 does not fit images of 8 px" in fails(*words, "--device", "cpu")
+
+
 def test_unknown_networks(finished: Path, fails: Callable[..., str]) -> None:
     words = ["evaluate", finished / runs.DISTILLED, "--device", "cpu", "--networks-arch"]
     assert "unknown network 'resnet1'" in fails(*words, "resnet1")

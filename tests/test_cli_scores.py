@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from potstill import cli, runs
-from potstill.cli import robust
+from potstill.cli import keeping, robust
 from potstill.evaluation.baselines import REAL_STEPS
 from tests.test_cli_dwa import distil
 
@@ -74,10 +74,10 @@ def test_a_set_alone_needs_its_teacher_named(
 
 def test_the_cache_lies_where_xdg_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert robust._default_cache() == tmp_path / "potstill"
+    assert keeping._default_cache() == tmp_path / "potstill"
     for other in ("", "relative"):
         monkeypatch.setenv("XDG_CACHE_HOME", other)
-        assert robust._default_cache() == Path("~/.cache/potstill")
+        assert keeping._default_cache() == Path("~/.cache/potstill")
 
 
 def test_the_budget_is_the_one_of_the_library() -> None:

@@ -105,8 +105,8 @@ def test_a_set_is_distilled_scored_and_audited(
         "scores": ["--protocol", "hard-label", "--epochs", "2", "--real-steps", "2"],
     }
     for command, options in audits.items():
-        cache = ["--cache", tmp_path / "cache"] if command == "scores" else []
-        found = json.loads(answer(command, artefact, "--network", own, *options, *cache, *one))
+        options += ["--cache", tmp_path / "cache"]
+        found = json.loads(answer(command, artefact, "--network", own, *options, *one))
         assert found["network"]["name"] == own
     assert not (tmp_path / "cache").exists()
     page = tmp_path / "page.html"

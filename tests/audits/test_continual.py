@@ -21,6 +21,7 @@ from potstill.data.distilled import DistilledDataset
 from potstill.data.source import centred_one_hot, sample_per_class
 from potstill.errors import DataError, RecipeError
 from potstill.evaluation import Protocol, evaluate
+from potstill.evaluation.kept import Kept
 from potstill.networks import zoo
 from potstill.networks.init import initialise_default
 from potstill.rng import stream
@@ -28,6 +29,7 @@ from potstill.teacher import Teacher
 
 NETWORK = NetworkRecipe(depth=1, width=8, growth=1, normalisation="batch")
 QUICK = Protocol("quick", False, (30, 30), (30, 30), learning_rate=1e-2, warmup=3)
+ASKED = {"tasks": 4, "protocol": QUICK, "baseline": True}
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +79,7 @@ def teacher(digits, dataset):
 
 @pytest.fixture(scope="module")
 def audit(dataset, digits):
-    return continual(dataset, digits, tasks=4, protocol=QUICK, baseline=True)
+    return continual(dataset, digits, **ASKED)
 
 
 def test_classes_come_in_tasks_and_all_come(audit):
@@ -233,3 +235,26 @@ def test_progress_counts_each_task(dataset, digits):
         progress=lambda *at: told.append(at),
     )
     assert told == [(task, step, 30) for task in (1, 2) for step in range(1, 31)]
+
+
+def test_a_stop_loses_one_task_at_most(dataset, digits, audit, tmp_path, monkeypatch):
+    finished = []
+
+    def stop_at_the_third(*arguments, **options):
+        if len(finished) == 2:
+            raise KeyboardInterrupt
+        finished.append(evaluate(*arguments, **options))
+        return finished[-1]
+
+    monkeypatch.setattr("potstill.audits.continual.evaluate", stop_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        continual(dataset, digits, kept=Kept(tmp_path), **ASKED)
+    (damaged, _) = sorted(tmp_path.iterdir())
+    damaged.write_text(json.dumps(json.loads(damaged.read_text()) | {"value": {}}))
+    monkeypatch.setattr("potstill.audits.continual.evaluate", evaluate)
+    resumed = continual(dataset, digits, kept=Kept(tmp_path), **ASKED)
+    assert {**resumed, "seconds": 0} == {**audit, "seconds": 0}
+    monkeypatch.setattr("potstill.audits.continual.evaluate", None)
+    assert continual(dataset, digits, kept=Kept(tmp_path), **ASKED)["tasks"] == audit["tasks"]
+    with pytest.raises(TypeError):
+        continual(dataset, digits, kept=Kept(tmp_path), **ASKED, seed=1)

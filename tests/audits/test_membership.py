@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from potstill.audits import victims
 from potstill.audits.attacks import ATTACKS
 from potstill.audits.membership import membership
 from potstill.audits.students import Students
@@ -19,6 +20,7 @@ from potstill.data import datasets, preprocess
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset, Split, centred_one_hot, fingerprint
 from potstill.errors import ArtefactError, DataError, RecipeError
+from potstill.evaluation.kept import Kept
 from potstill.rng import stream
 
 NETWORK = NetworkRecipe(depth=1, width=24)
@@ -219,7 +221,37 @@ def test_students_are_trained_as_in_the_paper():
 def test_progress_reaches_its_end(small, other_images):
     told = []
     membership(other_images, small, baselines=True, progress=lambda *at: told.append(at), **SMALL)
-    assert told == [(step, 6) for step in range(1, 7)]
+    dones, totals = zip(*told, strict=True)
+    assert list(dones) == sorted(dones) and dones[-1] == totals[0] > 3 * max(SMALL["steps"])
+    assert len({*totals}) == 1
+
+
+def test_a_stop_loses_one_network_at_most(small, other_images, tmp_path, monkeypatch):
+    asked = {**SMALL, "networks": 2, "baselines": True}
+    whole = membership(other_images, small, **asked)
+    attacked = []
+
+    def stop_at_the_fifth(*arguments, **options):
+        if len(attacked) == 4:
+            raise KeyboardInterrupt
+        attacked.append(options["index"])
+        return victims.attack(*arguments, **options)
+
+    monkeypatch.setattr("potstill.audits.membership.attack", stop_at_the_fifth)
+    with pytest.raises(KeyboardInterrupt):
+        membership(other_images, small, **asked, kept=Kept(tmp_path))
+    assert len([*tmp_path.iterdir()]) == 4
+    monkeypatch.setattr("potstill.audits.membership.attack", victims.attack)
+    (damaged, *_) = tmp_path.iterdir()
+    damaged.write_text(json.dumps(json.loads(damaged.read_text()) | {"value": {"victims": [{}]}}))
+    resumed = membership(other_images, small, **asked, kept=Kept(tmp_path))
+    assert {**resumed, "seconds": 0} == {**whole, "seconds": 0}
+    # Networks on all members and on random ones are there for other sets of the same data.
+    monkeypatch.setattr("potstill.audits.membership.attack", stop_at_the_fifth)
+    attacked.clear()
+    other = set_of(small, small.train.images[:20].flip(-1), small.train.labels[:20])
+    membership(other, small, **asked, kept=Kept(tmp_path))
+    assert attacked == [0, 1]
 
 
 def test_members_must_be_known(small, other_images, digits):

@@ -26,8 +26,10 @@ from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset, Split
 from potstill.errors import DataError, RecipeError
+from potstill.evaluation.baselines import training_settings
+from potstill.evaluation.kept import Kept, trained_on
 from potstill.evaluation.plan import EvaluationProtocol
-from potstill.evaluation.protocol import evaluate, made_for, named
+from potstill.evaluation.protocol import evaluate, made_for, named, network_made_for
 from potstill.teacher import Teacher
 
 Order = Literal["random", "given"]
@@ -36,6 +38,7 @@ Progress = Callable[[int, int, int], None]
 
 # Of a result, what is the same for every task.
 _SHARED = ("protocol", "network", "epochs", "labels")
+_NEEDED = {"protocol", "network", "images", "steps", "accuracy"}
 
 
 def continual(
@@ -52,6 +55,7 @@ def continual(
     baseline: bool = False,
     device: str | torch.device = "cpu",
     seed: int = 0,
+    kept: Kept | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train on the classes of one task, of two, and so on; test on the classes so far.
@@ -69,6 +73,8 @@ def continual(
         baseline: also train on as many random real images of the same classes.
         device: where to train and test.
         seed: of everything that is drawn.
+        kept: where each finished task is kept and looked for, so that a stop loses one at most;
+            nowhere if None, or if the network is not one of potstill's.
         progress: told of every step.
 
     Returns:
@@ -89,6 +95,16 @@ def continual(
     start = time.perf_counter()
     chosen = named(made_for(dataset, "protocol") if protocol is None else protocol)
     _check(dataset, source, tasks, chosen, teacher)
+    asked: dict[str, Any] = {
+        "protocol": chosen,
+        "networks": int(made_for(dataset, "networks")) if networks is None else networks,
+        "network": network_made_for(dataset) if network is None else network,
+        "epochs": epochs,
+        "baseline": baseline,
+        "device": torch.device(device),
+        "seed": seed,
+    }
+    store = Kept() if kept is None or asked["network"].foreign else kept
     results = []
     parts = _parts(source.classes, tasks, order, seed)
     for index in range(tasks):
@@ -98,22 +114,42 @@ def continual(
             if progress is not None:
                 progress(task, step, total)
 
-        result = evaluate(
-            restricted_set(dataset, classes),
-            restricted_source(source, classes),
-            protocol=chosen,
-            networks=networks,
-            network=network,
-            seed=seed,
-            device=device,
-            baseline=baseline,
-            teacher=None if teacher is None else restricted_teacher(teacher, classes),
-            epochs=epochs,
-            progress=report,
-        )
+        key = _key(dataset, source, teacher, classes, asked)
+        result = store.get(key)
+        if result is None or not result.keys() >= _NEEDED:
+            result = evaluate(
+                restricted_set(dataset, classes),
+                restricted_source(source, classes),
+                teacher=None if teacher is None else restricted_teacher(teacher, classes),
+                progress=report,
+                **asked,
+            )
+            store.put(key, result)
         tested = int(torch.isin(source.test.labels, torch.tensor(classes)).sum())
         results.append((parts[index].tolist(), len(classes), tested, result))
     return _document(dataset, source, results, teacher, order, seed, start)
+
+
+def _key(
+    dataset: DistilledDataset,
+    source: SourceDataset,
+    teacher: Teacher | None,
+    classes: list[int],
+    asked: dict[str, Any],
+) -> dict[str, Any]:
+    """What the result on these classes is kept under."""
+    network, seed, device = asked["network"], asked["seed"], asked["device"]
+    return {
+        **trained_on(source, dataset.preprocess, network, seed, device),
+        "what": "some classes of a set",
+        "set": dataset.digest,
+        "classes": classes,
+        "protocol": asked["protocol"].name,
+        "training": training_settings(dataset, asked["protocol"], asked["epochs"]),
+        "networks": asked["networks"],
+        "teacher": None if teacher is None else teacher.digest,
+        "baseline": asked["baseline"],
+    }
 
 
 def _document(

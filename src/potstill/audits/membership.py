@@ -19,25 +19,26 @@ and several audits.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
-from potstill import rng
-from potstill.audits import attacks
-from potstill.audits.attacks import ATTACKS, FALSE_POSITIVE_RATES, Evidence
+from potstill.audits.attacks import ATTACKS, FALSE_POSITIVE_RATES
 from potstill.audits.students import Students
 from potstill.audits.suspects import Suspects, pair_up
+from potstill.audits.victims import Victim, attack
 from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset
-from potstill.data.source import SourceDataset, Split, centred_one_hot
+from potstill.data.source import SourceDataset, centred_one_hot
 from potstill.errors import DataError, RecipeError
-from potstill.evaluation.protocol import network_made_for, random_real_sets
+from potstill.evaluation.kept import Kept, trained_on
+from potstill.evaluation.protocol import class_sizes, network_made_for, random_real_sets
 from potstill.evaluation.scores import summary
 from potstill.networks import zoo
 from potstill.networks.init import initialise
@@ -45,6 +46,9 @@ from potstill.train import Progress
 
 STEPS = (100, 200, 500, 1000, 2000, 4000, 8000, 16000)
 """When students are attacked; the tables show the last."""
+
+_FIT = 10
+"""Steps of training that the attacks' fits to one chunk are counted as."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class _Case:
     students: Students
     seed: int
     device: torch.device
+    kept: Kept
 
     def fresh(self, index: int) -> nn.Module:
         """Network ``index`` before its training."""
@@ -71,6 +76,19 @@ class _Case:
         ).to(self.device)
         initialise(network, self.seed, "audits/membership/network", index)
         return network
+
+    def attack(self, suspects: Suspects, network: nn.Module, index: int) -> Victim:
+        """What becomes of it."""
+        preprocess = self.dataset.preprocess
+        return attack(
+            network,
+            self.source,
+            preprocess,
+            suspects,
+            chunks=self.chunks,
+            seed=self.seed,
+            index=index,
+        )
 
 
 def membership(
@@ -85,6 +103,7 @@ def membership(
     students: Students | None = None,
     device: str | torch.device = "cpu",
     seed: int = 0,
+    kept: Kept | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Train networks on a distilled set and attack them.
@@ -102,7 +121,9 @@ def membership(
         students: how they are trained; as in the paper if None.
         device: where they are trained. Attacks are fitted on the processor.
         seed: of everything that is drawn.
-        progress: called with (steps done, steps in all).
+        kept: where each network that was attacked is kept and looked for, so that a stop loses one
+            at most; nowhere if None, or if the network is not one of potstill's.
+        progress: called with (done, in all): steps, and what the attacks cost counted as steps.
 
     Returns:
         A JSON document: kind ("membership"), dataset, images, images_per_class,
@@ -124,16 +145,18 @@ def membership(
         NumericalError: a training left the finite numbers.
     """
     start = time.perf_counter()
+    chosen = network_made_for(dataset) if network is None else network
     case = _Case(
         dataset=dataset,
         source=source,
-        network=network_made_for(dataset) if network is None else network,
+        network=chosen,
         networks=networks,
         chunks=chunks,
         steps=tuple(sorted({*steps})),
         students=students or Students(),
         seed=seed,
         device=torch.device(device),
+        kept=Kept() if kept is None or chosen.foreign else kept,
     )
     warnings = _check(case, baselines)
     suspects = pair_up(source, chunks, seed)
@@ -143,9 +166,10 @@ def membership(
         sets["random"] = random_real_sets(dataset, source, networks, seed)
     scores = {}
     for done, (name, (images, labels)) in enumerate(sets.items()):
-        seen = _attacked(case, suspects, images, labels, _part(progress, done, len(sets)))
-        scores[name] = _scores(seen, images.shape[-4])
-    untrained = [_attack(case, suspects, case.fresh(index), index) for index in range(networks)]
+        tell = _part(progress, done, len(sets))
+        victims = _victims(case, suspects, name, images, labels, tell)
+        scores[name] = _scores(case.steps, victims, images.shape[-4])
+    untrained = _untrained(case, suspects)
     document: dict[str, Any] = {
         "kind": "membership",
         **_facts(case),
@@ -162,32 +186,80 @@ def membership(
     return document
 
 
-def _attacked(
-    case: _Case, suspects: Suspects, images: Tensor, labels: Tensor, tell: Progress
-) -> dict[int, list[_Attacked]]:
+def _victims(
+    case: _Case,
+    suspects: Suspects,
+    name: str,
+    images: Tensor,
+    labels: Tensor,
+    tell: Progress,
+) -> list[list[Victim]]:
     """At each step the k networks that are trained on (n, c, h, w) or (k, n, c, h, w)."""
-    seen: dict[int, list[_Attacked]] = {step: [] for step in case.steps}
+    total = case.steps[-1] + len(case.steps) * case.chunks * _FIT
+    victims = []
     for index in range(case.networks):
 
-        def report(step: int, total: int, index: int = index) -> None:
-            tell(index * total + step, case.networks * total)
+        def report(done: int, index: int = index) -> None:
+            tell(index * total + done, case.networks * total)
 
-        snapshots = case.students.snapshots(
-            case.fresh(index),
-            images[index] if images.ndim == 5 else images,
-            labels[index] if labels.ndim == 3 else labels,
-            case.steps,
-            seed=case.seed,
-            index=index,
-            progress=report,
-        )
-        for step, network in zip(seen, snapshots, strict=True):
-            seen[step].append(_attack(case, suspects, network, index))
-    return seen
+        def train(index: int = index, report: Callable[[int], None] = report) -> list[Victim]:
+            snapshots = case.students.snapshots(
+                case.fresh(index),
+                images[index] if images.ndim == 5 else images,
+                labels[index] if labels.ndim == 3 else labels,
+                case.steps,
+                seed=case.seed,
+                index=index,
+                progress=lambda step, _total: report(step),
+            )
+            found = []
+            for done, network in enumerate(snapshots, start=1):
+                found.append(case.attack(suspects, network, index))
+                report(case.steps[-1] + done * case.chunks * _FIT)
+            return found
+
+        victims.append(_once(case, name, index, train))
+        report(total)
+    return [list(each) for each in zip(*victims, strict=True)]
 
 
-def _scores(seen: dict[int, list[_Attacked]], images: int) -> dict[str, Any]:
-    """What the document has of networks trained on so many images."""
+def _untrained(case: _Case, suspects: Suspects) -> list[Victim]:
+    """The networks before their training."""
+
+    def attacked(index: int) -> list[Victim]:
+        return [case.attack(suspects, case.fresh(index), index)]
+
+    return [
+        _once(case, "nothing", index, partial(attacked, index))[0] for index in range(case.networks)
+    ]
+
+
+def _once(case: _Case, name: str, index: int, attacked: Callable[[], list[Victim]]) -> list[Victim]:
+    """Network ``index`` at each step, from what was kept if it is there."""
+    key = {
+        **trained_on(case.source, case.dataset.preprocess, case.network, case.seed, case.device),
+        "what": f"attacks on networks trained on {name}",
+        "set": case.dataset.digest if name == "distilled" else None,
+        "images": class_sizes(case.dataset) if name == "random" else None,
+        "students": asdict(case.students),
+        "steps": [] if name == "nothing" else case.steps,
+        "chunks": case.chunks,
+        "network_index": index,
+    }
+    try:
+        victims = _Kept.model_validate(case.kept.get(key) or {}, strict=True).victims
+    except ValidationError:
+        victims = attacked()
+        case.kept.put(key, _Kept(victims=victims).model_dump(mode="json"))
+    return victims
+
+
+class _Kept(BaseModel):
+    victims: list[Victim]
+
+
+def _scores(steps: Sequence[int], victims: list[list[Victim]], images: int) -> dict[str, Any]:
+    """What the document has of networks trained on so many images, by step."""
     curve = [
         {
             "steps": step,
@@ -195,9 +267,9 @@ def _scores(seen: dict[int, list[_Attacked]], images: int) -> dict[str, Any]:
             "member_accuracy": summary([one.member_accuracy for one in networks]),
             "auc": _areas(networks),
         }
-        for step, networks in seen.items()
+        for step, networks in zip(steps, victims, strict=True)
     ]
-    last = seen[max(seen)]
+    last = victims[-1]
     rates = {
         name: np.mean([tpr for one in last for tpr in one.curves[name]], axis=0) for name in ATTACKS
     }
@@ -206,50 +278,10 @@ def _scores(seen: dict[int, list[_Attacked]], images: int) -> dict[str, Any]:
     return {"images": images, "curve": curve, "roc": roc}
 
 
-def _areas(networks: list[_Attacked]) -> dict[str, Any]:
+def _areas(networks: list[Victim]) -> dict[str, Any]:
     return {
         name: summary([area for one in networks for area in one.areas[name]]) for name in ATTACKS
     }
-
-
-@dataclass(frozen=True)
-class _Attacked:
-    """What became of one network at one step."""
-
-    accuracy: float
-    member_accuracy: float
-    areas: dict[str, list[float]]
-    """Of each attack, one for each chunk."""
-    curves: dict[str, list[NDArray[np.float64]]]
-
-
-def _attack(case: _Case, suspects: Suspects, network: nn.Module, index: int) -> _Attacked:
-    preprocess = case.dataset.preprocess
-    tested = attacks.observe(network, case.source.test, preprocess)
-    rows = torch.from_numpy(suspects.members)
-    real = case.source.train
-    members = attacks.observe(network, Split(real.images[rows], real.labels[rows]), preprocess)
-    others = tested.rows(suspects.others)
-    areas: dict[str, list[float]] = {name: [] for name in ATTACKS}
-    curves: dict[str, list[NDArray[np.float64]]] = {name: [] for name in ATTACKS}
-    for chunk, (inside, outside) in enumerate(suspects.chunks(case.chunks)):
-        asked, truth = _mixed(members, others, inside)
-        known, known_truth = _mixed(members, others, outside)
-        for name in ATTACKS:
-            purpose, step = f"audits/membership/{name}", index * case.chunks + chunk
-            fit_seed = rng.integer_seed(case.seed, purpose, step)
-            suspicion = attacks.suspicions(name, known, known_truth, asked, fit_seed)
-            areas[name].append(attacks.area(truth, suspicion))
-            curves[name].append(attacks.curve(truth, suspicion))
-    return _Attacked(tested.accuracy, members.accuracy, areas, curves)
-
-
-def _mixed(
-    members: Evidence, others: Evidence, rows: NDArray[np.int64]
-) -> tuple[Evidence, NDArray[np.bool_]]:
-    """These rows of both, and which of them are members."""
-    mixed = attacks.joined(members.rows(rows), others.rows(rows))
-    return mixed, np.repeat([True, False], len(rows))
 
 
 def _members(case: _Case) -> tuple[Tensor, Tensor]:

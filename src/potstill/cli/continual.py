@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from potstill import config
-from potstill.cli.keeping import NoSaveAudit, deliver
+from potstill.cli.keeping import Cache, NoSaveAudit, deliver, kept_in, stoppable
 from potstill.cli.networks import Network, network_of
 from potstill.cli.options import (
     Artefact,
@@ -50,6 +50,7 @@ def continual(
     teacher: Labeller = None,
     module: Module = None,
     data_root: DataRoot = None,
+    cache: Cache = None,
     seed: Seed = 0,
     device: Device = "auto",
     download: Download = False,
@@ -66,7 +67,11 @@ def continual(
     labeller = labeller_of(
         dataset, artefact, protocol=protocol, path=teacher, module=module, device=where
     )
-    with reporting("training step") as tell:
+    store = kept_in(cache, "classes")
+    with (
+        reporting("training step") as tell,
+        stoppable("the tasks finished so far are kept", goes_on=True),
+    ):
 
         def progress(task: int, done: int, total: int) -> None:
             tell(done, total, title=f"task {task} of {tasks}, training step")
@@ -84,9 +89,10 @@ def continual(
             baseline=baseline,
             device=where,
             seed=seed,
+            kept=store,
             progress=progress,
         )
-    deliver(audit, artefact, summary, as_json=as_json, no_save=no_save)
+    deliver(audit, artefact, summary, as_json=as_json, no_save=no_save, store=store)
 
 
 def summary(audit: dict[str, Any]) -> str:

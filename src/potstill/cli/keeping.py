@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from potstill.cli.options import warn
+from potstill.cli.options import say, warn
 from potstill.errors import RunError
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
+    from potstill.evaluation.kept import Kept
 
 NoSave = Annotated[
     bool, typer.Option("--no-save", help="Do not add the result to ARTEFACT and its run")
@@ -21,6 +24,31 @@ NoSave = Annotated[
 NoSaveAudit = Annotated[
     bool, typer.Option("--no-save", help="Do not add the audit to ARTEFACT's run")
 ]
+
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="POTSTILL_CACHE",
+        help="Folder that keeps what networks reached, for the next time  [~/.cache/potstill]",
+    ),
+]
+
+
+def kept_in(cache: Path | None, kind: str) -> Kept:
+    """What was kept of this kind, and a place for more."""
+    from potstill.evaluation.kept import Kept
+
+    return Kept((cache or _default_cache()).expanduser() / kind)
+
+
+@contextmanager
+def stoppable(what: str, *, goes_on: bool = False) -> Iterator[None]:
+    """Ctrl-C inside says ``what`` is kept, and whether the same command goes on from there."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"stopped; {what}" + (", and the same command goes on from there" if goes_on else ""))
+        raise typer.Exit(130) from None
 
 
 def keep_result(
@@ -46,12 +74,18 @@ def deliver(
     *,
     as_json: bool,
     no_save: bool,
+    store: Kept | None = None,
 ) -> None:
-    """Print an audit, as ``text`` has it or as JSON, and add it to the record of the set's run."""
+    """Print an audit, as ``text`` has it or as JSON, and add it to the record of the set's run.
+
+    ``store`` is where parts of it were kept for the next time.
+    """
     from potstill import runs
 
     for warning in audit.get("warnings", ()):
         warn(warning)
+    if store is not None and store.problem is not None:
+        warn(f"what was trained is not kept for the next time: {store.problem}")
     if not no_save and _in_run(artefact):
         try:
             runs.record_audit(artefact.parent, audit)
@@ -65,3 +99,10 @@ def _in_run(artefact: Path) -> bool:
     from potstill import runs
 
     return artefact.name == runs.DISTILLED and (artefact.parent / runs.RECORD).exists()
+
+
+def _default_cache() -> Path:
+    """Where the XDG base directory specification puts it."""
+    named = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification has relative paths ignored.
+    return (Path(named) if Path(named).is_absolute() else Path("~/.cache")) / "potstill"

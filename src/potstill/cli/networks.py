@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,6 +34,20 @@ def network_of(
         raise typer.BadParameter(f"--network {name!r}: one network at a time")
     (network,) = networks_of(name, dataset, source)
     return network
+
+
+def require_fitting(networks: Sequence[NetworkRecipe | None], source: SourceDataset) -> None:
+    """Refuse a network that does not fit the images before others are trained for long."""
+    from potstill.networks import zoo
+
+    for network in networks:
+        if network is not None:
+            zoo.build(
+                network,
+                channels=source.channels,
+                resolution=source.resolution,
+                classes=source.classes,
+            )
 
 
 def networks_of(

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from potstill import config
-from potstill.cli.keeping import NoSaveAudit, deliver
+from potstill.cli.keeping import Cache, NoSaveAudit, deliver, kept_in, stoppable
 from potstill.cli.networks import Network, network_of
 from potstill.cli.options import (
     Artefact,
@@ -56,6 +56,7 @@ def attack(
         bool, typer.Option(help="Train on augmented images, as in the paper; without, more leaks")
     ] = True,
     data_root: DataRoot = None,
+    cache: Cache = None,
     seed: Seed = 0,
     device: Device = "auto",
     download: Download = False,
@@ -71,7 +72,11 @@ def attack(
     dataset = read_set(artefact)
     recipe = config.parse(dataset.header["recipe"], source=str(artefact))
     source = read_source(recipe, data_root, download=download)
-    with reporting("training step") as tell:
+    store = kept_in(cache, "attacks")
+    with (
+        reporting("training step") as tell,
+        stoppable("the networks attacked so far are kept", goes_on=True),
+    ):
         audit = membership.membership(
             dataset,
             source,
@@ -83,9 +88,10 @@ def attack(
             students=Students(augmented=augment),
             device=where,
             seed=seed,
+            kept=store,
             progress=tell,
         )
-    deliver(audit, artefact, summary, as_json=as_json, no_save=no_save)
+    deliver(audit, artefact, summary, as_json=as_json, no_save=no_save, store=store)
 
 
 def summary(audit: dict[str, Any]) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from potstill import config
-from potstill.cli.keeping import NoSaveAudit, deliver
+from potstill.cli.keeping import Cache, NoSaveAudit, deliver, kept_in, stoppable
 from potstill.cli.networks import Network, network_of
 from potstill.cli.options import (
     Artefact,
@@ -48,13 +46,7 @@ def scores(
     teacher: Labeller = None,
     module: Module = None,
     data_root: DataRoot = None,
-    cache: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="POTSTILL_CACHE",
-            help="Folder that keeps the baselines' accuracies  [~/.cache/potstill]",
-        ),
-    ] = None,
+    cache: Cache = None,
     seed: Seed = 0,
     device: Device = "auto",
     download: Download = False,
@@ -62,7 +54,6 @@ def scores(
     as_json: Json = False,
 ) -> None:
     """Score ARTEFACT beyond its labels and its augmentation: HLR, IOR, LRS, ARS."""
-    from potstill.evaluation.kept import Kept
     from potstill.evaluation.robust import scores as measure
 
     where = chosen_device(device)
@@ -79,7 +70,11 @@ def scores(
         # Random images need it, whatever labels the set has stored.
         stored_suffice=False,
     )
-    with reporting("") as tell:
+    store = kept_in(cache, "baselines")
+    with (
+        reporting("") as tell,
+        stoppable("the baselines trained so far are kept", goes_on=True),
+    ):
         audit = measure(
             dataset,
             source,
@@ -91,17 +86,10 @@ def scores(
             teacher=labeller,
             epochs=epochs,
             real_steps=real_steps,
-            kept=Kept((cache or _default_cache()).expanduser() / "baselines"),
+            kept=store,
             progress=lambda what, done, total: tell(done, total, title=what),
         )
     deliver(audit, artefact, _text, as_json=as_json, no_save=no_save)
-
-
-def _default_cache() -> Path:
-    """Where the XDG base directory specification puts it."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification has relative paths ignored.
-    return (Path(named) if Path(named).is_absolute() else Path("~/.cache")) / "potstill"
 
 
 def _text(audit: dict[str, Any]) -> str:

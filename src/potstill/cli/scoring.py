@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from potstill import config
-from potstill.cli.keeping import NoSave, NoSaveAudit, deliver, keep_result
-from potstill.cli.networks import Networks, networks_of
+from potstill.cli.keeping import NoSave, NoSaveAudit, deliver, keep_result, stoppable
+from potstill.cli.networks import Networks, networks_of, require_fitting
 from potstill.cli.options import (
     Artefact,
     DataRoot,
@@ -80,8 +80,11 @@ def evaluate(
         ),
     }
     results = []
-    for network in networks_of(networks_arch, dataset, source):
-        result = score(dataset, source, network=network, **options)
+    chosen = networks_of(networks_arch, dataset, source)
+    require_fitting(chosen, source)
+    for network in chosen:
+        with stoppable("nothing of the network at hand is kept"):
+            result = score(dataset, source, network=network, **options)
         for warning in result.get("warnings", ()):
             warn(warning)
         results.append(result)

@@ -12,15 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from potstill import __version__
-from potstill.data import artefact
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset
 from potstill.data.views import fill_value
 from potstill.epochs import EpochTraining, Loss
 from potstill.errors import RecipeError
 from potstill.evaluation.fixed_steps import Protocol
-from potstill.evaluation.kept import GENERATION, Kept
+from potstill.evaluation.kept import Kept, trained_on
 from potstill.evaluation.labelling import Views
 from potstill.evaluation.plan import Assignment, EvaluationProtocol
 from potstill.evaluation.protocol import class_sizes, random_real_sets
@@ -48,7 +46,7 @@ def random_real(
     """
     plan = protocol.plan(given)
     key = {
-        **trained_on(given),
+        **_real(given),
         "what": "random real images",
         "images": class_sizes(given.dataset),
         "networks": given.networks,
@@ -98,7 +96,7 @@ def all_real(
     reused = 0
     for index in range(given.networks):
         key = {
-            **trained_on(given),
+            **_real(given),
             "what": "all real images",
             "network_index": index,
             "protocol": protocol.name,
@@ -178,19 +176,9 @@ def _loss(given: Assignment, views: Views, purpose: str) -> Loss:
     return loss
 
 
-def trained_on(given: Assignment) -> dict[str, Any]:
-    """What every training of a network on real images depends on, as JSON has it."""
+def _real(given: Assignment) -> dict[str, Any]:
     preprocess = given.dataset.preprocess
-    return {
-        "version": __version__,
-        "generation": GENERATION,
-        "torch": torch.__version__,
-        "device": given.device.type,
-        "source_fingerprint": given.source.fingerprint,
-        "preprocess": artefact.content_digest(preprocess.describe(), preprocess.tensors()),
-        "network": given.network.model_dump(mode="json"),
-        "seed": given.seed,
-    }
+    return trained_on(given.source, preprocess, given.network, given.seed, given.device)
 
 
 def training_settings(

@@ -12,12 +12,38 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from potstill import __version__
+from potstill.config import NetworkRecipe
 from potstill.data import artefact
+from potstill.data.preprocess import Preprocess
+from potstill.data.source import SourceDataset
 from potstill.errors import RunError
 from potstill.files import atomic_write, make_folder
 
 GENERATION = 1
 """Of the code that networks are trained and attacked by."""
+
+
+def trained_on(
+    source: SourceDataset,
+    preprocess: Preprocess,
+    network: NetworkRecipe,
+    seed: int,
+    device: torch.device,
+) -> dict[str, Any]:
+    """What every training on real images depends on, and every test on them: part of a key."""
+    return {
+        "version": __version__,
+        "generation": GENERATION,
+        "torch": torch.__version__,
+        "device": device.type,
+        "source_fingerprint": source.fingerprint,
+        "preprocess": artefact.content_digest(preprocess.describe(), preprocess.tensors()),
+        "network": network.model_dump(mode="json"),
+        "seed": seed,
+    }
 
 
 class Kept:

@@ -1,0 +1,70 @@
+"""What becomes of one network when it is attacked."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from torch import nn
+
+from potstill import rng
+from potstill.audits import attacks
+from potstill.audits.attacks import ATTACKS, Evidence
+from potstill.audits.suspects import Suspects
+from potstill.data.preprocess import Preprocess
+from potstill.data.source import SourceDataset, Split
+
+
+class Victim(BaseModel):
+    """A network after some steps of its training, as JSON has it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    accuracy: float
+    """On the test images, a fraction."""
+    member_accuracy: float
+    areas: dict[str, list[float]]
+    """Of each attack, one for each chunk."""
+    curves: dict[str, list[list[float]]]
+    """Likewise, the true positive rates at ``FALSE_POSITIVE_RATES``."""
+
+
+def attack(
+    network: nn.Module,
+    source: SourceDataset,
+    preprocess: Preprocess,
+    suspects: Suspects,
+    *,
+    chunks: int,
+    seed: int,
+    index: int,
+) -> Victim:
+    """Let every attack guess at every chunk; ``index`` is the network's."""
+    tested = attacks.observe(network, source.test, preprocess)
+    rows = torch.from_numpy(suspects.members)
+    real = Split(source.train.images[rows], source.train.labels[rows])
+    members = attacks.observe(network, real, preprocess)
+    others = tested.rows(suspects.others)
+    areas: dict[str, list[float]] = {name: [] for name in ATTACKS}
+    curves: dict[str, list[list[float]]] = {name: [] for name in ATTACKS}
+    for chunk, (inside, outside) in enumerate(suspects.chunks(chunks)):
+        asked, truth = _mixed(members, others, inside)
+        known, known_truth = _mixed(members, others, outside)
+        for name in ATTACKS:
+            purpose, step = f"audits/membership/{name}", index * chunks + chunk
+            fit_seed = rng.integer_seed(seed, purpose, step)
+            suspicion = attacks.suspicions(name, known, known_truth, asked, fit_seed)
+            areas[name].append(attacks.area(truth, suspicion))
+            curves[name].append(attacks.curve(truth, suspicion).tolist())
+    return Victim(
+        accuracy=tested.accuracy, member_accuracy=members.accuracy, areas=areas, curves=curves
+    )
+
+
+def _mixed(
+    members: Evidence, others: Evidence, rows: NDArray[np.int64]
+) -> tuple[Evidence, NDArray[np.bool_]]:
+    """These rows of both, and which of them are members."""
+    mixed = attacks.joined(members.rows(rows), others.rows(rows))
+    return mixed, np.repeat([True, False], len(rows))
