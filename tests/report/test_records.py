@@ -158,7 +158,7 @@ def _of_two_sets(folder: Path) -> Path:
     """A run with a result and an audit of its set, and two and one of the set before."""
     of = synthetic.recipe()
     before = {"artefact_digest": "2" * 64}
-    results = [synthetic.result(of, [value]) for value in (0.1, 0.2, 0.3)]
+    results = [synthetic.result(of, [seed / 10]) | {"seed": seed} for seed in (1, 2, 3)]
     document = synthetic.record("finished", 200, [r | before for r in results[:2]] + results[2:])
     document["audits"] = [
         {**synthetic.diversity(1.0), **before},

@@ -12,11 +12,10 @@ if TYPE_CHECKING:
 
 def summary(result: dict[str, Any]) -> str:
     """Of one evaluation, in a line or a few."""
-    count = len(result["accuracy"]["values"])
-    plural = "" if count == 1 else "s"
+    networks = count(len(result["accuracy"]["values"]), "network")
     lines = [
-        f"accuracy {percent(result['accuracy'])} ({count} network{plural}, protocol "
-        f"{result['protocol']}, {result['steps']} steps)"
+        f"accuracy {percent(result['accuracy'])} ({networks}, {_training(result)}, "
+        f"{count(result['steps'], 'step')})"
     ]
     if "best_on_test" in result:
         best = result["best_on_test"]
@@ -36,7 +35,14 @@ def table(results: list[dict[str, Any]]) -> str:
         + (f"  random {percent(result['baseline'])}" if "baseline" in result else "")
         for name, result in zip(names, results, strict=True)
     ]
-    return "\n".join([f"protocol {results[0]['protocol']}", *lines])
+    return "\n".join([_training(results[0]), *lines])
+
+
+def _training(result: dict[str, Any]) -> str:
+    """How networks were trained: the protocol, and its epochs if it counts them."""
+    epochs = result.get("epochs")
+    lasting = "" if epochs is None else f", {count(epochs, 'epoch')}"
+    return f"protocol {result['protocol']}{lasting}"
 
 
 def network_name(network: dict[str, Any]) -> str:
@@ -60,6 +66,11 @@ def diversity_summary(audit: dict[str, Any]) -> str:
 def _number(distance: dict[str, Any]) -> str:
     mean = distance["mean"]
     return "undefined, one image a class" if mean is None else f"{mean:.4g}"
+
+
+def count(number: int, noun: str) -> str:
+    """``1 step``, ``10 steps``."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def percent(score: dict[str, Any]) -> str:

@@ -1,14 +1,14 @@
 """Which of the results and audits that a run has kept belong on the page.
 
 A set that was relabelled or replaced is another set: what was measured on the one before says
-nothing of it.
+nothing of it. What was measured again is listed once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from potstill.report.audit_documents import Continual, Membership, Scores
 from potstill.report.documents import Diversity, Measurement, Result
@@ -60,3 +60,36 @@ def left_out(found: Measured, shown: Measured) -> list[str]:
         f"{' and '.join(parts)} {verb} not shown, being of another set than the one that is in "
         "the folder now."
     ]
+
+
+def once(results: Sequence[Result]) -> tuple[Result, ...]:
+    """Of those that measured the same, the newest alone.
+
+    One that has random real images or best epochs beside it gives way only to one that has them
+    too.
+    """
+    return tuple(
+        result
+        for place, result in enumerate(results)
+        if not any(
+            _asked(other) == _asked(result) and _replaces(other, result, newer=later > place)
+            for later, other in enumerate(results)
+        )
+    )
+
+
+def _asked(result: Result) -> tuple[Any, ...]:
+    """What two evaluations have in common that measured the same."""
+    training = (result.protocol, result.network, result.epochs, result.steps, result.labels)
+    return (*training, result.seed, len(result.accuracy.values), result.artefact_digest)
+
+
+def _replaces(other: Result, result: Result, *, newer: bool) -> bool:
+    """Whether ``other``, of two that measured the same, says more, or as much and is newer."""
+    theirs, ours = _beside(other), _beside(result)
+    return theirs > ours or (newer and theirs == ours)
+
+
+def _beside(result: Result) -> set[str]:
+    beside = {"baseline": result.baseline, "best": result.best_on_test}
+    return {name for name, found in beside.items() if found is not None}

@@ -18,9 +18,10 @@ from pydantic import TypeAdapter, ValidationError
 from potstill.config import Recipe, parse, read_yaml
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import RecipeError, RunError
+from potstill.report import choice
 from potstill.report.audit_documents import Continual, Membership, Scores
 from potstill.report.documents import Diversity, Document, Record, Result, Timing
-from potstill.report.measured import Measured, left_out
+from potstill.report.measured import Measured, left_out, once
 from potstill.runs import DISTILLED, METRICS, RECIPE, RECORD, read_record
 
 _T = TypeVar("_T")
@@ -58,15 +59,8 @@ class RunRecord:
 
     @property
     def headline(self) -> Result | None:
-        """The newest result of the recipe's own protocol and network, else the newest."""
-        own = [
-            result
-            for result in self.results
-            if result.protocol == self.recipe.evaluation.protocol
-            and result.network == self.recipe.network
-        ]
-        candidates = own or list(self.results)
-        return candidates[-1] if candidates else None
+        """The result that stands for the run."""
+        return choice.preferred(self.results, self.recipe)
 
 
 def read_all(folders: Sequence[Path]) -> list[RunRecord]:
@@ -200,7 +194,7 @@ def _found(record: Record | None, dataset: DistilledDataset | None, folder: Path
     """What the set and the record have kept, of this set or of another."""
     header = _header_results(dataset, folder / DISTILLED)
     return Measured(
-        results=_merge(header, record.results if record else ()),
+        results=once(_merge(header, record.results if record else ())),
         diversity=_audits(Diversity, record, folder / RECORD),
         scores=_audits(Scores, record, folder / RECORD),
         membership=_audits(Membership, record, folder / RECORD),
