@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -34,23 +33,7 @@ _LOG_TICKS: tuple[tuple[float, tuple[float, ...]], ...] = (
     (float("inf"), (1,)),
 )
 _SMOOTHED_FROM = 60
-_MARKERS: tuple[dict[str, Any], ...] = (
-    {"marker": "D", "markersize": 6},
-    {"marker": "|", "markersize": 12, "markeredgewidth": 2.2},
-    {"marker": "s", "markersize": 6},
-)
 _MOST_POINTS = 600
-
-
-@dataclass(frozen=True)
-class Dots:
-    """One line of a dot plot: a mean, the values it is made of, a spread; all in percent."""
-
-    name: str
-    mean: float
-    values: tuple[float, ...] = ()
-    std: float | None = None
-    kind: int = 0
 
 
 def curves(series: Sequence[Series], *, identity: str, unit: str = "", log: bool = False) -> str:
@@ -130,36 +113,6 @@ def smoothed(values: Numbers, places: Numbers, *, reach: int) -> tuple[Numbers, 
     if some.any():
         low[some], high[some] = np.nanquantile(windows[some], (0.1, 0.9), axis=1)
     return mean, low, high
-
-
-def dot_plot(lines: Sequence[Dots], *, identity: str) -> str:
-    """Accuracies on one axis: a dot for each network, a bar for the mean, a whisker for one std.
-
-    Args:
-        lines: from top to bottom; ``kind`` picks the colour and the shape: a diamond, a
-            vertical bar, a square.
-    """
-    with figure(identity, 0.75 + 0.3 * len(lines)) as (axes, finish):
-        for place, line in enumerate(lines):
-            colour = SERIES[line.kind]
-            if line.std is not None:
-                axes.plot(
-                    [line.mean - line.std, line.mean + line.std],
-                    [place, place],
-                    color=colour,
-                    linewidth=1.2,
-                )
-            values = line.values if len(line.values) > 1 else ()
-            axes.plot(values, [place] * len(values), "o", color=colour, alpha=0.4, markersize=5)
-            axes.plot([line.mean], [place], ls="", color=colour, **_MARKERS[line.kind])
-        axes.set_yticks(range(len(lines)), [_short(line.name) for line in lines])
-        axes.set_ylim(len(lines) - 0.5, -0.5)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(visible=False, axis="y")
-        axes.margins(x=0.06)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set_xlabel("test accuracy, %")
-        return finish()
 
 
 def label_map(labels: Numbers, classes: Numbers, names: Sequence[str], *, identity: str) -> str:
