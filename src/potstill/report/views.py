@@ -19,7 +19,6 @@ from potstill.report.text import (
     data_set_text,
     duration,
     network_detail,
-    network_text,
     percent,
     points,
     short_network_text,
@@ -187,7 +186,8 @@ def _result_row(result: Result) -> dict[str, Any]:
     baseline = result.baseline
     return {
         "protocol": result.protocol,
-        "network": network_text(result.network),
+        "network": short_network_text(result.network),
+        "network_detail": network_detail(result.network),
         "steps": f"{result.steps:,}",
         "epochs": count(result.epochs, "epoch") if result.epochs is not None else "",
         "labels": f"labels {result.labels}" if result.labels else "",
