@@ -74,8 +74,14 @@ def count(number: int, noun: str) -> str:
 
 
 def percent(score: dict[str, Any]) -> str:
-    """Mean and deviation of fractions."""
-    return f"{100 * score['mean']:.2f} ± {100 * score['std']:.2f} %"
+    """Mean of fractions and, of several, their deviation."""
+    return f"{spread(score, 2, 100)} %"
+
+
+def spread(score: dict[str, Any], digits: int, scale: float = 1) -> str:
+    """``mean ± deviation``, so many times as large; a single value has no deviation."""
+    mean = f"{scale * score['mean']:.{digits}f}"
+    return mean if len(score["values"]) < 2 else f"{mean} ± {scale * score['std']:.{digits}f}"
 
 
 def description(dataset: DistilledDataset, document: dict[str, Any]) -> str:
