@@ -47,7 +47,7 @@ def test_what_differs_in_the_training_is_named_and_nothing_else():
     assert "resnet18, batch norm., rcig-transfer-augmented" in shown and "seed" not in shown
     shown, _ = drawn(result(plain, epochs=1), result(plain, epochs=40, seed=3, labels="stored"))
     assert "resnet18, batch norm., 1 epoch, seed 0" in shown
-    assert "40 epochs, stored labels, seed 3" in shown and "rcig-paper" not in shown
+    assert "40 epochs, labels stored, seed 3" in shown and "rcig-paper" not in shown
 
 
 def test_long_names_stand_whole_above_their_dots_and_short_ones_beside_them():

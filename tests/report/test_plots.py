@@ -118,3 +118,9 @@ def test_the_map_of_images_is_a_file_of_its_own_too() -> None:
     assert svg == plots.embedding_file(POINTS, "svg").decode()
     assert "#0a0b" not in svg and "distilled" in svg
     ElementTree.fromstring(svg)
+
+
+def test_a_class_name_can_be_read_among_its_points() -> None:
+    """On a veil of the page's ground, and of white in a file of its own."""
+    assert plots.embedding(POINTS, identity="a").count("fill: var(--ground)") == 3
+    assert plots.embedding_file(POINTS, "svg").count(b"fill: #ffffff; opacity: 0.75") == 3

@@ -23,7 +23,7 @@ _BESIDE = 22
 _LINE = 42
 _MOST_LINES = 3
 # Inches: the axis and its words; a row of dots; the same below a name; a line of a name.
-_AXIS = 0.75
+_AXIS = 0.6
 _ROW = 0.3
 _ROW_BELOW = 0.25
 _LINE_HEIGHT = 0.165

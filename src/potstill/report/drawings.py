@@ -194,7 +194,7 @@ def _names(results: Sequence[Result]) -> list[str]:
         (
             result.protocol,
             "" if result.epochs is None else count(result.epochs, "epoch"),
-            f"{result.labels} labels" if result.labels else "",
+            f"labels {result.labels}" if result.labels else "",
             f"seed {result.seed}",
         )
         for result in results

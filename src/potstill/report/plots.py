@@ -18,7 +18,7 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
-from potstill.report.canvas import ON_WHITE, SERIES, figure
+from potstill.report.canvas import GROUND, ON_WHITE, SERIES, figure
 from potstill.report.documents import Embedding
 from potstill.report.records import Series
 
@@ -161,7 +161,7 @@ def embedding(points: Embedding, *, identity: str) -> str:
 def embedding_file(points: Embedding, form: Literal["png", "svg"]) -> bytes:
     """:func:`embedding` as a file of its own, dark on white."""
     with figure("embedding", 4.6, ON_WHITE) as (axes, finish):
-        _scatter(axes, points, tuple(ON_WHITE[colour] for colour in SERIES))
+        _scatter(axes, points, tuple(ON_WHITE[colour] for colour in SERIES), ON_WHITE[GROUND])
         handles = axes.get_legend_handles_labels()
         if len(handles[0]) > 1:
             axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
@@ -171,7 +171,9 @@ def embedding_file(points: Embedding, form: Literal["png", "svg"]) -> bytes:
         return buffer.getvalue()
 
 
-def _scatter(axes: Axes, points: Embedding, colours: Sequence[str] = SERIES) -> None:
+def _scatter(
+    axes: Axes, points: Embedding, colours: Sequence[str] = SERIES, ground: str = GROUND
+) -> None:
     x, y, classes, real = (
         np.asarray(values) for values in (points.x, points.y, points.classes, points.real)
     )
@@ -179,11 +181,13 @@ def _scatter(axes: Axes, points: Embedding, colours: Sequence[str] = SERIES) -> 
               label="real")  # fmt: skip
     axes.plot(x[~real], y[~real], "D", ls="", ms=4.2, mew=0, alpha=0.85, color=colours[0],
               label="distilled")  # fmt: skip
+    # So that a name can be read among its points.
+    veil = {"facecolor": ground, "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
     for index, name in enumerate(points.class_names):
         members = classes == index
         if members.any():
             middle = np.median(x[members]), np.median(y[members])
-            axes.annotate(_short(name), middle, ha="center", va="center", fontsize=7.5)
+            axes.annotate(_short(name), middle, ha="center", va="center", fontsize=7.5, bbox=veil)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(visible=False)
