@@ -8,7 +8,7 @@ from typing import Any
 from potstill.report import drawings
 from potstill.report.documents import Result
 from potstill.report.dots import Dots, dot_plot
-from tests.report import synthetic
+from tests.report import audit_records, synthetic
 
 NORMS = ("none", "batch", "instance")
 
@@ -47,7 +47,19 @@ def test_what_differs_in_the_training_is_named_and_nothing_else():
     assert "resnet18, batch norm., rcig-transfer-augmented" in shown and "seed" not in shown
     shown, _ = drawn(result(plain, epochs=1), result(plain, epochs=40, seed=3, labels="stored"))
     assert "resnet18, batch norm., 1 epoch, seed 0" in shown
-    assert "40 epochs, labels stored, seed 3" in shown and "rcig-paper" not in shown
+    assert (
+        "2 networks" not in shown
+        and "40 epochs, labels stored, seed 3" in shown
+        and "rcig-paper" not in shown
+    )
+
+
+def test_a_repetition_with_more_networks_is_told_apart_too():
+    plain = {"name": "resnet18", "normalisation": "batch"}
+    more = audit_records.summary(0.5, 0.6, 0.7)
+    shown, _ = drawn(result(plain), result(plain, accuracy=more))
+    assert "resnet18, batch norm., 2 networks" in shown
+    assert "resnet18, batch norm., 3 networks" in shown
 
 
 def test_long_names_stand_whole_above_their_dots_and_short_ones_beside_them():

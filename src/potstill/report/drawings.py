@@ -189,12 +189,13 @@ def accuracies(results: Sequence[Result], anchor: str) -> Drawing:
 
 
 def _names(results: Sequence[Result]) -> list[str]:
-    """The network of each result, and of how it was trained what sets the results apart."""
+    """The network of each result, and of how it was measured what sets the results apart."""
     described = [
         (
             result.protocol,
             "" if result.epochs is None else count(result.epochs, "epoch"),
             f"labels {result.labels}" if result.labels else "",
+            count(len(result.accuracy.values), "network"),
             f"seed {result.seed}",
         )
         for result in results
