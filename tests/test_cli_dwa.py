@@ -167,7 +167,7 @@ def test_a_table_of_networks(finished: Path, answer: Callable[..., str]) -> None
     results = json.loads(answer(*words, *more, "--json"))["results"]
     assert [r["network"]["normalisation"] for r in results] == ["batch", "instance"]
     printed = answer(*words, *more).splitlines()
-    assert printed[0] == "protocol dwa-paper"
+    assert printed[0] == "protocol dwa-paper, 2 epochs"
     assert len(printed) == 3
 
 

@@ -31,6 +31,11 @@ async function decoded(image) {
   copy.src = image.getAttribute("href") || image.src;
   try { await copy.decode(); return copy.naturalWidth > 0; } catch { return false; }
 }
+function beyond(text) {
+  const inner = text.getBoundingClientRect();
+  const outer = text.closest("svg").getBoundingClientRect();
+  return inner.left < outer.left - 1 || inner.right > outer.right + 1;
+}
 async function look(frame) {
   const page = frame.contentDocument, root = page.documentElement;
   const images = [...page.querySelectorAll("image, img")];
@@ -44,6 +49,10 @@ async function look(frame) {
     decoded: (await Promise.all(images.map(decoded))).filter(Boolean).length,
     headings: page.querySelectorAll("h3").length,
     font: frame.contentWindow.getComputedStyle(page.body).fontSize,
+    scrolled: [...page.querySelectorAll(".scroll")]
+      .filter(region => region.scrollWidth > region.clientWidth)
+      .map(region => region.getAttribute("aria-label")),
+    cut: [...page.querySelectorAll("svg.plot text")].filter(beyond).map(text => text.textContent),
     outside: outside.slice(0, 5).map(element => element.outerHTML.slice(0, 120)),
   };
 }
@@ -84,6 +93,22 @@ def browse(page: str, folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     return json.loads(html.unescape(found[1])), complaints
 
 
+def students(folder: Path) -> Path:
+    """A run that was evaluated on many networks, everything about which is long."""
+    of = synthetic.dwa_recipe(evaluation={"protocol": "rcig-transfer-augmented"})
+    best = {"mean": 0.925, "std": 0.012, "values": [0.92, 0.93]}
+    results = [
+        synthetic.result(of, [0.9, 0.92, 0.91, 0.93, 0.9], [0.8, 0.82])
+        | {"network": {"normalisation": norm, "growth": 1}, "best_on_test": best}
+        | {"protocol": protocol, "epochs": 1200, "steps": 1_200_000, "seconds": 43_000.0}
+        | {"labels": "on the fly"}
+        for norm in ("none", "batch", "instance")
+        for protocol in ("rcig-transfer-augmented", "rcig-as-run-augmented")
+    ]
+    record = synthetic.record("finished", 200, results)
+    return synthetic.write_run(folder, of, record=record)
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     root = tmp_path_factory.mktemp("browser")
@@ -91,6 +116,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     runs = [
         audit_records.audited_run(root / "audited", *audits, name="a-recipe-with-a-long-name" * 3),
         synthetic.dwa_run(root / "dwa"),
+        students(root / "students"),
     ]
     write(runs, root / "report.html")
     return (root / "report.html").read_text(encoding="utf-8")
@@ -106,6 +132,8 @@ def test_the_page_is_whole_at_both_widths(page, tmp_path):
         assert view["images"] == view["decoded"] >= 2
         assert view["headings"] >= 10
         assert view["font"] == "16px"
+        assert view["cut"] == []
+    assert seen[-1]["scrolled"] == []
 
 
 def test_the_test_sees_what_is_wrong(page, tmp_path):
@@ -113,6 +141,8 @@ def test_the_test_sees_what_is_wrong(page, tmp_path):
     broken = page.replace(
         "</main>",
         '<div style="width:2000px">wide</div><img src="data:image/png;base64,AAAA" alt="">'
+        '<div class="scroll" aria-label="far"><div style="width:3000px">far</div></div>'
+        '<svg class="plot" viewBox="0 0 9 9"><text x="5" font-size="9">long</text></svg>'
         "<script>1</script></main>",
     )
     seen, complaints = browse(broken, tmp_path)
@@ -120,3 +150,5 @@ def test_the_test_sees_what_is_wrong(page, tmp_path):
     for view in seen:
         assert view["reach"] > view["width"]
         assert view["decoded"] == view["images"] - 1
+        assert view["cut"] == ["long"]
+        assert "far" in view["scrolled"]

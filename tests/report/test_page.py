@@ -19,7 +19,7 @@ from PIL import Image
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import RunError
 from potstill.report import write
-from tests.report import synthetic
+from tests.report import audit_records, synthetic
 
 VOID = {"meta", "br", "img", "link", "input", "hr", "image", "path", "rect", "use"}
 HOSTILE = '<script>alert("1")</script>'
@@ -225,6 +225,14 @@ def test_a_dwa_run_is_told_whole(tmp_path: Path) -> None:
         assert words in page.text, words
     assert "Learned labels" not in page.text
     assert "15 distilled images and 45 real images of zero, one, two" in page.source
+
+
+def test_an_abbreviation_ends_its_sentence_with_one_full_stop(tmp_path: Path) -> None:
+    network = audit_records.NETWORK | {"normalisation": "batch"}
+    audit = audit_records.scores(network=network)
+    write([audit_records.audited_run(tmp_path / "run", audit)], tmp_path / "page.html")
+    text = Page(tmp_path / "page.html").text
+    assert "batch norm. HLR" in text and ".." not in text
 
 
 def test_seconds_have_a_row_of_their_own(tmp_path: Path) -> None:

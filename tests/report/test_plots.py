@@ -12,6 +12,7 @@ from PIL import Image
 
 from potstill.report import plots
 from potstill.report.documents import Embedding
+from potstill.report.dots import Dots, dot_plot
 from potstill.report.records import Series
 from tests.report import synthetic
 
@@ -27,7 +28,7 @@ def drawn(*, identity: str = "a") -> list[str]:
     long = line((1 + rng.random(200)).tolist())
     return [
         plots.curves([long, line([0.1, 0.01, 0.001])], identity=f"{identity}1", log=True),
-        plots.dot_plot([plots.Dots("one", 80.0, (79.0, 81.0), 1.4)], identity=f"{identity}2"),
+        dot_plot([Dots("one", 80.0, (79.0, 81.0), 1.4)], identity=f"{identity}2"),
         plots.label_map(
             rng.normal(size=(6, 3)), np.array([0, 0, 1, 1, 2, 2]), "abc", identity=f"{identity}3"
         ),
@@ -67,7 +68,7 @@ def test_a_users_style_changes_nothing() -> None:
 
 def test_text_is_text_whatever_it_says() -> None:
     name = '<b>&"$\\frac$ id="x" #0a0b0c'
-    svg = plots.dot_plot([plots.Dots(name, 1.0)], identity="a")
+    svg = dot_plot([Dots(name, 1.0)], identity="a")
     texts = [node.text for node in ElementTree.fromstring(svg).iter("text")]
     assert name[:21] in " ".join(text or "" for text in texts)
 
@@ -117,3 +118,9 @@ def test_the_map_of_images_is_a_file_of_its_own_too() -> None:
     assert svg == plots.embedding_file(POINTS, "svg").decode()
     assert "#0a0b" not in svg and "distilled" in svg
     ElementTree.fromstring(svg)
+
+
+def test_a_class_name_can_be_read_among_its_points() -> None:
+    """On a veil of the page's ground, and of white in a file of its own."""
+    assert plots.embedding(POINTS, identity="a").count("fill: var(--ground)") == 3
+    assert plots.embedding_file(POINTS, "svg").count(b"fill: #ffffff; opacity: 0.75") == 3

@@ -7,10 +7,12 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
+from potstill.data.distilled import DistilledDataset
 from potstill.errors import ArtefactError, PotstillError, RunError
 from potstill.report import records
-from tests.report import synthetic
+from tests.report import audit_records, synthetic
 
 
 def test_a_finished_run_is_read_whole(tmp_path: Path) -> None:
@@ -150,3 +152,68 @@ def test_audits_are_read_and_those_of_other_kinds_passed_over(tmp_path: Path) ->
     (audit,) = records.read(synthetic.dwa_run(tmp_path / "run")).diversity
     assert audit.relative == 0.75 and audit.distance.classes == (2.0, 4.0, None)
     assert audit.embedding is not None and audit.embedding.real.count(False) == 15
+
+
+def _of_two_sets(folder: Path) -> Path:
+    """A run with a result and an audit of its set, and two and one of the set before."""
+    of = synthetic.recipe()
+    before = {"artefact_digest": "2" * 64}
+    results = [synthetic.result(of, [seed / 10]) | {"seed": seed} for seed in (1, 2, 3)]
+    document = synthetic.record("finished", 200, [r | before for r in results[:2]] + results[2:])
+    document["audits"] = [
+        {**synthetic.diversity(1.0), **before},
+        {**synthetic.diversity(2.0), "artefact_digest": synthetic.OWN},
+    ]
+    dataset = synthetic.distilled(of, *synthetic.digits(), synthetic.DIGITS)
+    return synthetic.write_run(folder, of, record=document, dataset=dataset)
+
+
+def test_what_was_measured_on_another_set_is_left_out_and_counted(tmp_path: Path) -> None:
+    run = records.read(_of_two_sets(tmp_path / "run"))
+    assert [result.accuracy.mean for result in run.results] == [0.3]
+    assert [audit.distance.mean for audit in run.diversity] == [2.0]
+    assert "2 results and 1 audit are not shown" in " ".join(run.missing)
+
+
+@pytest.mark.parametrize("audit", ["scores", "membership", "continual"])
+def test_every_kind_of_audit_is_left_out_if_it_is_of_another_set(
+    tmp_path: Path, audit: str
+) -> None:
+    folder = audit_records.audited_run(tmp_path / "run", getattr(audit_records, audit)())
+    assert len(getattr(records.read(folder), audit)) == 1
+    document = json.loads((folder / "record.json").read_text())
+    document["audits"][0]["artefact_digest"] = "2" * 64
+    (folder / "record.json").write_text(json.dumps(document))
+    run = records.read(folder)
+    assert getattr(run, audit) == ()
+    assert "1 audit is not shown" in " ".join(run.missing)
+
+
+def test_without_a_set_everything_is_shown(tmp_path: Path) -> None:
+    folder = _of_two_sets(tmp_path / "run")
+    (folder / "distilled.safetensors").unlink()
+    run = records.read(folder)
+    assert len(run.results) == 3 and len(run.diversity) == 2
+    assert "not shown" not in " ".join(run.missing)
+
+
+def test_what_names_no_set_is_shown(tmp_path: Path) -> None:
+    of = synthetic.recipe()
+    old = synthetic.result(of, [0.5])
+    del old["artefact_digest"]
+    document = synthetic.record("finished", 200, [old]) | {"audits": [synthetic.diversity()]}
+    dataset = synthetic.distilled(of, *synthetic.digits(), synthetic.DIGITS)
+    run = records.read(synthetic.write_run(tmp_path / "run", of, record=document, dataset=dataset))
+    assert len(run.results) == len(run.diversity) == 1
+    assert "not shown" not in " ".join(run.missing)
+
+
+def test_a_set_relabelled_in_place_is_not_evaluated_yet(tmp_path: Path) -> None:
+    folder = synthetic.finished_run(tmp_path / "run")
+    path = folder / "distilled.safetensors"
+    dataset = DistilledDataset.load(path)
+    dataset.with_soft_labels(torch.zeros(2, len(dataset), 10), {"protocol": "dwa-paper"}).save(path)
+    run = records.read(folder)
+    assert run.results == () and run.headline is None
+    text = " ".join(run.missing)
+    assert "has not been evaluated" in text and "1 result is not shown" in text

@@ -24,7 +24,7 @@ from potstill.cli.options import (
 )
 from potstill.cli.progress import reporting
 from potstill.cli.teachers import Labeller, labeller_of
-from potstill.cli.text import percent
+from potstill.cli.text import count, percent
 
 
 @app.command()
@@ -97,13 +97,13 @@ def continual(
 
 def summary(audit: dict[str, Any]) -> str:
     """A line for each task."""
-    plural = "" if audit["networks"] == 1 else "s"
     width = len(str(audit["tasks"][-1]["classes_so_far"]))
-    lines = [f"{audit['networks']} network{plural} per task, protocol {audit['protocol']}"]
+    lines = [f"{count(audit['networks'], 'network')} per task, protocol {audit['protocol']}"]
     for task in audit["tasks"]:
         baseline = f"  random {percent(task['baseline'])}" if "baseline" in task else ""
+        classes = "class" if task["classes_so_far"] == 1 else "classes"
         lines.append(
-            f"{task['classes_so_far']:{width}} classes, {task['images']} images: "
+            f"{task['classes_so_far']:{width}} {classes}, {count(task['images'], 'image')}: "
             f"{percent(task['accuracy'])}{baseline}"
         )
     return "\n".join([*lines, f"average {100 * audit['average_accuracy']:.2f} %"])

@@ -22,7 +22,7 @@ from potstill.cli.options import (
     read_source,
 )
 from potstill.cli.progress import reporting
-from potstill.cli.text import percent
+from potstill.cli.text import count, percent, spread
 
 _CASES = {
     "distilled": "the distilled set",
@@ -100,9 +100,10 @@ def summary(audit: dict[str, Any]) -> str:
     width = max(map(len, (_UNTRAINED, *(_CASES[name] for name in cases))))
     last = audit["distilled"]["curve"][-1]
     values = len(last["auc"][audit["attacks"][0]]["values"])
+    mean = f", mean of {values}," if values > 1 else ""
     lines = [
-        f"{audit['members']} members, {audit['others']} others; area under the curve, mean of "
-        f"{values}, of networks after {last['steps']} steps on (0.5 is a guess):"
+        f"{count(audit['members'], 'member')}, {count(audit['others'], 'other')}; area under the "
+        f"curve{mean} of networks after {count(last['steps'], 'step')} on (0.5 is a guess):"
     ]
     for name, case in cases.items():
         end = case["curve"][-1]
@@ -112,9 +113,7 @@ def summary(audit: dict[str, Any]) -> str:
 
 
 def _areas(areas: dict[str, Any]) -> str:
-    return "  ".join(
-        f"{attack} {area['mean']:.3f} ± {area['std']:.3f}" for attack, area in areas.items()
-    )
+    return "  ".join(f"{attack} {spread(area, 3)}" for attack, area in areas.items())
 
 
 def _steps(text: str) -> list[int]:

@@ -24,7 +24,7 @@ from potstill.cli.options import (
 )
 from potstill.cli.progress import reporting
 from potstill.cli.teachers import Labeller, labeller_of
-from potstill.cli.text import percent
+from potstill.cli.text import count, percent
 
 
 @app.command()
@@ -103,10 +103,16 @@ def _text(audit: dict[str, Any]) -> str:
         f"LRS {audit['lrs']['value']:7.3f}",
         f"ARS {ars['value']:7.3f}  over random {_points(ars['augmented']['value']).strip()} with "
         f"augmentation, {_points(ars['plain']['value']).strip()} without",
-        f"real: {real['epochs']} epochs, {real['steps']} steps of at most {real['budget_steps']}; "
-        f"{audit['networks']} network{'' if audit['networks'] == 1 else 's'} each",
+        f"real: {_lasting(real)}; {count(audit['networks'], 'network')} each",
     ]
     return "\n".join(lines)
+
+
+def _lasting(real: dict[str, Any]) -> str:
+    """For how long networks were trained on all real images, and how that met the budget."""
+    steps, budget = real["steps"], real["budget_steps"]
+    held = f" of at most {budget}" if steps <= budget else f", a budget of {budget} being less"
+    return f"{count(real['epochs'], 'epoch')}, {count(steps, 'step')}{held}"
 
 
 def _points(value: float) -> str:

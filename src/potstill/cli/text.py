@@ -12,11 +12,10 @@ if TYPE_CHECKING:
 
 def summary(result: dict[str, Any]) -> str:
     """Of one evaluation, in a line or a few."""
-    count = len(result["accuracy"]["values"])
-    plural = "" if count == 1 else "s"
+    networks = count(len(result["accuracy"]["values"]), "network")
     lines = [
-        f"accuracy {percent(result['accuracy'])} ({count} network{plural}, protocol "
-        f"{result['protocol']}, {result['steps']} steps)"
+        f"accuracy {percent(result['accuracy'])} ({networks}, {_training(result)}, "
+        f"{count(result['steps'], 'step')})"
     ]
     if "best_on_test" in result:
         best = result["best_on_test"]
@@ -36,7 +35,14 @@ def table(results: list[dict[str, Any]]) -> str:
         + (f"  random {percent(result['baseline'])}" if "baseline" in result else "")
         for name, result in zip(names, results, strict=True)
     ]
-    return "\n".join([f"protocol {results[0]['protocol']}", *lines])
+    return "\n".join([_training(results[0]), *lines])
+
+
+def _training(result: dict[str, Any]) -> str:
+    """How networks were trained: the protocol, and its epochs if it counts them."""
+    epochs = result.get("epochs")
+    lasting = "" if epochs is None else f", {count(epochs, 'epoch')}"
+    return f"protocol {result['protocol']}{lasting}"
 
 
 def network_name(network: dict[str, Any]) -> str:
@@ -62,9 +68,20 @@ def _number(distance: dict[str, Any]) -> str:
     return "undefined, one image a class" if mean is None else f"{mean:.4g}"
 
 
+def count(number: int, noun: str) -> str:
+    """``1 step``, ``10 steps``."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def percent(score: dict[str, Any]) -> str:
-    """Mean and deviation of fractions."""
-    return f"{100 * score['mean']:.2f} ± {100 * score['std']:.2f} %"
+    """Mean of fractions and, of several, their deviation."""
+    return f"{spread(score, 2, 100)} %"
+
+
+def spread(score: dict[str, Any], digits: int, scale: float = 1) -> str:
+    """``mean ± deviation``, so many times as large; a single value has no deviation."""
+    mean = f"{scale * score['mean']:.{digits}f}"
+    return mean if len(score["values"]) < 2 else f"{mean} ± {scale * score['std']:.{digits}f}"
 
 
 def description(dataset: DistilledDataset, document: dict[str, Any]) -> str:

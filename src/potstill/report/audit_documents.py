@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from potstill.config import NetworkRecipe
-from potstill.report.documents import Accuracy, Document
+from potstill.report.documents import Accuracy, Document, Measurement
 
 
 class Attacked(Document):
@@ -51,7 +51,7 @@ class Guesses(Document):
     auc: dict[str, Accuracy]
 
 
-class Membership(Document):
+class Membership(Measurement):
     """Membership inference; ``baselines`` are of networks trained on real images."""
 
     kind: Literal["membership"]
@@ -108,7 +108,7 @@ class AugmentationRobust(LabelRobust):
     plain: OverRandom
 
 
-class Scores(Document):
+class Scores(Measurement):
     """Scores that labels and augmentation cannot lift."""
 
     kind: Literal["scores"]
@@ -131,7 +131,7 @@ class Task(Document):
     baseline: Accuracy | None = None
 
 
-class Continual(Document):
+class Continual(Measurement):
     """Learning class by class."""
 
     kind: Literal["continual"]

@@ -23,16 +23,19 @@ from matplotlib.figure import Figure
 
 TEXT = "#0a0b0c"
 GRID = "#0a0b0d"
+GROUND = "#0a0b0e"
 SERIES = ("#0a0b11", "#0a0b12", "#0a0b13")
 _COLOURS = {
     TEXT: "currentColor",
     GRID: "var(--grid)",
+    GROUND: "var(--ground)",
     **{colour: f"var(--series-{number})" for number, colour in enumerate(SERIES, start=1)},
 }
 # Light colours for files of their own, which no style sheet serves.
 ON_WHITE = {
     TEXT: "#1c1f23",
     GRID: "#d3d8de",
+    GROUND: "#ffffff",
     **dict(zip(SERIES, ("#1f66a8", "#b3541e", "#2c7a4b"), strict=True)),
 }
 _STYLE: Any = {

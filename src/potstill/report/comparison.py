@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from potstill.config import PaperRow
 from potstill.papers import paper_seconds, paper_value
-from potstill.report import departures, methods
+from potstill.report import choice, departures, methods
 from potstill.report.departures import unlike_paper
 from potstill.report.documents import Result
 from potstill.report.records import RunRecord
@@ -87,11 +87,9 @@ def compare_cost(run: RunRecord) -> list[Cost]:
 
 
 def _result(row: PaperRow, run: RunRecord) -> Result | None:
-    """The newest result on the row's network, of the recipe's protocol if there is one."""
+    """The result that stands for those on the row's network."""
     if row.eval_arch is None:
         return run.headline
-    name = departures.student(row, run.recipe).name
-    found = [result for result in run.results if result.network.name == name]
-    own = [r for r in found if r.protocol == run.recipe.evaluation.protocol]
-    candidates = own or found
-    return candidates[-1] if candidates else None
+    student = departures.student(row, run.recipe)
+    found = [result for result in run.results if result.network.name == student.name]
+    return choice.preferred(found, run.recipe, student)

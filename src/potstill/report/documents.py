@@ -29,7 +29,13 @@ class Baseline(Accuracy):
     kind: str = "random real images"
 
 
-class Result(Document):
+class Measurement(Document):
+    """Something that was measured on a distilled set; None where it does not say on which."""
+
+    artefact_digest: str | None = None
+
+
+class Result(Measurement):
     """One evaluation of a distilled set."""
 
     protocol: str
@@ -42,7 +48,6 @@ class Result(Document):
     seconds: float | None = None
     seed: int = 0
     source_fingerprint: str | None = None
-    artefact_digest: str | None = None
     baseline: Baseline | None = None
     warnings: tuple[str, ...] = ()
     epochs: int | None = None
@@ -78,7 +83,7 @@ class Embedding(Document):
         return self
 
 
-class Diversity(Document):
+class Diversity(Measurement):
     """How different the images of a class are to a teacher; ``real`` is of random real images."""
 
     kind: Literal["diversity"]
@@ -86,7 +91,6 @@ class Diversity(Document):
     real: Distances | None = None
     relative: float | None = None
     embedding: Embedding | None = None
-    artefact_digest: str | None = None
 
 
 class Timing(Document):

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import torch
 from markupsafe import Markup
@@ -15,9 +16,10 @@ from potstill.data.distilled import DistilledDataset
 from potstill.report import pictures, plots
 from potstill.report.comparison import Comparison
 from potstill.report.documents import Accuracy, Diversity, Result
+from potstill.report.dots import Dots, dot_plot
 from potstill.report.methods import Panel
 from potstill.report.records import RunRecord, Series
-from potstill.report.text import count, short_network_text, spaced
+from potstill.report.text import count, network_text, spaced
 
 _MOST_LABELS = 200
 _LEGIBLE_TILE = 20
@@ -128,7 +130,7 @@ def _ends(legend: str, series: Series) -> str:
 
 def overview(runs: Sequence[RunRecord], comparisons: Mapping[str, Sequence[Comparison]]) -> Drawing:
     """Every evaluated run's accuracy, its random real images and its paper's numbers."""
-    lines: list[plots.Dots] = []
+    lines: list[Dots] = []
     kinds = {0}
     for run in runs:
         result = run.headline
@@ -142,13 +144,13 @@ def overview(runs: Sequence[RunRecord], comparisons: Mapping[str, Sequence[Compa
             if entry.ours == result:
                 std = None if entry.paper_std is None else entry.paper_std * 100
                 name = f"paper, Table {entry.row.table}"
-                lines.append(plots.Dots(name, entry.paper_mean * 100, (), std, 2))
+                lines.append(Dots(name, entry.paper_mean * 100, (), std, 2))
                 kinds.add(2)
     return Drawing(
         title="Accuracy of the runs.",
         note="A dot for each network, a line for one standard deviation.",
         alt="Accuracies in percent. " + _spoken(lines),
-        svg=Markup(plots.dot_plot(lines, identity="overview")),
+        svg=Markup(dot_plot(lines, identity="overview")),
         keys=_legend(kinds),
     )
 
@@ -158,24 +160,22 @@ def _legend(kinds: set[int]) -> tuple[Key, ...]:
     return tuple(keys[kind] for kind in sorted(kinds)) if len(kinds) > 1 else ()
 
 
-def _spoken(lines: Iterable[plots.Dots]) -> str:
+def _spoken(lines: Iterable[Dots]) -> str:
     return "; ".join(f"{line.name} {line.mean:.1f}" for line in lines) + "."
 
 
-def _dots(name: str, accuracy: Accuracy, kind: int = 0) -> plots.Dots:
+def _dots(name: str, accuracy: Accuracy, kind: int = 0) -> Dots:
     values = tuple(value * 100 for value in accuracy.values)
     std = accuracy.std * 100 if len(values) > 1 else None
-    return plots.Dots(name, accuracy.mean * 100, values, std, kind)
+    return Dots(name, accuracy.mean * 100, values, std, kind)
 
 
 def accuracies(results: Sequence[Result], anchor: str) -> Drawing:
     """Every network of every evaluation of one run."""
     lines = []
     kinds = {0}
-    several = len({result.network for result in results}) > 1
-    for result in results:
-        network = f"{short_network_text(result.network)}, " if several else ""
-        lines.append(_dots(network + result.protocol, result.accuracy))
+    for name, result in zip(_names(results), results, strict=True):
+        lines.append(_dots(name, result.accuracy))
         if result.baseline is not None:
             lines.append(_dots(result.baseline.kind, result.baseline, kind=1))
             kinds.add(1)
@@ -183,9 +183,28 @@ def accuracies(results: Sequence[Result], anchor: str) -> Drawing:
         title="Networks trained on the distilled images.",
         note="A dot for each network, a line for one standard deviation.",
         alt="Accuracies in percent. " + _spoken(lines),
-        svg=Markup(plots.dot_plot(lines, identity=f"{anchor}-accuracies")),
+        svg=Markup(dot_plot(lines, identity=f"{anchor}-accuracies")),
         keys=_legend(kinds),
     )
+
+
+def _names(results: Sequence[Result]) -> list[str]:
+    """The network of each result, and of how it was measured what sets the results apart."""
+    described = [
+        (
+            result.protocol,
+            "" if result.epochs is None else count(result.epochs, "epoch"),
+            f"labels {result.labels}" if result.labels else "",
+            count(len(result.accuracy.values), "network"),
+            f"seed {result.seed}",
+        )
+        for result in results
+    ]
+    telling = [len(set(column)) > 1 for column in zip(*described, strict=True)]
+    return [
+        ", ".join([network_text(result.network), *filter(None, compress(facts, telling))])
+        for result, facts in zip(results, described, strict=True)
+    ]
 
 
 def labels(dataset: DistilledDataset, anchor: str) -> Drawing | None:

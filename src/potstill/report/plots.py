@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -19,7 +18,7 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
-from potstill.report.canvas import ON_WHITE, SERIES, figure
+from potstill.report.canvas import GROUND, ON_WHITE, SERIES, figure
 from potstill.report.documents import Embedding
 from potstill.report.records import Series
 
@@ -34,23 +33,7 @@ _LOG_TICKS: tuple[tuple[float, tuple[float, ...]], ...] = (
     (float("inf"), (1,)),
 )
 _SMOOTHED_FROM = 60
-_MARKERS: tuple[dict[str, Any], ...] = (
-    {"marker": "D", "markersize": 6},
-    {"marker": "|", "markersize": 12, "markeredgewidth": 2.2},
-    {"marker": "s", "markersize": 6},
-)
 _MOST_POINTS = 600
-
-
-@dataclass(frozen=True)
-class Dots:
-    """One line of a dot plot: a mean, the values it is made of, a spread; all in percent."""
-
-    name: str
-    mean: float
-    values: tuple[float, ...] = ()
-    std: float | None = None
-    kind: int = 0
 
 
 def curves(series: Sequence[Series], *, identity: str, unit: str = "", log: bool = False) -> str:
@@ -132,36 +115,6 @@ def smoothed(values: Numbers, places: Numbers, *, reach: int) -> tuple[Numbers, 
     return mean, low, high
 
 
-def dot_plot(lines: Sequence[Dots], *, identity: str) -> str:
-    """Accuracies on one axis: a dot for each network, a bar for the mean, a whisker for one std.
-
-    Args:
-        lines: from top to bottom; ``kind`` picks the colour and the shape: a diamond, a
-            vertical bar, a square.
-    """
-    with figure(identity, 0.75 + 0.3 * len(lines)) as (axes, finish):
-        for place, line in enumerate(lines):
-            colour = SERIES[line.kind]
-            if line.std is not None:
-                axes.plot(
-                    [line.mean - line.std, line.mean + line.std],
-                    [place, place],
-                    color=colour,
-                    linewidth=1.2,
-                )
-            values = line.values if len(line.values) > 1 else ()
-            axes.plot(values, [place] * len(values), "o", color=colour, alpha=0.4, markersize=5)
-            axes.plot([line.mean], [place], ls="", color=colour, **_MARKERS[line.kind])
-        axes.set_yticks(range(len(lines)), [_short(line.name) for line in lines])
-        axes.set_ylim(len(lines) - 0.5, -0.5)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(visible=False, axis="y")
-        axes.margins(x=0.06)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set_xlabel("test accuracy, %")
-        return finish()
-
-
 def label_map(labels: Numbers, classes: Numbers, names: Sequence[str], *, identity: str) -> str:
     """Learned labels as colours, an image a row and a class a column.
 
@@ -208,7 +161,7 @@ def embedding(points: Embedding, *, identity: str) -> str:
 def embedding_file(points: Embedding, form: Literal["png", "svg"]) -> bytes:
     """:func:`embedding` as a file of its own, dark on white."""
     with figure("embedding", 4.6, ON_WHITE) as (axes, finish):
-        _scatter(axes, points, tuple(ON_WHITE[colour] for colour in SERIES))
+        _scatter(axes, points, tuple(ON_WHITE[colour] for colour in SERIES), ON_WHITE[GROUND])
         handles = axes.get_legend_handles_labels()
         if len(handles[0]) > 1:
             axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
@@ -218,7 +171,9 @@ def embedding_file(points: Embedding, form: Literal["png", "svg"]) -> bytes:
         return buffer.getvalue()
 
 
-def _scatter(axes: Axes, points: Embedding, colours: Sequence[str] = SERIES) -> None:
+def _scatter(
+    axes: Axes, points: Embedding, colours: Sequence[str] = SERIES, ground: str = GROUND
+) -> None:
     x, y, classes, real = (
         np.asarray(values) for values in (points.x, points.y, points.classes, points.real)
     )
@@ -226,11 +181,13 @@ def _scatter(axes: Axes, points: Embedding, colours: Sequence[str] = SERIES) -> 
               label="real")  # fmt: skip
     axes.plot(x[~real], y[~real], "D", ls="", ms=4.2, mew=0, alpha=0.85, color=colours[0],
               label="distilled")  # fmt: skip
+    # So that a name can be read among its points.
+    veil = {"facecolor": ground, "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
     for index, name in enumerate(points.class_names):
         members = classes == index
         if members.any():
             middle = np.median(x[members]), np.median(y[members])
-            axes.annotate(_short(name), middle, ha="center", va="center", fontsize=7.5)
+            axes.annotate(_short(name), middle, ha="center", va="center", fontsize=7.5, bbox=veil)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(visible=False)

@@ -18,8 +18,10 @@ from pydantic import TypeAdapter, ValidationError
 from potstill.config import Recipe, parse, read_yaml
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import RecipeError, RunError
+from potstill.report import choice
 from potstill.report.audit_documents import Continual, Membership, Scores
 from potstill.report.documents import Diversity, Document, Record, Result, Timing
+from potstill.report.measured import Measured, left_out, once
 from potstill.runs import DISTILLED, METRICS, RECIPE, RECORD, read_record
 
 _T = TypeVar("_T")
@@ -57,15 +59,8 @@ class RunRecord:
 
     @property
     def headline(self) -> Result | None:
-        """The newest result of the recipe's own protocol and network, else the newest."""
-        own = [
-            result
-            for result in self.results
-            if result.protocol == self.recipe.evaluation.protocol
-            and result.network == self.recipe.network
-        ]
-        candidates = own or list(self.results)
-        return candidates[-1] if candidates else None
+        """The result that stands for the run."""
+        return choice.preferred(self.results, self.recipe)
 
 
 def read_all(folders: Sequence[Path]) -> list[RunRecord]:
@@ -94,7 +89,8 @@ def read(folder: Path, label: str | None = None) -> RunRecord:
     series = _read_series(folder / METRICS)
     artefact = folder / DISTILLED
     dataset = DistilledDataset.load(artefact) if artefact.exists() else None
-    results = _merge(_header_results(dataset, artefact), record.results if record else ())
+    found = _found(record, dataset, folder)
+    shown = found.of_set(dataset.digest if dataset else None)
     last = max((line.iterations[-1] for line in series.values()), default=0)
     return RunRecord(
         label=label or folder.resolve().name,
@@ -105,13 +101,13 @@ def read(folder: Path, label: str | None = None) -> RunRecord:
         machine=record.machine if record else {},
         versions=record.versions if record else {},
         series=series,
-        results=results,
+        results=shown.results,
         dataset=dataset,
-        missing=tuple(_missing(record, series, dataset, results)),
-        diversity=_audits(Diversity, record, folder / RECORD),
-        scores=_audits(Scores, record, folder / RECORD),
-        membership=_audits(Membership, record, folder / RECORD),
-        continual=_audits(Continual, record, folder / RECORD),
+        missing=(*_missing(record, series, dataset, shown.results), *left_out(found, shown)),
+        diversity=shown.diversity,
+        scores=shown.scores,
+        membership=shown.membership,
+        continual=shown.continual,
     )
 
 
@@ -192,6 +188,18 @@ def _read_series(path: Path) -> dict[str, Series]:
         name: Series(name, tuple(i for i, _ in column), tuple(v for _, v in column))
         for name, column in columns.items()
     }
+
+
+def _found(record: Record | None, dataset: DistilledDataset | None, folder: Path) -> Measured:
+    """What the set and the record have kept, of this set or of another."""
+    header = _header_results(dataset, folder / DISTILLED)
+    return Measured(
+        results=once(_merge(header, record.results if record else ())),
+        diversity=_audits(Diversity, record, folder / RECORD),
+        scores=_audits(Scores, record, folder / RECORD),
+        membership=_audits(Membership, record, folder / RECORD),
+        continual=_audits(Continual, record, folder / RECORD),
+    )
 
 
 def _header_results(dataset: DistilledDataset | None, path: Path) -> tuple[Result, ...]:

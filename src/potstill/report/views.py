@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from potstill.config import PaperRow, RCIGRecipe, dump
-from potstill.report import again, drawings, methods, plots
+from potstill.report import again, choice, drawings, methods, plots
 from potstill.report.audit_views import audit_views
 from potstill.report.comparison import Comparison, Cost
 from potstill.report.documents import Distances, Diversity, Result
@@ -18,7 +19,6 @@ from potstill.report.text import (
     data_set_text,
     duration,
     network_detail,
-    network_text,
     percent,
     points,
     short_network_text,
@@ -66,7 +66,8 @@ def run_view(run: RunRecord, place: int) -> dict[str, Any]:
             _diversity(audit, f"{anchor}-diversity-{number}")
             for number, audit in enumerate(run.diversity, start=1)
         ],
-        **audit_views(run, anchor),
+        # Networks are compared by the results that stand for them.
+        **audit_views(replace(run, results=choice.representatives(run.results, recipe)), anchor),
         "parts": _parts(run),
         "preprocessing": _preprocessing(run),
         "machine": _pairs(run.machine),
@@ -149,6 +150,7 @@ def _headline(result: Result | None) -> dict[str, str] | None:
     return {
         "accuracy": accuracy_text(result.accuracy),
         "protocol": result.protocol,
+        "epochs": count(result.epochs, "epoch") if result.epochs is not None else "",
         "networks": count(networks, "network"),
         "baseline": accuracy_text(baseline) if baseline else "",
         "gain": f"{points(result.accuracy.mean - baseline.mean)} gained" if baseline else "",
@@ -170,10 +172,13 @@ def _facts(run: RunRecord) -> list[tuple[str, str, str]]:
         ("Seed", str(recipe.seed), ""),
     ]
     if result is not None:
-        facts.append(("Accuracy", f"{accuracy_text(result.accuracy)} %", result.protocol))
+        how = result.protocol
+        if result.epochs is not None:
+            how += f", {count(result.epochs, 'epoch')}"
+        facts.append(("Accuracy", f"{accuracy_text(result.accuracy)} %", how))
         if result.baseline is not None:
             text = f"{accuracy_text(result.baseline)} %"
-            facts.append((result.baseline.kind.capitalize(), text, result.protocol))
+            facts.append((result.baseline.kind.capitalize(), text, how))
     return facts
 
 
@@ -181,7 +186,8 @@ def _result_row(result: Result) -> dict[str, Any]:
     baseline = result.baseline
     return {
         "protocol": result.protocol,
-        "network": network_text(result.network),
+        "network": short_network_text(result.network),
+        "network_detail": network_detail(result.network),
         "steps": f"{result.steps:,}",
         "epochs": count(result.epochs, "epoch") if result.epochs is not None else "",
         "labels": f"labels {result.labels}" if result.labels else "",

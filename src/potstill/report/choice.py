@@ -1,0 +1,44 @@
+"""Which of a run's results stands for it where there is room for one.
+
+Not the newest, which may be a quick look, but the one most like what the recipe asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from potstill.config import NetworkRecipe, Recipe
+from potstill.report.documents import Result
+
+
+def preferred(
+    results: Iterable[Result], recipe: Recipe, network: NetworkRecipe | None = None
+) -> Result | None:
+    """The result that stands for others; None if there is none.
+
+    On ``network`` (the recipe's if None), of the recipe's protocol and for its epochs (the most,
+    if it names none) rather than not, in this order; then of the most networks; then the newest.
+    """
+    wanted, student = recipe.evaluation, network or recipe.network
+
+    def likeness(result: Result) -> tuple[Any, ...]:
+        lasting = result.epochs or 0
+        return (
+            result.network == student,
+            result.protocol == wanted.protocol,
+            lasting if wanted.epochs is None else lasting == wanted.epochs,
+            len(result.accuracy.values),
+        )
+
+    newest_first = list(results)[::-1]
+    return max(newest_first, key=likeness, default=None)
+
+
+def representatives(results: Iterable[Result], recipe: Recipe) -> tuple[Result, ...]:
+    """Of each network and protocol the result that stands for it, in order of appearance."""
+    alike: dict[Any, list[Result]] = {}
+    for result in results:
+        alike.setdefault((result.network, result.protocol), []).append(result)
+    chosen = (preferred(group, recipe) for group in alike.values())
+    return tuple(result for result in chosen if result is not None)

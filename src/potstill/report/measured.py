@@ -1,0 +1,95 @@
+"""Which of the results and audits that a run has kept belong on the page.
+
+A set that was relabelled or replaced is another set: what was measured on the one before says
+nothing of it. What was measured again is listed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from potstill.report.audit_documents import Continual, Membership, Scores
+from potstill.report.documents import Diversity, Measurement, Result
+from potstill.report.text import count
+
+_M = TypeVar("_M", bound=Measurement)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured on distilled sets, oldest first."""
+
+    results: tuple[Result, ...] = ()
+    diversity: tuple[Diversity, ...] = ()
+    scores: tuple[Scores, ...] = ()
+    membership: tuple[Membership, ...] = ()
+    continual: tuple[Continual, ...] = ()
+
+    @property
+    def audits(self) -> int:
+        """How many there are of any kind."""
+        return sum(map(len, (self.diversity, self.scores, self.membership, self.continual)))
+
+    def of_set(self, digest: str | None) -> Measured:
+        """Without what says that it is of another set; all of it if ``digest`` is None."""
+        if digest is None:
+            return self
+        return Measured(
+            results=_of_set(self.results, digest),
+            diversity=_of_set(self.diversity, digest),
+            scores=_of_set(self.scores, digest),
+            membership=_of_set(self.membership, digest),
+            continual=_of_set(self.continual, digest),
+        )
+
+
+def _of_set(found: Sequence[_M], digest: str) -> tuple[_M, ...]:
+    return tuple(one for one in found if one.artefact_digest in (None, digest))
+
+
+def left_out(found: Measured, shown: Measured) -> list[str]:
+    """A sentence on what is found and not shown, if there is any."""
+    results, audits = len(found.results) - len(shown.results), found.audits - shown.audits
+    parts = [count(n, noun) for n, noun in ((results, "result"), (audits, "audit")) if n]
+    if not parts:
+        return []
+    verb = "is" if results + audits == 1 else "are"
+    return [
+        f"{' and '.join(parts)} {verb} not shown, being of another set than the one that is in "
+        "the folder now."
+    ]
+
+
+def once(results: Sequence[Result]) -> tuple[Result, ...]:
+    """Of those that measured the same, the newest alone.
+
+    One that has random real images or best epochs beside it gives way only to one that has them
+    too.
+    """
+    return tuple(
+        result
+        for place, result in enumerate(results)
+        if not any(
+            _asked(other) == _asked(result) and _replaces(other, result, newer=later > place)
+            for later, other in enumerate(results)
+        )
+    )
+
+
+def _asked(result: Result) -> tuple[Any, ...]:
+    """What two evaluations have in common that measured the same."""
+    training = (result.protocol, result.network, result.epochs, result.steps, result.labels)
+    return (*training, result.seed, len(result.accuracy.values), result.artefact_digest)
+
+
+def _replaces(other: Result, result: Result, *, newer: bool) -> bool:
+    """Whether ``other``, of two that measured the same, says more, or as much and is newer."""
+    theirs, ours = _beside(other), _beside(result)
+    return theirs > ours or (newer and theirs == ours)
+
+
+def _beside(result: Result) -> set[str]:
+    beside = {"baseline": result.baseline, "best": result.best_on_test}
+    return {name for name, found in beside.items() if found is not None}

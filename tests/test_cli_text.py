@@ -1,0 +1,91 @@
+"""What the commands say of results, to the word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from potstill.cli import continual, privacy, robust, text
+
+
+def score(*values: float) -> dict[str, Any]:
+    return {"mean": sum(values) / len(values), "std": 0.01, "values": list(values)}
+
+
+def result(*values: float, **more: Any) -> dict[str, Any]:
+    network = {"name": "resnet18", "normalisation": "batch"}
+    document = {"protocol": "dwa-paper", "network": network, "steps": 40}
+    return {**document, "accuracy": score(*values), **more}
+
+
+def test_the_epochs_are_said_where_there_are_any():
+    assert text.table([result(0.5, 0.7, epochs=40)]) == (
+        "protocol dwa-paper, 40 epochs\nresnet18, batch  60.00 ± 1.00 %"
+    )
+    assert text.table([result(0.5, 0.7)]).startswith("protocol dwa-paper\n")
+    assert text.summary(result(0.5, 0.7, epochs=1)) == (
+        "accuracy 60.00 ± 1.00 % (2 networks, protocol dwa-paper, 1 epoch, 40 steps)"
+    )
+
+
+def test_a_single_value_has_no_deviation():
+    assert text.percent(score(0.5)) == "50.00 %"
+    assert text.percent(score(0.5, 0.7)) == "60.00 ± 1.00 %"
+    assert text.spread(score(0.5), 3) == "0.500"
+    assert text.spread(score(0.5, 0.7), 3) == "0.600 ± 0.010"
+
+
+def test_an_evaluation_of_one_network_for_one_step():
+    said = text.summary(result(0.5, steps=1, baseline={"kind": "random", **score(0.4)}))
+    assert said == "accuracy 50.00 % (1 network, protocol dwa-paper, 1 step)\nrandom: 40.00 %"
+
+
+def scores(networks: int, **real: int) -> str:
+    over = {"value": 0.1, "distilled": score(0.5), "random": score(0.4)}
+    hlr = {"value": 0.3, "real": {**score(0.8), **real}, "distilled": score(0.5)}
+    ars = {"value": 0.2, "augmented": over, "plain": over}
+    document = {"hlr": hlr, "ior": over, "ars": ars, "lrs": {"value": 0.3}}
+    return robust._text({**document, "networks": networks, "protocol": "dwa-paper"})
+
+
+def test_what_a_budget_came_to_is_said_without_contradiction():
+    said = scores(1, epochs=1, steps=12, budget_steps=1)
+    assert said.endswith("real: 1 epoch, 12 steps, a budget of 1 being less; 1 network each")
+    assert "±" not in said
+    said = scores(2, epochs=3, steps=36, budget_steps=40)
+    assert said.endswith("real: 3 epochs, 36 steps of at most 40; 2 networks each")
+
+
+def areas(*values: float) -> dict[str, Any]:
+    return {"auc": {"threshold": score(*values)}}
+
+
+def attack(*values: float, steps: int) -> list[str]:
+    curve = [{"steps": steps, "accuracy": score(*values), **areas(*values)}]
+    document = {"members": 10, "others": 1, "attacks": ["threshold"]}
+    document |= {"distilled": {"curve": curve}, "untrained": areas(*values)}
+    return privacy.summary(document).splitlines()
+
+
+def test_an_attack_on_one_network_has_no_spread():
+    first, distilled, untrained = attack(0.5, steps=1)
+    start = "10 members, 1 other; area under the curve"
+    assert first == f"{start} of networks after 1 step on (0.5 is a guess):"
+    assert distilled.endswith("threshold 0.500  accuracy 50.00 %")
+    assert untrained.endswith("threshold 0.500")
+    first, distilled, _ = attack(0.5, 0.7, steps=2)
+    assert first == f"{start}, mean of 2, of networks after 2 steps on (0.5 is a guess):"
+    assert distilled.endswith("threshold 0.600 ± 0.010  accuracy 60.00 ± 1.00 %")
+
+
+def test_continual_learning_with_one_network_and_one_class():
+    tasks = [
+        {"classes_so_far": 1, "images": 1, "accuracy": score(1.0)},
+        {"classes_so_far": 2, "images": 2, "accuracy": score(0.5, 0.7)},
+    ]
+    document = {"networks": 1, "protocol": "dwa-paper", "average_accuracy": 0.8, "tasks": tasks}
+    assert continual.summary(document).splitlines() == [
+        "1 network per task, protocol dwa-paper",
+        "1 class, 1 image: 100.00 %",
+        "2 classes, 2 images: 60.00 ± 1.00 %",
+        "average 80.00 %",
+    ]
