@@ -13,6 +13,7 @@ from potstill import papers, recipes, runs
 from potstill import reproduce as tables
 from potstill.config import DataRecipe, NetworkRecipe, PaperRow
 from potstill.data import datasets
+from potstill.data.distilled import DistilledDataset
 from potstill.errors import NumericalError, RecipeError, RunError
 from potstill.evaluation import PROTOCOLS
 from potstill.reproduce import costs, entries, workshop
@@ -244,7 +245,7 @@ def test_a_line_is_run_once_and_found_again(tmp_path, monkeypatch):
     lines = [digits(), digits("step"), digits("hours"), digits("iterations")]
     said: list[str] = []
     found = run(lines, shop(tmp_path), say=said.append)
-    assert [entry.state for entry in found] == ["done"] * 4
+    assert [entry.state for entry in found] == ["done"] * 3 + ["setting"]
     assert len(said) == 1 and said[0].startswith(f"1 of 1: {RCIG} --set network.depth=1")
     accuracy, step, hours, iterations = found
     folder = shop(tmp_path).folder(lines[0].job, 0)
@@ -320,6 +321,29 @@ def test_what_is_too_dear_or_has_no_data_is_left_out(tmp_path):
     assert missing.state == "no data" and "tiny_imagenet is not under the data root" in missing.why
 
 
+def audited(out: Path, one: Line, *audits: dict[str, Any]) -> Path:
+    """The line's run, with these audits of its set."""
+    folder = shop(out).folder(one.job, 0)
+    digest = DistilledDataset.load(folder / runs.DISTILLED).digest
+    for audit in audits:
+        runs.record_audit(folder, {"artefact_digest": digest, **audit})
+    return folder
+
+
+def attack(**changes: Any) -> dict[str, Any]:
+    """An audit of the line's set as the paper's, but for ``changes``."""
+    document = audit_records.membership(network=digits().job.network.model_dump(mode="json"))
+    del document["artefact_digest"]
+    return document | changes
+
+
+def lessons(**changes: Any) -> dict[str, Any]:
+    network = NetworkRecipe(growth=1, normalisation="batch").model_dump(mode="json")
+    document = audit_records.continual(network=network)
+    del document["artefact_digest"]
+    return document | changes
+
+
 def test_numbers_of_audits_are_taken_up(tmp_path):
     wanted = [digits("membership", attack="rf", trained_on=whom) for whom in ("distilled", "real")]
     wanted += [digits("membership", attack="accuracy"), digits("continual", classes=4)]
@@ -328,14 +352,82 @@ def test_numbers_of_audits_are_taken_up(tmp_path):
     folder = shop(tmp_path).folder(wanted[0].job, 0)
     assert found[0].why == f"potstill attack {folder / runs.DISTILLED} --baselines"
     assert found[3].why.startswith("potstill continual ")
-    runs.record_audit(folder, audit_records.continual())
-    runs.record_audit(folder, audit_records.membership(baselines=False))
+    whole = attack()
+    del whole["baselines"]
+    audited(tmp_path, wanted[0], lessons(), whole)
     distilled, real, accuracy, learned = run(wanted, shop(tmp_path))
-    assert real.state == "by command" and distilled.state == accuracy.state == "done"
-    last = audit_records.membership()["distilled"]["curve"][-1]
+    assert real.state == "by command" and real.number is None
+    assert {distilled.state, accuracy.state, learned.state} == {"done"}
+    last = whole["distilled"]["curve"][-1]
     assert distilled.number.values == tuple(last["auc"]["rf"]["values"])
     assert accuracy.number.values == tuple(last["accuracy"]["values"])
     assert learned.number.values == pytest.approx((0.8, 0.82))
+    assert "other protocol (rcig-paper)" in learned.departures
+
+
+@pytest.mark.parametrize(
+    ("changes", "phrase"),
+    [
+        ({"networks": 1}, "1 network and 5 chunks (the paper's 5 and 5)"),
+        ({"chunks": 2}, "5 networks and 2 chunks (the paper's 5 and 5)"),
+        ({"network": {"width": 3, "depth": 1}}, "other networks attacked (ConvNet, depth 1, wid"),
+        ({"training": {"augmented": False}}, "trained without augmentation"),
+    ],
+)
+def test_a_smaller_attack_is_shown_and_is_not_the_rows(changes, phrase, tmp_path):
+    one = digits("membership", attack="rf")
+    run([one], shop(tmp_path))
+    folder = audited(tmp_path, one, attack(**changes))
+    (entry,) = run([one], shop(tmp_path))
+    assert entry.state == "by command" and entry.number is not None
+    assert entry.why == f"potstill attack {folder / runs.DISTILLED} --baselines"
+    assert any(found.startswith(phrase) for found in entry.departures)
+    # The whole one counts, be it older or newer than a smaller one.
+    audited(tmp_path, one, attack(), attack(**changes, seed=1))
+    (entry,) = run([one], shop(tmp_path))
+    assert entry.state == "done"
+    assert not any(found.startswith(phrase) for found in entry.departures)
+
+
+def test_an_attack_that_stopped_early_is_not_the_rows(tmp_path):
+    one = digits("membership", attack="rf")
+    run([one], shop(tmp_path))
+    early = attack()
+    early["distilled"]["curve"] = early["distilled"]["curve"][:-1]
+    audited(tmp_path, one, early)
+    (entry,) = run([one], shop(tmp_path))
+    assert entry.state == "by command" and entry.number.how == "after 1,000 steps"
+    assert "1,000 steps (the paper's 16,000)" in entry.departures
+
+
+@pytest.mark.parametrize(
+    ("changes", "phrase", "counts"),
+    [
+        ({"network": audit_records.NETWORK}, "evaluation: narrower network (16 channels", False),
+        ({"protocol": "hard-label"}, "other protocol (hard-label)", False),
+        ({"epochs": 3}, "evaluation: fewer epochs (3; the paper's 400)", False),
+        ({"networks": 0}, "0 networks for each task (the recipe's 1)", False),
+        ({"order": "given"}, "classes in the order of the data", True),
+        ({"tasks": audit_records.continual()["tasks"][:2]}, "2 tasks (the paper's 5)", True),
+    ],
+)
+def test_classes_learned_otherwise_are_shown_and_count_if_as_much(
+    changes, phrase, counts, tmp_path
+):
+    one = digits("continual", classes=4)
+    run([one], shop(tmp_path))
+    audited(tmp_path, one, lessons(**changes))
+    (entry,) = run([one], shop(tmp_path))
+    assert entry.state == ("done" if counts else "by command") and entry.number is not None
+    assert any(found.startswith(phrase) for found in entry.departures)
+
+
+def test_audits_of_another_set_do_not_count(tmp_path):
+    one = digits("membership", attack="rf")
+    run([one], shop(tmp_path))
+    audited(tmp_path, one, attack(artefact_digest="2" * 64))
+    (entry,) = run([one], shop(tmp_path))
+    assert entry.state == "by command" and entry.number is None
 
 
 def test_dwa_recipes_share_a_teacher(tmp_path):
@@ -352,6 +444,69 @@ def test_dwa_recipes_share_a_teacher(tmp_path):
     assert stages.count("teacher epoch") == 1
     assert len(list((tmp_path / "teachers").iterdir())) == 1
     assert found[1].best is not None and found[0].number.values[0] > 0
+
+
+def students() -> Line:
+    """A line of DWA's Table 1 whose set is a small one of the digits."""
+    network = recipes.load(DWA, SMALL_DWA).network
+    return Line(line(paper="dwa").row, Job(DWA, "accuracy", SMALL_DWA, "dwa-paper", network))
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [
+        {"epochs": 2},
+        {"artefact_digest": "2" * 64},
+        {"teacher": {"digest": "2" * 64}},
+        {"protocol": "dwa-as-run"},
+    ],
+)
+def test_a_result_of_something_else_is_not_the_rows(otherwise, tmp_path, monkeypatch):
+    one = students()
+    (first,) = run([one], shop(tmp_path))
+    folder = shop(tmp_path).folder(one.job, 0)
+    (mine,) = runs.read_record(folder)["results"]
+    other = mine | {"accuracy": audit_records.summary(0.99), "best_on_test": None} | otherwise
+    runs.record_result(folder, other)
+    monkeypatch.setattr(workshop.evaluation, "evaluate", None)
+    (again,) = run([one], shop(tmp_path))
+    assert again.state == "done" and again.number == first.number
+
+
+def test_departures_are_of_the_result_that_counts(tmp_path):
+    one = students()
+    (first,) = run([one], shop(tmp_path))
+    assert "evaluation: fewer epochs (1; the paper's 200)" in first.departures
+    folder = shop(tmp_path).folder(one.job, 0)
+    (mine,) = runs.read_record(folder)["results"]
+    runs.record_result(folder, mine | {"seed": 1, "epochs": 200})
+    (again,) = run([one], shop(tmp_path))
+    assert again.departures == first.departures
+
+
+def test_labels_of_another_teacher_are_not_taken(tmp_path):
+    """The row is scored with its own teacher, whatever labels the set was given meanwhile."""
+    one = students()
+    run([one], shop(tmp_path))
+    folder = shop(tmp_path).folder(one.job, 0)
+    dataset = DistilledDataset.load(folder / runs.DISTILLED)
+    soft = dataset.labels[None].half()
+    dataset.with_soft_labels(soft, {"teacher": {"digest": "2" * 64}}).save(folder / runs.DISTILLED)
+    (again,) = run([one], shop(tmp_path))
+    *_, result = runs.read_record(folder)["results"]
+    assert again.state == "done" and result["labels"] == "on the fly"
+    assert result["artefact_digest"] != dataset.digest
+
+
+def test_a_damaged_run_fails_its_row_alone(tmp_path):
+    other = digits(assignments=(*SMALL, "method.iterations=1"))
+    run([other], shop(tmp_path))
+    record = shop(tmp_path).folder(other.job, 0) / runs.RECORD
+    for damage, reason in (("{", "no JSON"), ('{"format": 1}', "status")):
+        record.write_text(damage)
+        bad, good = run([other, digits()], shop(tmp_path))
+        assert bad.state == "failed" and str(record) in bad.why and reason in bad.why
+        assert good.state == "done"
 
 
 def test_a_begun_runs_own_pace_counts(tmp_path):
