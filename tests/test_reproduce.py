@@ -14,7 +14,7 @@ from potstill import reproduce as tables
 from potstill.config import DataRecipe, NetworkRecipe, PaperRow
 from potstill.data import datasets
 from potstill.data.distilled import DistilledDataset
-from potstill.errors import NumericalError, RecipeError, RunError
+from potstill.errors import NumericalError, RecipeError
 from potstill.evaluation import PROTOCOLS
 from potstill.reproduce import costs, entries, workshop
 from potstill.reproduce.lines import TRANSFER, Job, Line, select
@@ -141,10 +141,18 @@ def test_one_set_serves_several_lines():
 
 
 def test_a_pattern_chooses_by_name_or_recipe():
-    assert {one.row.dataset for one in select("rcig/2", "MNIST-ipc1")} == {"mnist", "fashion_mnist"}
+    found = {(one.row.dataset, one.row.ipc) for one in select("all", "MNIST-ipc1")}
+    assert found == {("mnist", "1")}
+    assert {one.row.method for one in select("rcig/1", "*RCIG*")} == {"RCIG (+ Lin + Reparam)"}
+    assert {one.row.method for one in select("rcig/2", "rcig  convnet")} == {"RCIG"}
     (only,) = select("rcig/2", "mnist-ipc1 rcig*")
     assert only.name == "mnist-ipc1 RCIG convnet"
     assert {one.job.recipe for one in select("all", "rcig/cub200-ipc10")} == {"rcig/cub200-ipc10"}
+    globbed = {one.job.recipe for one in select("all", "rcig/MNIST-ipc1*")}
+    assert {"rcig/mnist-ipc1", "rcig/mnist-ipc10"} < globbed
+    assert all(name.startswith("rcig/mnist-ipc1") for name in globbed)
+    with pytest.raises(RecipeError, match="no line"):
+        select("all", "mnist-ip")
     with pytest.raises(RecipeError, match="no line of rcig/2 fits 'zzz'; leave --rows out"):
         select("rcig/2", "zzz")
     with pytest.raises(RecipeError, match=r"no table 'rcig/99'; use one of rcig/1, .*or all"):
@@ -232,10 +240,16 @@ def test_a_network_is_timed_once(tmp_path_factory, width, channels):
     assert len(json.loads((folder / costs.COSTS).read_text())["seconds"]) == len(known) + 1
 
 
-def test_damaged_costs_are_named(tmp_path):
-    (tmp_path / costs.COSTS).write_text("{")
-    with pytest.raises(RunError, match=r"costs\.json is damaged; delete it"):
-        shop(tmp_path)
+@pytest.mark.parametrize(
+    "damage", ["{", "[]", '{"seconds": []}', '{"seconds": {"convnet": "fast"}}', '{"seconds": 1}']
+)
+def test_damaged_costs_are_measured_again(damage, tmp_path):
+    network, shape = NetworkRecipe(depth=1, width=1), costs.Shape(10, 1, 8, 1, 1)
+    (tmp_path / costs.COSTS).write_text(damage)
+    assert costs.Stopwatch(tmp_path, "cpu").unit(network, shape) > 0
+    (key,) = json.loads((tmp_path / costs.COSTS).read_text())["seconds"]
+    (tmp_path / costs.COSTS).write_text(json.dumps({"seconds": {key: -1.0}}))
+    assert costs.Stopwatch(tmp_path, "cpu").unit(network, shape) > 0
 
 
 # Work
