@@ -143,5 +143,5 @@ def _of_run(job: Job, run: RunRecord, recipe: Recipe) -> Number | None:
         return Number((spent / recipe.images_per_class,), device)
     if not run.iteration:
         return None
-    value = run.timing.total / (run.iteration if job.kind == "step" else 3600)
-    return Number((value,), device)
+    unit = {"step": run.iteration, "hours": 3600}[job.kind]
+    return Number((run.timing.total / unit,), device)
