@@ -119,8 +119,9 @@ def select(
     ]
     lines = tuple(line for line in found if _fits(line, pattern))
     if not lines:
+        wider = "" if pattern is None or _is_glob(pattern) else f"try *{pattern}*, or "
         raise RecipeError(
-            f"no line of {table} fits {pattern!r}; leave --rows out to see all with --list"
+            f"no line of {table} fits {pattern!r}; {wider}leave --rows out to see all with --list"
         )
     return lines
 
@@ -132,9 +133,13 @@ def _fits(line: Line, pattern: str | None) -> bool:
     if "/" in wanted:
         # Every recipe of a paper has its name in its own; a line's name has no stroke.
         return line.job is not None and fnmatch.fnmatchcase(line.job.recipe, wanted)
-    if set("*?[") & set(wanted):
+    if _is_glob(wanted):
         return fnmatch.fnmatchcase(name, wanted)
     return f" {' '.join(wanted.split())} " in f" {name} "
+
+
+def _is_glob(pattern: str) -> bool:
+    return bool(set("*?[") & set(pattern))
 
 
 def _line(row: Row, extra: tuple[str, ...]) -> Line:
