@@ -471,6 +471,7 @@ def students() -> Line:
     [
         {"epochs": 2},
         {"artefact_digest": "2" * 64},
+        {"artefact_digest": None},
         {"teacher": {"digest": "2" * 64}},
         {"protocol": "dwa-as-run"},
     ],
