@@ -83,6 +83,19 @@ def test_rows_that_were_not_run_say_so(tmp_path, root, capsys):
     assert "6 rows without a recipe" in capsys.readouterr().out
 
 
+def test_the_recipes_own_numbers_are_no_measurements(tmp_path, capsys):
+    words = ["reproduce", "rcig/7", "--rows", "mnist-ipc1", "--out", str(tmp_path)]
+    words += ["--device", "cpu"]
+    assert cli.run([*words, "--list"]) == 0
+    out = capsys.readouterr().out
+    assert "1 setting" in out and "done" not in out
+    assert "0.16 ± 0.00 s" in out
+    assert cli.run(words) == 0
+    out = capsys.readouterr().out
+    assert "0 of 2 rows measured; 1 number set by recipes" in out
+    assert any(line.endswith("the recipe's, setting") for line in out.splitlines())
+
+
 def test_ctrl_c_keeps_what_was_done(tmp_path, root, capsys, monkeypatch):
     def stop(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt

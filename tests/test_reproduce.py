@@ -13,7 +13,8 @@ from potstill import papers, recipes, runs
 from potstill import reproduce as tables
 from potstill.config import DataRecipe, NetworkRecipe, PaperRow
 from potstill.data import datasets
-from potstill.errors import NumericalError, RecipeError, RunError
+from potstill.data.distilled import DistilledDataset
+from potstill.errors import NumericalError, RecipeError
 from potstill.evaluation import PROTOCOLS
 from potstill.reproduce import costs, entries, workshop
 from potstill.reproduce.lines import TRANSFER, Job, Line, select
@@ -140,11 +141,19 @@ def test_one_set_serves_several_lines():
 
 
 def test_a_pattern_chooses_by_name_or_recipe():
-    assert {one.row.dataset for one in select("rcig/2", "MNIST-ipc1")} == {"mnist", "fashion_mnist"}
+    found = {(one.row.dataset, one.row.ipc) for one in select("all", "MNIST-ipc1")}
+    assert found == {("mnist", "1")}
+    assert {one.row.method for one in select("rcig/1", "*RCIG*")} == {"RCIG (+ Lin + Reparam)"}
+    assert {one.row.method for one in select("rcig/2", "rcig  convnet")} == {"RCIG"}
     (only,) = select("rcig/2", "mnist-ipc1 rcig*")
     assert only.name == "mnist-ipc1 RCIG convnet"
     assert {one.job.recipe for one in select("all", "rcig/cub200-ipc10")} == {"rcig/cub200-ipc10"}
-    with pytest.raises(RecipeError, match="no line of rcig/2 fits 'zzz'; leave --rows out"):
+    globbed = {one.job.recipe for one in select("all", "rcig/MNIST-ipc1*")}
+    assert {"rcig/mnist-ipc1", "rcig/mnist-ipc10"} < globbed
+    assert all(name.startswith("rcig/mnist-ipc1") for name in globbed)
+    with pytest.raises(RecipeError, match=r"try \*mnist-ip\*"):
+        select("all", "mnist-ip")
+    with pytest.raises(RecipeError, match=r"no line of rcig/2 fits 'zzz'; try \*zzz\*, or leave"):
         select("rcig/2", "zzz")
     with pytest.raises(RecipeError, match=r"no table 'rcig/99'; use one of rcig/1, .*or all"):
         select("rcig/99")
@@ -231,10 +240,16 @@ def test_a_network_is_timed_once(tmp_path_factory, width, channels):
     assert len(json.loads((folder / costs.COSTS).read_text())["seconds"]) == len(known) + 1
 
 
-def test_damaged_costs_are_named(tmp_path):
-    (tmp_path / costs.COSTS).write_text("{")
-    with pytest.raises(RunError, match=r"costs\.json is damaged; delete it"):
-        shop(tmp_path)
+@pytest.mark.parametrize(
+    "damage", ["{", "[]", '{"seconds": []}', '{"seconds": {"convnet": "fast"}}', '{"seconds": 1}']
+)
+def test_damaged_costs_are_measured_again(damage, tmp_path):
+    network, shape = NetworkRecipe(depth=1, width=1), costs.Shape(10, 1, 8, 1, 1)
+    (tmp_path / costs.COSTS).write_text(damage)
+    assert costs.Stopwatch(tmp_path, "cpu").unit(network, shape) > 0
+    (key,) = json.loads((tmp_path / costs.COSTS).read_text())["seconds"]
+    (tmp_path / costs.COSTS).write_text(json.dumps({"seconds": {key: -1.0}}))
+    assert costs.Stopwatch(tmp_path, "cpu").unit(network, shape) > 0
 
 
 # Work
@@ -244,7 +259,7 @@ def test_a_line_is_run_once_and_found_again(tmp_path, monkeypatch):
     lines = [digits(), digits("step"), digits("hours"), digits("iterations")]
     said: list[str] = []
     found = run(lines, shop(tmp_path), say=said.append)
-    assert [entry.state for entry in found] == ["done"] * 4
+    assert [entry.state for entry in found] == ["done"] * 3 + ["setting"]
     assert len(said) == 1 and said[0].startswith(f"1 of 1: {RCIG} --set network.depth=1")
     accuracy, step, hours, iterations = found
     folder = shop(tmp_path).folder(lines[0].job, 0)
@@ -320,6 +335,29 @@ def test_what_is_too_dear_or_has_no_data_is_left_out(tmp_path):
     assert missing.state == "no data" and "tiny_imagenet is not under the data root" in missing.why
 
 
+def audited(out: Path, one: Line, *audits: dict[str, Any]) -> Path:
+    """The line's run, with these audits of its set."""
+    folder = shop(out).folder(one.job, 0)
+    digest = DistilledDataset.load(folder / runs.DISTILLED).digest
+    for audit in audits:
+        runs.record_audit(folder, {"artefact_digest": digest, **audit})
+    return folder
+
+
+def attack(**changes: Any) -> dict[str, Any]:
+    """An audit of the line's set as the paper's, but for ``changes``."""
+    document = audit_records.membership(network=digits().job.network.model_dump(mode="json"))
+    del document["artefact_digest"]
+    return document | changes
+
+
+def lessons(**changes: Any) -> dict[str, Any]:
+    network = NetworkRecipe(growth=1, normalisation="batch").model_dump(mode="json")
+    document = audit_records.continual(network=network)
+    del document["artefact_digest"]
+    return document | changes
+
+
 def test_numbers_of_audits_are_taken_up(tmp_path):
     wanted = [digits("membership", attack="rf", trained_on=whom) for whom in ("distilled", "real")]
     wanted += [digits("membership", attack="accuracy"), digits("continual", classes=4)]
@@ -328,14 +366,82 @@ def test_numbers_of_audits_are_taken_up(tmp_path):
     folder = shop(tmp_path).folder(wanted[0].job, 0)
     assert found[0].why == f"potstill attack {folder / runs.DISTILLED} --baselines"
     assert found[3].why.startswith("potstill continual ")
-    runs.record_audit(folder, audit_records.continual())
-    runs.record_audit(folder, audit_records.membership(baselines=False))
+    whole = attack()
+    del whole["baselines"]
+    audited(tmp_path, wanted[0], lessons(), whole)
     distilled, real, accuracy, learned = run(wanted, shop(tmp_path))
-    assert real.state == "by command" and distilled.state == accuracy.state == "done"
-    last = audit_records.membership()["distilled"]["curve"][-1]
+    assert real.state == "by command" and real.number is None
+    assert {distilled.state, accuracy.state, learned.state} == {"done"}
+    last = whole["distilled"]["curve"][-1]
     assert distilled.number.values == tuple(last["auc"]["rf"]["values"])
     assert accuracy.number.values == tuple(last["accuracy"]["values"])
     assert learned.number.values == pytest.approx((0.8, 0.82))
+    assert "other protocol (rcig-paper)" in learned.departures
+
+
+@pytest.mark.parametrize(
+    ("changes", "phrase"),
+    [
+        ({"networks": 1}, "1 network and 5 chunks (the paper's 5 and 5)"),
+        ({"chunks": 2}, "5 networks and 2 chunks (the paper's 5 and 5)"),
+        ({"network": {"width": 3, "depth": 1}}, "other networks attacked (ConvNet, depth 1, wid"),
+        ({"training": {"augmented": False}}, "trained without augmentation"),
+    ],
+)
+def test_a_smaller_attack_is_shown_and_is_not_the_rows(changes, phrase, tmp_path):
+    one = digits("membership", attack="rf")
+    run([one], shop(tmp_path))
+    folder = audited(tmp_path, one, attack(**changes))
+    (entry,) = run([one], shop(tmp_path))
+    assert entry.state == "by command" and entry.number is not None
+    assert entry.why == f"potstill attack {folder / runs.DISTILLED} --baselines"
+    assert any(found.startswith(phrase) for found in entry.departures)
+    # The whole one counts, be it older or newer than a smaller one.
+    audited(tmp_path, one, attack(), attack(**changes, seed=1))
+    (entry,) = run([one], shop(tmp_path))
+    assert entry.state == "done"
+    assert not any(found.startswith(phrase) for found in entry.departures)
+
+
+def test_an_attack_that_stopped_early_is_not_the_rows(tmp_path):
+    one = digits("membership", attack="rf")
+    run([one], shop(tmp_path))
+    early = attack()
+    early["distilled"]["curve"] = early["distilled"]["curve"][:-1]
+    audited(tmp_path, one, early)
+    (entry,) = run([one], shop(tmp_path))
+    assert entry.state == "by command" and entry.number.how == "after 1,000 steps"
+    assert "1,000 steps (the paper's 16,000)" in entry.departures
+
+
+@pytest.mark.parametrize(
+    ("changes", "phrase", "counts"),
+    [
+        ({"network": audit_records.NETWORK}, "evaluation: narrower network (16 channels", False),
+        ({"protocol": "hard-label"}, "other protocol (hard-label)", False),
+        ({"epochs": 3}, "evaluation: fewer epochs (3; the paper's 400)", False),
+        ({"networks": 0}, "0 networks for each task (the recipe's 1)", False),
+        ({"order": "given"}, "classes in the order of the data", True),
+        ({"tasks": audit_records.continual()["tasks"][:2]}, "2 tasks (the paper's 5)", True),
+    ],
+)
+def test_classes_learned_otherwise_are_shown_and_count_if_as_much(
+    changes, phrase, counts, tmp_path
+):
+    one = digits("continual", classes=4)
+    run([one], shop(tmp_path))
+    audited(tmp_path, one, lessons(**changes))
+    (entry,) = run([one], shop(tmp_path))
+    assert entry.state == ("done" if counts else "by command") and entry.number is not None
+    assert any(found.startswith(phrase) for found in entry.departures)
+
+
+def test_audits_of_another_set_do_not_count(tmp_path):
+    one = digits("membership", attack="rf")
+    run([one], shop(tmp_path))
+    audited(tmp_path, one, attack(artefact_digest="2" * 64))
+    (entry,) = run([one], shop(tmp_path))
+    assert entry.state == "by command" and entry.number is None
 
 
 def test_dwa_recipes_share_a_teacher(tmp_path):
@@ -352,6 +458,80 @@ def test_dwa_recipes_share_a_teacher(tmp_path):
     assert stages.count("teacher epoch") == 1
     assert len(list((tmp_path / "teachers").iterdir())) == 1
     assert found[1].best is not None and found[0].number.values[0] > 0
+
+
+def students() -> Line:
+    """A line of DWA's Table 1 whose set is a small one of the digits."""
+    network = recipes.load(DWA, SMALL_DWA).network
+    return Line(line(paper="dwa").row, Job(DWA, "accuracy", SMALL_DWA, "dwa-paper", network))
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [
+        {"epochs": 2},
+        {"artefact_digest": "2" * 64},
+        {"artefact_digest": None},
+        {"teacher": {"digest": "2" * 64}},
+        {"protocol": "dwa-as-run"},
+    ],
+)
+def test_a_result_of_something_else_is_not_the_rows(otherwise, tmp_path, monkeypatch):
+    one = students()
+    (first,) = run([one], shop(tmp_path))
+    folder = shop(tmp_path).folder(one.job, 0)
+    (mine,) = runs.read_record(folder)["results"]
+    other = mine | {"accuracy": audit_records.summary(0.99), "best_on_test": None} | otherwise
+    runs.record_result(folder, other)
+    monkeypatch.setattr(workshop.evaluation, "evaluate", None)
+    (again,) = run([one], shop(tmp_path))
+    assert again.state == "done" and again.number == first.number
+
+
+def test_departures_are_of_the_result_that_counts(tmp_path):
+    one = students()
+    (first,) = run([one], shop(tmp_path))
+    assert "evaluation: fewer epochs (1; the paper's 200)" in first.departures
+    folder = shop(tmp_path).folder(one.job, 0)
+    (mine,) = runs.read_record(folder)["results"]
+    runs.record_result(folder, mine | {"seed": 1, "epochs": 200})
+    (again,) = run([one], shop(tmp_path))
+    assert again.departures == first.departures
+
+
+def test_labels_of_another_teacher_are_not_taken(tmp_path):
+    """The row is scored with its own teacher, whatever labels the set was given meanwhile."""
+    one = students()
+    run([one], shop(tmp_path))
+    folder = shop(tmp_path).folder(one.job, 0)
+    dataset = DistilledDataset.load(folder / runs.DISTILLED)
+    soft = dataset.labels[None].half()
+    dataset.with_soft_labels(soft, {"teacher": {"digest": "2" * 64}}).save(folder / runs.DISTILLED)
+    (again,) = run([one], shop(tmp_path))
+    *_, result = runs.read_record(folder)["results"]
+    assert again.state == "done" and result["labels"] == "on the fly"
+    assert result["artefact_digest"] != dataset.digest
+
+
+def test_a_damaged_run_fails_its_row_alone(tmp_path):
+    other = digits(assignments=(*SMALL, "method.iterations=1"))
+    run([other], shop(tmp_path))
+    record = shop(tmp_path).folder(other.job, 0) / runs.RECORD
+    for damage, reason in (("{", "no JSON"), ('{"format": 1}', "status")):
+        record.write_text(damage)
+        bad, good = run([other, digits()], shop(tmp_path))
+        assert bad.state == "failed" and str(record) in bad.why and reason in bad.why
+        assert good.state == "done"
+
+
+def test_a_damaged_start_leaves_the_others(tmp_path):
+    one = digits()
+    (both,) = run([one], shop(tmp_path), seeds=2)
+    artefact = shop(tmp_path).folder(one.job, 1) / runs.DISTILLED
+    artefact.write_bytes(artefact.read_bytes()[:-1])
+    (entry,) = run([one], shop(tmp_path), seeds=2)
+    assert entry.state == "failed" and "truncated" in entry.why
+    assert entry.starts == 1 and entry.number.values == both.number.values[:1]
 
 
 def test_a_begun_runs_own_pace_counts(tmp_path):

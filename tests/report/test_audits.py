@@ -14,7 +14,7 @@ from potstill.data import datasets
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import RunError
 from potstill.evaluation.fixed_steps import Protocol
-from potstill.report import paper_audits, write
+from potstill.report import audit_departures, paper_audits, write
 from potstill.report.records import read
 from tests.report import audit_records, synthetic
 from tests.report.audit_records import summary
@@ -104,7 +104,70 @@ def test_what_an_attack_did_otherwise_than_the_paper_is_said(tmp_path):
     record = synthetic.record("stopped", 3) | {"audits": [audit]}
     text = page_of(synthetic.write_run(tmp_path / "run", of, record=record)).text
     assert "steps without augmentation; 10,000 members" in text
-    assert "trained without augmentation; 10 values an area (the paper's 25)" in text
+    less = "trained without augmentation; 2 networks and 5 chunks (the paper's 5 and 5)"
+    assert less in text
+
+
+def test_what_learning_class_by_class_did_otherwise_than_the_paper_is_said(tmp_path):
+    of = synthetic.dwa_recipe(data={"dataset": "cifar100"}, images_per_class=20)
+    convnet = {"name": "convnet", "growth": 1, "normalisation": "batch"}
+    audit = audit_records.continual(
+        classes=100, epochs=20, protocol="dwa-paper", network=convnet, networks=5
+    )
+    record = synthetic.record("finished", 3) | {"audits": [audit]}
+    page = page_of(synthetic.write_run(tmp_path / "run", of, record=record))
+    assert "protocol dwa-paper for 20 epochs, classes in random order" in page.text
+    assert "What differs from its setting:" in page.text
+    assert "evaluation: fewer epochs (20; the paper's 400)" in page.text
+
+
+def test_the_papers_own_audits_differ_in_nothing(tmp_path):
+    of = synthetic.recipe(**PRIVACY)
+    networks = {"network": of.network.model_dump(mode="json")}
+    lessons = audit_records.continual(
+        classes=100,
+        epochs=400,
+        protocol=of.evaluation.protocol,
+        network={"name": "convnet", "growth": 1, "normalisation": "batch"},
+        networks=5,
+    )
+    audits = [audit_records.membership(**networks), lessons]
+    record = synthetic.record("finished", 3) | {"audits": audits}
+    run = read(synthetic.write_run(tmp_path / "run", of, record=record))
+    assert audit_departures.of_membership(run.membership[0], run).phrases == ()
+    unlike = audit_departures.of_continual(run.continual[0], run)
+    # Its recipe asks for RCIG's protocol, which is no lack of the audit's.
+    assert unlike == ((), ("other protocol (rcig-paper)",))
+
+
+def test_one_attack_is_followed_over_the_steps_and_no_maximum(tmp_path):
+    audit = audit_records.membership(baselines=False)
+    for point in audit["distilled"]["curve"]:
+        point["auc"] = {name: summary(0.9) for name in audit_records.ATTACKS}
+        point["auc"]["mlp"] = summary(0.4)
+    page = page_of(audit_records.audited_run(tmp_path / "run", audit))
+    spoken = [attributes["aria-label"] for attributes in page.of("div") if "role" in attributes]
+    (course,) = [words for words in spoken if words.startswith("Perceptron as training goes on")]
+    assert "0.4 after 100 steps, 0.4 after 16,000" in course
+    for point in audit["distilled"]["curve"]:
+        del point["auc"]["mlp"]
+    others = [name for name in audit_records.ATTACKS if name != "mlp"]
+    del audit["distilled"]["roc"]["tpr"]["mlp"], audit["untrained"]["auc"]["mlp"]
+    audit["attacks"] = others
+    page = page_of(audit_records.audited_run(tmp_path / "other", audit))
+    assert "Threshold as training goes on" in page.text
+
+
+def test_score_audits_are_told_apart_and_sentences_end_once(tmp_path):
+    network = audit_records.NETWORK | {"normalisation": "batch"}
+    audits = [audit_records.scores(network=network, seed=seed) for seed in (0, 1)]
+    audits.append(audit_records.continual(network=network))
+    text = page_of(audit_records.audited_run(tmp_path / "run", *audits)).text
+    for seed in (0, 1):
+        how = f"batch norms, protocol rcig-paper, hard labels after 40 epochs, seed {seed}. HLR"
+        assert how in text
+    assert "For each task 2 networks of ConvNet, depth 2, width 16, batch norms, proto" in text
+    assert "norm.." not in text
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,10 @@ def reproduce(
     ] = None,
     rows: Annotated[
         str | None,
-        typer.Option(metavar="PATTERN", help="Only rows like this, such as mnist-ipc1 or *RCIG*"),
+        typer.Option(
+            metavar="PATTERN",
+            help="Only rows like this, such as mnist-ipc1, *RCIG* or rcig/mnist-*",
+        ),
     ] = None,
     listing: Annotated[
         bool, typer.Option("--list", help="Run nothing; show every row, its state and its cost")
@@ -110,6 +113,8 @@ def _listed(entries: Sequence[Entry]) -> Iterator[str]:
 
 def _beside(entries: Sequence[Entry]) -> Iterator[str]:
     """The paper's numbers beside ours; rows without ours say why."""
+    from potstill.report.text import count
+
     for title, rows in _by_table(entries):
         own = [entry for entry in rows if entry.line.job is not None]
         notes: dict[tuple[str, ...], int] = {}
@@ -125,8 +130,10 @@ def _beside(entries: Sequence[Entry]) -> Iterator[str]:
             yield f"  not run: {len(rows) - len(own)} rows without a recipe; --list shows them"
         yield ""
     done = sum(entry.state == "done" for entry in entries)
-    own_rows = sum(entry.line.job is not None for entry in entries)
-    yield f"{done} of {own_rows} rows measured"
+    settings = sum(entry.state == "setting" for entry in entries)
+    own_rows = sum(entry.line.job is not None for entry in entries) - settings
+    aside = f"; {count(settings, 'number')} set by recipes" if settings else ""
+    yield f"{done} of {own_rows} rows measured{aside}"
 
 
 def _cells(entry: Entry, notes: Mapping[tuple[str, ...], int]) -> tuple[str, ...]:
@@ -137,8 +144,10 @@ def _cells(entry: Entry, notes: Mapping[tuple[str, ...], int]) -> tuple[str, ...
     if entry.number is None or entry.ours is None or entry.difference is None:
         why = f"{entry.state}: {entry.why}" if entry.why else f"not run ({entry.state})"
         return entry.line.name, paper, "-", "-", why
-    how = [entry.number.how, f"{count(len(entry.number.values), 'value')} of "
-           f"{count(entry.starts, 'start')}"]  # fmt: skip
+    how = [entry.number.how]
+    if entry.state != "setting":
+        values = count(len(entry.number.values), "value")
+        how.append(f"{values} of {count(entry.starts, 'start')}")
     if entry.best is not None:
         how.append(f"best epoch on the test set {_value(*entry.best, row)}")
     if entry.state != "done":
@@ -170,8 +179,14 @@ def _value(mean: float, std: float | None, row: Row) -> str:
         form = ".2f"
     units = {"accuracy": " %", "seconds": " s", "hours": " h", "memory": " GB"}
     unit = next((text for word, text in units.items() if word in row.metric), "")
-    spread = "" if std is None else f" ± {format(std, form)}"
-    return f"{format(mean, form)}{spread}{unit}"
+    text = format(mean, form)
+    spread = "" if std is None else f" ± {_deviation(std, form, text)}"
+    return f"{text}{spread}{unit}"
+
+
+def _deviation(std: float, form: str, mean: str) -> str:
+    """As its mean is written; one that is nothing has the mean's decimals."""
+    return format(std, form) if std else f"{0:.{len(mean.partition('.')[2])}f}"
 
 
 def _format(row: Row, forms: dict[str, str], otherwise: str) -> str:

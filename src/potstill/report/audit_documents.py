@@ -115,6 +115,7 @@ class Scores(Measurement):
     network: NetworkRecipe
     networks: int
     protocol: str
+    seed: int = 0
     hlr: Recovery
     ior: OverRandom
     lrs: LabelRobust
@@ -138,6 +139,7 @@ class Continual(Measurement):
     protocol: str
     network: NetworkRecipe
     networks: int
+    epochs: int | None = None
     order: str = "random"
     tasks: tuple[Task, ...] = Field(min_length=1)
     average_accuracy: float | None = None

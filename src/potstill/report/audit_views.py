@@ -7,14 +7,24 @@ from typing import Any
 
 from markupsafe import Markup
 
-from potstill.report import audit_plots, departures, paper_audits
-from potstill.report.audit_documents import Continual, Membership, Part, Scores, Victims
+from potstill.config import NetworkRecipe
+from potstill.report import again, audit_departures, audit_plots, departures, paper_audits
+from potstill.report.audit_documents import (
+    Attacked,
+    Continual,
+    Membership,
+    Part,
+    Scores,
+    Victims,
+)
 from potstill.report.audit_plots import Line
 from potstill.report.documents import Accuracy, Result
 from potstill.report.drawings import Drawing, Key
 from potstill.report.paper_audits import Printed
 from potstill.report.records import RunRecord
 from potstill.report.text import accuracy_text, count, network_text, percent, points
+
+_Points = tuple[float, ...]
 
 _ATTACKS = {
     "threshold": "Threshold",
@@ -29,6 +39,9 @@ _TRAINED_ON = {
     "members": "all members",
 }
 _SHORT = {"distilled": "distilled", "random": "random", "members": "all members"}
+_NO_ROW = "its recipe stands for no row of this table"
+# Of Figures 3, 6 and 7 of RCIG.
+_FOLLOWED = "mlp"
 _SHAPES = ("solid", "dashed", "dotted")
 
 
@@ -86,7 +99,10 @@ def _scores(audit: Scores) -> dict[str, Any]:
     real, hard, ior = audit.hlr.real, audit.hlr.distilled, audit.ior
     ars = audit.ars
     return {
-        "how": f"{count(audit.networks, 'network')} of {network_text(audit.network)}",
+        "how": (
+            f"{_networks(audit.networks, audit.network)}, protocol {audit.protocol}, "
+            f"hard labels{_lasting(hard)}, seed {audit.seed}"
+        ),
         "warnings": audit.warnings,
         "rows": [
             _score("LRS", "label-robust", f"{audit.lrs.value:.3f}", "more", [
@@ -118,6 +134,11 @@ def _score(name: str, words: str, value: str, better: str, parts: list[str]) -> 
     }
 
 
+def _networks(number: int, network: NetworkRecipe) -> str:
+    """How many of which; without a full stop, so that a sentence can go on."""
+    return f"{count(number, 'network')} of {network_text(network).replace('norm.', 'norms')}"
+
+
 def _lasting(part: Part) -> str:
     """For how long: a budget that is too small shows."""
     return "" if part.epochs is None else f" after {count(part.epochs, 'epoch')}"
@@ -137,14 +158,16 @@ def _membership(run: RunRecord, audit: Membership, identity: str) -> dict[str, A
     steps = audit.distilled.last.steps
     return {
         "how": (
-            f"{count(audit.networks, 'network')} of {network_text(audit.network)}, "
+            f"{_networks(audit.networks, audit.network)}, "
             f"{count(steps, 'step')} {_augmented(audit)}; {count(audit.members, 'member')} against "
             f"{count(audit.others, 'other')} in {count(audit.chunks, 'chunk')}"
         ),
         "attacks": [_ATTACKS.get(name, name) for name in audit.attacks],
         "rows": _areas(audit, victims, printed),
         "paper": table,
-        "departures": (*_unlike(run), *_less(audit)) if printed else (),
+        "departures": (
+            (*_unlike(run), *audit_departures.of_membership(audit, run).phrases) if printed else ()
+        ),
         "roc": [
             _roc(name, victims, f"{identity}-roc-{name}")
             for name in audit.attacks
@@ -191,20 +214,7 @@ def _unlike(run: RunRecord) -> tuple[str, ...]:
         if (row.paper, row.table) in (("rcig", "5"), ("rcig", "6")):
             return tuple(departures.of_recipe(row, run))
     unlike = tuple(departures.unlike_paper(run))
-    return unlike or ("its recipe stands for no row of this table",)
-
-
-def _less(audit: Membership) -> list[str]:
-    """What sets the audit apart from the paper's, of 5 networks after 16,000 steps."""
-    found = []
-    if audit.distilled.last.steps != 16_000:
-        found.append(f"{count(audit.distilled.last.steps, 'step')} (the paper's 16,000)")
-    if not audit.training.get("augmented", True):
-        found.append("trained without augmentation")
-    if (audit.networks, audit.chunks) != (5, 5):
-        values = audit.networks * audit.chunks
-        found.append(f"{count(values, 'value')} an area (the paper's 25)")
-    return found
+    return unlike or (_NO_ROW,)
 
 
 def _augmented(audit: Membership) -> str:
@@ -228,7 +238,10 @@ def _roc(attack: str, victims: Mapping[str, Victims], identity: str) -> Drawing:
 
 
 def _courses(audit: Membership, victims: Mapping[str, Victims], identity: str) -> list[Drawing]:
-    """The best attack's area, and accuracy, while the networks are trained."""
+    """One attack's area, and the accuracy, while the networks are trained.
+
+    Not the largest area of all attacks: the largest of several guesses is above 0.5.
+    """
 
     def drawn(title: str, vertical: str, name: str, lines: Sequence[Line]) -> Drawing:
         svg = audit_plots.course(
@@ -246,17 +259,28 @@ def _courses(audit: Membership, victims: Mapping[str, Victims], identity: str) -
         keys = _keys(_SHORT[who] for who in victims)
         return Drawing(title, "", f"{title}. {ends}.", Markup(svg), keys)
 
-    areas, accuracies = [], []
-    for kind, of in enumerate(victims.values()):
-        curve = sorted(of.curve, key=lambda point: point.steps)
-        steps = tuple(float(point.steps) for point in curve)
-        largest = tuple(max((s.mean for s in point.auc.values()), default=0.5) for point in curve)
-        areas.append(Line(steps, largest, kind))
-        accuracies.append(Line(steps, tuple(100 * p.accuracy.mean for p in curve), kind))
-    return [
-        drawn("The strongest attack", "area under the curve", "areas", areas),
-        drawn("Test accuracy of the attacked", "%", "accuracies", accuracies),
-    ]
+    curves = [sorted(of.curve, key=lambda point: point.steps) for of in victims.values()]
+    steps = [tuple(float(point.steps) for point in curve) for curve in curves]
+    accuracies = [tuple(100 * point.accuracy.mean for point in curve) for curve in curves]
+    figures = [drawn("Test accuracy of the attacked", "%", "accuracies", _lines(steps, accuracies))]
+    followed = _followed(audit, curves)
+    if followed is not None:
+        areas = [tuple(point.auc[followed].mean for point in curve) for curve in curves]
+        title = f"{_ATTACKS.get(followed, followed)} as training goes on"
+        area = "area under the curve"
+        figures.insert(0, drawn(title, area, "areas", _lines(steps, areas)))
+    return figures
+
+
+def _followed(audit: Membership, curves: Sequence[Sequence[Attacked]]) -> str | None:
+    """The attack that is drawn over the steps: the paper's, else the first; None if none can."""
+    points = [point for curve in curves for point in curve]
+    names = (_FOLLOWED, *audit.attacks)
+    return next((name for name in names if all(name in point.auc for point in points)), None)
+
+
+def _lines(steps: Sequence[_Points], values: Sequence[_Points]) -> list[Line]:
+    return [Line(x, y, kind) for kind, (x, y) in enumerate(zip(steps, values, strict=True))]
 
 
 # Continual learning
@@ -268,12 +292,13 @@ def _continual(run: RunRecord, audit: Continual, identity: str) -> dict[str, Any
     average = audit.average_accuracy
     return {
         "how": (
-            f"{count(audit.networks, 'network')} of {network_text(audit.network)} for each task, "
-            f"protocol {audit.protocol}, classes in "
+            f"For each task {_networks(audit.networks, audit.network)}, protocol {audit.protocol}"
+            f"{_for_epochs(audit)}, classes in "
             f"{'random order' if audit.order == 'random' else 'the order of the data'}"
         ),
         "average": "" if average is None else percent(average),
         "paper": table,
+        "departures": _unlike_table_10(run, audit) if printed else (),
         "baselines": any(task.baseline is not None for task in audit.tasks),
         "rows": [
             {
@@ -290,6 +315,18 @@ def _continual(run: RunRecord, audit: Continual, identity: str) -> dict[str, Any
         "figure": _course_of_tasks(audit, table, printed, identity),
         "warnings": audit.warnings,
     }
+
+
+def _for_epochs(audit: Continual) -> str:
+    return "" if audit.epochs is None else f" for {count(audit.epochs, 'epoch')}"
+
+
+def _unlike_table_10(run: RunRecord, audit: Continual) -> tuple[str, ...]:
+    """What sets the run apart, and then the audit; of a recipe of one's own not all is known."""
+    unlike = departures.of_recipe(audit_departures.continual_row(), run)
+    if not unlike and again.changes(run.recipe) is None:
+        unlike = [_NO_ROW]
+    return (*unlike, *audit_departures.of_continual(audit, run).phrases)
 
 
 def _course_of_tasks(

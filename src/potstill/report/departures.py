@@ -11,6 +11,7 @@ from potstill import config, recipes
 from potstill.config import DWARecipe, NetworkRecipe, PaperRow, RCIGRecipe, Recipe, TeacherRecipe
 from potstill.papers import Row, find, rows
 from potstill.report.again import ASIDE, changes
+from potstill.report.audit_documents import Continual
 from potstill.report.documents import Result
 from potstill.report.records import RunRecord
 
@@ -51,8 +52,8 @@ def of_recipe(row: PaperRow, run: RunRecord) -> list[str]:
     return [*_other_data(row, run.recipe), *_of_method(row, run)]
 
 
-def of_evaluation(row: PaperRow, run: RunRecord, result: Result) -> list[str]:
-    """What the evaluation set apart from the row, beyond :func:`of_recipe`."""
+def of_evaluation(row: PaperRow, run: RunRecord, result: Result | Continual) -> list[str]:
+    """What the evaluation, or a series of them, set apart from the row beyond :func:`of_recipe`."""
     found = []
     if row.paper == "rcig":
         if result.network != run.recipe.network or row.eval_arch in _RCIG_STUDENTS:

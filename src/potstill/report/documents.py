@@ -53,6 +53,8 @@ class Result(Measurement):
     epochs: int | None = None
     labels: str | None = None
     """Whose labels the networks were trained on: stored, on the fly, or hard."""
+    teacher: Any = None
+    """Who gave the labels that are not hard, as the set's header may say anything of it."""
     best_on_test: Accuracy | None = None
     """Of the epochs that the test set chose, as papers report it; never the result."""
 

@@ -13,8 +13,9 @@ import torch
 from potstill.errors import PotstillError
 from potstill.report.text import count, duration
 from potstill.reproduce.entries import Entry, Key, groups, needs_run, survey
+from potstill.reproduce.found import Number
 from potstill.reproduce.lines import Job, Line, select, tables
-from potstill.reproduce.workshop import Number, Tell, Workshop
+from potstill.reproduce.workshop import Tell, Workshop
 
 __all__ = ["Entry", "Job", "Line", "Number", "Workshop", "reproduce", "select", "survey", "tables"]
 
@@ -30,7 +31,7 @@ def reproduce(
 ) -> list[Entry]:
     """Distil and score what the lines lack, the cheapest sets first; how they stand then.
 
-    A set that fails does not stop the others.
+    A set that fails, or whose run is damaged, does not stop the others.
 
     Args:
         lines: which.
@@ -42,7 +43,6 @@ def reproduce(
         tell: told of the steps of each.
 
     Raises:
-        RunError: a record is damaged.
         KeyboardInterrupt: what was done is kept, and the same call goes on.
     """
     before = survey(lines, workshop, seeds=seeds, budget=budget)

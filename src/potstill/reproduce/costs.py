@@ -22,7 +22,6 @@ import torch
 
 from potstill import hardware, rng
 from potstill.config import DWARecipe, NetworkRecipe, Precision, RCIGRecipe, Recipe
-from potstill.errors import RunError
 from potstill.evaluation.fixed_steps import Protocol
 from potstill.evaluation.plan import EvaluationProtocol
 from potstill.evaluation.students import StudentProtocol
@@ -70,19 +69,10 @@ class Stopwatch:
     """Times networks on a device, each once: what it finds is kept in a file."""
 
     def __init__(self, folder: Path, device: str) -> None:
-        """Read what ``folder`` holds.
-
-        Raises:
-            RunError: its file is damaged.
-        """
+        """Read what ``folder`` holds; a damaged file is as good as none."""
         self._path, self._device = folder / COSTS, torch.device(device)
         self._here = {**machine(device), "threads": torch.get_num_threads()}
-        self._known: dict[str, Any] = {}
-        if self._path.exists():
-            try:
-                self._known = json.loads(self._path.read_text(encoding="utf-8"))["seconds"]
-            except (OSError, ValueError, KeyError, TypeError):
-                raise RunError(f"{self._path} is damaged; delete it") from None
+        self._known = _read(self._path)
 
     def unit(self, network: NetworkRecipe, shape: Shape, precision: Precision = "float32") -> float:
         """Seconds in which ``network`` learns from one image of this shape.
@@ -99,7 +89,7 @@ class Stopwatch:
             make_folder(self._path.parent)
             document = {"seconds": self._known}
             atomic_write(self._path, (json.dumps(document, indent=2) + "\n").encode())
-        return float(self._known[key])
+        return self._known[key]
 
 
 def shape_of(recipe: Recipe) -> Shape:
@@ -195,6 +185,16 @@ def _solver_steps(method: RCIGRecipe) -> int:
     if method.solver.name == "adam":
         return method.solver.inner_steps + method.solver.inverse_steps
     return _CG_STEPS[0] if method.solver.tolerance >= _LOOSE else _CG_STEPS[1]
+
+
+def _read(path: Path) -> dict[str, float]:
+    """The seconds by their keys; none where the file does not hold such."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))["seconds"]
+        seconds = {str(key): float(value) for key, value in known.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return {key: value for key, value in seconds.items() if 0 < value < math.inf}
 
 
 def _key(network: NetworkRecipe, shape: Shape, here: dict[str, Any]) -> str:

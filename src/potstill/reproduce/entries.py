@@ -7,17 +7,19 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from potstill.errors import PotstillError
 from potstill.report import departures
-from potstill.report.records import read
 from potstill.report.text import duration
 from potstill.reproduce import costs
+from potstill.reproduce.found import Number
 from potstill.reproduce.lines import Job, Line
-from potstill.reproduce.workshop import Number, Workshop
+from potstill.reproduce.workshop import Workshop
 
-State = Literal["done", "begun", "open", "costly", "no data", "failed", "by command", "no recipe"]
+State = Literal[
+    "done", "begun", "open", "costly", "no data", "failed", "by command", "setting", "no recipe"
+]
 Key = tuple[str, tuple[str, ...]]
 Failures = Mapping[Key, str]
 
@@ -32,8 +34,9 @@ class Entry:
     """A line, and how it stands.
 
     ``seconds`` is what its distilled set, and all that is to be measured on it, is estimated to
-    take still; None where that is unknown. ``number`` pools the starts that are done. ``why``
-    says what keeps the line from being done, or how.
+    take still; None where that is unknown. ``number`` pools the starts that are done, or where
+    none is, what smaller audits found. ``why`` says what keeps the line from being done, or how.
+    A "setting" is no measurement: the number is what the recipe says.
     """
 
     line: Line
@@ -137,14 +140,18 @@ def survey(
         seeds: how many starts of each set are wanted.
         budget: the seconds that a set may take, all starts and measurements together.
         failures: what went wrong, of sets with which it was tried.
-
-    Raises:
-        RunError: a record is damaged.
     """
     standing = {}
     for key, jobs in groups(lines).items():
         standing[key] = _standing(jobs, workshop, seeds, budget, (failures or {}).get(key))
-    return [_entry(line, workshop, seeds, standing) for line in lines]
+    # One set's lines after the other, so that its run is read once.
+    order = sorted(range(len(lines)), key=lambda place: _set_of(lines[place]))
+    entries = {place: _entry(lines[place], workshop, seeds, standing) for place in order}
+    return [entries[place] for place in range(len(lines))]
+
+
+def _set_of(line: Line) -> Key:
+    return (line.job.recipe, line.job.assignments) if line.job is not None else ("", ())
 
 
 def _standing(
@@ -153,6 +160,7 @@ def _standing(
     """What keeps a set from being done, whichever of its lines are."""
     try:
         seconds = remaining(jobs, workshop, seeds)
+        begun = any(workshop.held(jobs[0], seed) for seed in range(seeds))
     except PotstillError as error:
         return "failed", str(error), None
     if failure is not None:
@@ -165,7 +173,6 @@ def _standing(
     if seconds is not None and seconds > budget:
         why = f"takes about {duration(seconds)}, more than the budget of {duration(budget)}"
         return "costly", why, seconds
-    begun = any(workshop.record(jobs[0], seed) for seed in range(seeds))
     return "begun" if begun else "open", "", seconds
 
 
@@ -178,45 +185,56 @@ def _entry(
     job = line.job
     if job is None:
         return Entry(line, "no recipe", line.why)
-    wanted = range(seeds if needs_run(job) else 1)
-    found = [workshop.measured(job, seed) for seed in wanted]
-    there = [number for number in found if number is not None]
+    if not needs_run(job):
+        number = Number((float(job.load().method.iterations),), "the recipe's")
+        return Entry(line, "setting", number=number)
     state, why, seconds = standing[job.recipe, job.assignments]
-    first = next((seed for seed, number in enumerate(found) if number is not None), None)
-    unlike = _departures(line, job, workshop, first) if first is not None else ()
-    pooled = _pooled(there)
-    if len(there) == len(found):
-        return Entry(line, "done", "", seconds, pooled, len(there), unlike)
-    if state == "open" and job.kind in _COMMANDS:
-        return Entry(line, *_by_command(job, workshop, found), seconds, pooled, len(there), unlike)
-    return Entry(line, state, why, seconds, pooled, len(there), unlike)
+    found: list[_Found | None] = []
+    for seed in range(seeds):
+        try:
+            found.append(_found(line, job, workshop, seed))
+        except PotstillError as error:
+            found.append(None)
+            state, why = "failed", str(error)
+    whole = [one for one in found if one is not None and one.number.whole]
+    if len(whole) == seeds:
+        state, why = "done", ""
+    elif state == "open" and job.kind in _COMMANDS:
+        state, why = _by_command(job, workshop, found)
+    shown = whole or [one for one in found if one is not None]
+    unlike = dict.fromkeys(phrase for one in shown for phrase in one.departures)
+    pooled = _pooled([one.number for one in shown])
+    return Entry(line, state, why, seconds, pooled, len(shown), tuple(unlike))
 
 
-def _by_command(job: Job, workshop: Workshop, found: Sequence[Number | None]) -> tuple[State, str]:
+class _Found(NamedTuple):
+    """The number of one start, and what sets it apart from the row."""
+
+    number: Number
+    departures: tuple[str, ...]
+
+
+def _found(line: Line, job: Job, workshop: Workshop, seed: int) -> _Found | None:
+    held = workshop.held(job, seed)
+    number = None if held is None else held.number(job, seed)
+    if held is None or number is None:
+        return None
+    row = line.paper_row
+    if job.kind == "continual":
+        row = row.model_copy(update={"dataset": row.dataset.split()[0]})
+    phrases = departures.of_recipe(row, held.run)
+    if number.result is not None:
+        phrases += departures.of_evaluation(row, held.run, number.result)
+    return _Found(number, (*phrases, *number.unlike.phrases))
+
+
+def _by_command(job: Job, workshop: Workshop, found: Sequence[_Found | None]) -> tuple[State, str]:
     """An audit is another command's, once the set is there."""
-    for seed, number in enumerate(found):
-        if number is None and workshop.record(job, seed).get("status") == "finished":
+    for seed, one in enumerate(found):
+        if (one is None or not one.number.whole) and workshop.finished(job, seed):
             path = workshop.folder(job, seed) / "distilled.safetensors"
             return "by command", _COMMANDS[job.kind].format(set=shlex.quote(str(path)))
     return "open", ""
-
-
-def _departures(line: Line, job: Job, workshop: Workshop, seed: int) -> tuple[str, ...]:
-    if not needs_run(job):
-        return ()
-    run, row = read(workshop.folder(job, seed)), line.paper_row
-    if job.kind == "continual":
-        row = row.model_copy(update={"dataset": row.dataset.split()[0]})
-    found = departures.of_recipe(row, run)
-    results = [
-        result
-        for result in run.results
-        if job.kind == "accuracy"
-        and (result.protocol, result.network) == (job.protocol, job.network)
-    ]
-    if results:
-        found += departures.of_evaluation(row, run, results[-1])
-    return tuple(found)
 
 
 def _pooled(numbers: Sequence[Number]) -> Number | None:

@@ -101,8 +101,8 @@ def select(
 
     Args:
         table: one table, all of a paper's, or all.
-        pattern: a piece of a line's name or of its recipe's, or a glob for all of either; upper
-            and lower case are alike.
+        pattern: whole words of a line's name, or a glob for all of it; with a stroke, its
+            recipe's name or a glob for that. Upper and lower case are alike.
         assignments: ``key=value``, set in every recipe.
 
     Raises:
@@ -119,8 +119,9 @@ def select(
     ]
     lines = tuple(line for line in found if _fits(line, pattern))
     if not lines:
+        wider = "" if pattern is None or _is_glob(pattern) else f"try *{pattern}*, or "
         raise RecipeError(
-            f"no line of {table} fits {pattern!r}; leave --rows out to see all with --list"
+            f"no line of {table} fits {pattern!r}; {wider}leave --rows out to see all with --list"
         )
     return lines
 
@@ -128,11 +129,17 @@ def select(
 def _fits(line: Line, pattern: str | None) -> bool:
     if pattern is None:
         return True
-    wanted = pattern.lower()
-    if not set("*?[") & set(wanted):
-        wanted = f"*{wanted}*"
-    names = [line.name, *([line.job.recipe] if line.job else [])]
-    return any(fnmatch.fnmatchcase(name.lower(), wanted) for name in names)
+    wanted, name = pattern.lower().strip(), line.name.lower()
+    if "/" in wanted:
+        # Every recipe of a paper has its name in its own; a line's name has no stroke.
+        return line.job is not None and fnmatch.fnmatchcase(line.job.recipe, wanted)
+    if _is_glob(wanted):
+        return fnmatch.fnmatchcase(name, wanted)
+    return f" {' '.join(wanted.split())} " in f" {name} "
+
+
+def _is_glob(pattern: str) -> bool:
+    return bool(set("*?[") & set(pattern))
 
 
 def _line(row: Row, extra: tuple[str, ...]) -> Line:

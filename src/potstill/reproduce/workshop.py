@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,9 @@ from potstill.errors import DataError
 from potstill.evaluation.protocol import named
 from potstill.evaluation.students import StudentProtocol
 from potstill.files import make_folder
+from potstill.report.records import read
 from potstill.reproduce import costs
+from potstill.reproduce.found import Held, Number, other_teacher
 from potstill.reproduce.lines import Job
 from potstill.runs import Run
 from potstill.teacher import Teacher
@@ -36,16 +37,8 @@ from potstill.teacher import Teacher
 Tell = Callable[[str, int, int], None]
 """Told of the stage, what is done of it, and all of it."""
 
+_READ = (runs.RECIPE, runs.RECORD, runs.DISTILLED, runs.METRICS)
 _DESCRIPTIVE = {"name", "description", "paper", "seed"}
-
-
-@dataclass(frozen=True)
-class Number:
-    """What was measured for a line; accuracies are fractions. ``best`` is on the test set."""
-
-    values: tuple[float, ...]
-    how: str
-    best: tuple[float, ...] = ()
 
 
 class Workshop:
@@ -54,14 +47,11 @@ class Workshop:
     def __init__(
         self, out: Path, *, data_root: Path | None, device: str, download: bool = False
     ) -> None:
-        """Nothing is made or read before it is needed, but the costs that ``out`` holds.
-
-        Raises:
-            RunError: they are damaged.
-        """
+        """Nothing is made or read before it is needed, but the costs that ``out`` holds."""
         self.out, self.device = out, device
         self.stopwatch = costs.Stopwatch(out, device)
         self._root, self._download = data_root, download
+        self._held: tuple[tuple[Any, ...], Held] | None = None
         self._source: tuple[DataRecipe, SourceDataset] | None = None
         self._absent: dict[str, str | None] = {}
 
@@ -72,14 +62,29 @@ class Workshop:
             name += f"-{_digest(job.load().model_dump(mode='json', exclude=_DESCRIPTIVE))[:8]}"
         return self.out / name / f"seed{seed}"
 
-    def record(self, job: Job, seed: int) -> dict[str, Any]:
-        """The record of the run; empty if it has not begun.
+    def held(self, job: Job, seed: int) -> Held | None:
+        """The run of the job's set; None if it has not begun. The one read last is kept.
 
         Raises:
-            RunError: it is damaged.
+            RunError, ArtefactError: it is damaged.
         """
         folder = self.folder(job, seed)
-        return runs.read_record(folder) if (folder / runs.RECORD).exists() else {}
+        if not (folder / runs.RECORD).exists():
+            return None
+        state = (folder, *(_stamp(folder / name) for name in _READ))
+        if self._held is None or self._held[0] != state:
+            self._held = None
+            self._held = state, Held(read(folder))
+        return self._held[1]
+
+    def finished(self, job: Job, seed: int) -> bool:
+        """Whether the job's set is distilled.
+
+        Raises:
+            RunError, ArtefactError: its run is damaged.
+        """
+        held = self.held(job, seed)
+        return held is not None and held.finished
 
     def absent(self, data: DataRecipe) -> str | None:
         """Why the data set is not to be had here; None if it is.
@@ -118,17 +123,13 @@ class Workshop:
     # What is there
 
     def measured(self, job: Job, seed: int) -> Number | None:
-        """What the folders hold of this; None if it has not been measured."""
-        recipe = job.load(seed)
-        if job.kind == "iterations":
-            return Number((float(recipe.method.iterations),), "the recipe's")
-        record = self.record(job, seed)
-        finished = record.get("status") == "finished"
-        if job.kind == "accuracy":
-            return _accuracy(job, record, seed, recipe.evaluation.networks)
-        if job.kind in ("membership", "continual"):
-            return _of_audit(job, record)
-        return _of_record(job, record, recipe) if finished else None
+        """What the folders hold of this; None if it has not been measured.
+
+        Raises:
+            RunError, ArtefactError: its run is damaged.
+        """
+        held = self.held(job, seed)
+        return None if held is None else held.number(job, seed)
 
     # What it would cost
 
@@ -137,11 +138,12 @@ class Workshop:
 
         Raises:
             NetworkError: a network does not fit the images.
+            RunError, ArtefactError: the run is damaged.
         """
-        job, recipe, record = jobs[0], jobs[0].load(seed), self.record(jobs[0], seed)
+        job, recipe = jobs[0], jobs[0].load(seed)
         seconds = 0.0
-        if record.get("status") != "finished":
-            seconds += self._distilling(recipe, record)
+        if not self.finished(job, seed):
+            seconds += self._distilling(recipe, self.held(job, seed))
             if not (self._teacher_folder(recipe) / TEACHER).exists():
                 seconds += costs.teaching(recipe, self.stopwatch)
         for job in jobs:
@@ -156,16 +158,16 @@ class Workshop:
                 )
         return seconds
 
-    def _distilling(self, recipe: Recipe, record: Mapping[str, Any]) -> float:
+    def _distilling(self, recipe: Recipe, held: Held | None) -> float:
         """What is left of it; by its own pace where it has one."""
         planned = recipe.method.iterations
         if isinstance(recipe.method, DWARecipe):
             shape = costs.shape_of(recipe)
             batches = -(-shape.classes // recipe.method.class_batch)
             planned *= recipe.images_per_class * batches
-        done = record.get("iteration", 0)
-        if done:
-            return (planned - done) * float(record["seconds"]["total"]) / done
+        if held is not None and held.run.iteration:
+            done = held.run.iteration
+            return (planned - done) * held.run.timing.total / done
         return costs.distilling(recipe, self.stopwatch)
 
     # Work
@@ -180,8 +182,7 @@ class Workshop:
         recipe = job.load(seed)
         source = self.source(recipe.data)
         teacher = None
-        finished = self.record(job, seed).get("status") == "finished"
-        if isinstance(recipe.method, DWARecipe) and not finished:
+        if isinstance(recipe.method, DWARecipe) and not self.finished(job, seed):
             teacher = self._teacher(recipe, source, tell)
 
         def progress(stage: str, done: int, total: int, values: dict[str, float]) -> None:
@@ -203,7 +204,7 @@ class Workshop:
         dataset = DistilledDataset.load(folder / runs.DISTILLED)
         protocol = named(job.protocol)
         labeller = None
-        if protocol.takes_teacher and dataset.soft_labels is None:
+        if protocol.takes_teacher and not _labelled(dataset):
             method = job.load(seed).method
             factory = method.teacher.module if isinstance(method, DWARecipe) else None
             labeller = Teacher.load(folder / TEACHER, factory)
@@ -241,58 +242,19 @@ class Workshop:
         return self.out / "teachers" / _digest(facts)[:16]
 
 
-def _accuracy(job: Job, record: Mapping[str, Any], seed: int, networks: int) -> Number | None:
-    wanted = None if job.network is None else job.network.model_dump(mode="json")
-    for result in reversed(record.get("results", ())):
-        values = result["accuracy"]["values"]
-        same = (result["protocol"], result["network"]) == (job.protocol, wanted)
-        if same and result["seed"] == seed and len(values) >= networks:
-            best = result.get("best_on_test", {}).get("values", ())
-            return Number(tuple(values), job.protocol, tuple(best))
-    return None
+def _labelled(dataset: DistilledDataset) -> bool:
+    """Whether it stores the labels of the teacher it was made from."""
+    labels = dataset.header.get("relabelling", {}).get("teacher")
+    return dataset.soft_labels is not None and not other_teacher(labels, dataset)
 
 
-def _of_record(job: Job, record: Mapping[str, Any], recipe: Recipe) -> Number | None:
-    seconds, iteration = record["seconds"], record["iteration"]
-    device = str(record["machine"].get("device_name") or record["machine"]["device"])
-    if job.kind == "synthesis":
-        parts = seconds["parts"]
-        spent = parts.get("synthesis", 0.0) + parts.get("adjustment", 0.0)
-        return Number((spent / recipe.images_per_class,), device)
-    if not iteration:
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """What changes when the file does; None if there is none."""
+    try:
+        found = path.stat()
+    except OSError:
         return None
-    value = seconds["total"] / (iteration if job.kind == "step" else 3600)
-    return Number((value,), device)
-
-
-def _of_audit(job: Job, record: Mapping[str, Any]) -> Number | None:
-    """From the newest audit of the kind that has it."""
-    for audit in reversed(record.get("audits", ())):
-        if audit.get("kind") == job.kind:
-            found = _attack(job, audit) if job.kind == "membership" else _task(job, audit)
-            if found is not None:
-                return found
-    return None
-
-
-def _attack(job: Job, audit: Mapping[str, Any]) -> Number | None:
-    names = {"real": "members", "random": "random"}
-    if job.trained_on == "distilled":
-        attacked = audit["distilled"]
-    else:
-        attacked = audit.get("baselines", {}).get(names[job.trained_on])
-    if attacked is None:
-        return None
-    last = attacked["curve"][-1]
-    scores = last["accuracy"] if job.attack == "accuracy" else last["auc"][job.attack]
-    return Number(tuple(scores["values"]), f"after {last['steps']:,} steps")
-
-
-def _task(job: Job, audit: Mapping[str, Any]) -> Number | None:
-    for task in audit["tasks"]:
-        if task["classes_so_far"] == job.classes:
-            return Number(tuple(task["accuracy"]["values"]), str(audit["protocol"]))
-    return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def _digest(facts: Any) -> str:
