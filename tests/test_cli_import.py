@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,6 +109,38 @@ def test_without_the_data_names_and_statistics_are_stated(
     assert DistilledDataset.load(out).header["import"]["fitted_on"] == "digits"
 
 
+def test_the_number_of_images_it_was_made_of_is_kept(
+    files: Path, tmp_path: Path, answer: Callable[..., str]
+) -> None:
+    out = tmp_path / "set.safetensors"
+    more = ["--dataset", "digits", "--train-images", "200", *QUICK]
+    answer(*words(files / "classes", out, "pixels", *more))
+    header = DistilledDataset.load(out).header
+    assert header["recipe"]["data"]["train_images"] == 200
+    some = datasets.load(DataRecipe(dataset="digits", train_images=200), None)
+    assert header["source"]["fingerprint"] == some.fingerprint
+    assert header["import"]["fitted_on"] == "digits"
+    quick = ["--steps", "1", "--networks", "1", "--chunks", "2", "--device", "cpu", "--json"]
+    audit = json.loads(answer("attack", out, *quick))
+    assert audit["members"] == 200
+    assert "members are taken on trust" in audit["warnings"][0]
+
+
+def test_other_data_is_fitted_on_in_full(
+    files: Path, tmp_path: Path, answer: Callable[..., str]
+) -> None:
+    """Neither the folder nor the number of images of one data set are another's."""
+    root, out = tmp_path / "real", tmp_path / "set.safetensors"
+    shutil.copytree(files / "classes", root / "train")
+    shutil.copytree(files / "classes", root / "test")
+    stands_for = ["--dataset", "image_folder", "--folder", root, "--train-images", "10"]
+    more = [*stands_for, "--fit-on", "digits"]
+    answer(*words(files / "standardised.pt", out, "standardised", *more))
+    digits = datasets.load(DataRecipe(dataset="digits"), None)
+    fitted = preprocess.fit(DataRecipe(dataset="digits"), digits.train.images)
+    assert DistilledDataset.load(out).preprocess.describe() == fitted.describe()
+
+
 def test_wrong_statements_are_refused_and_nothing_is_written(
     files: Path, tmp_path: Path, fails: Callable[..., str]
 ) -> None:
@@ -118,6 +151,7 @@ def test_wrong_statements_are_refused_and_nothing_is_written(
         "state --space standardised": words(standardised, out, "pixels", *known),
         "pass --zca-regularisation": words(zca, out, "zca", *known),
         "pass --data-root": words(zca, out, "pixels", "--dataset", "mnist", "--fit-on", "mnist"),
+        "--dataset names": words(standardised, out, "standardised", "--train-images", "10"),
         "leave out one": words(standardised, out, "standardised", *known, *both),
         "no list such as": words(standardised, out, "standardised", "--mean", "dark"),
         "give both or none": words(standardised, out, "standardised", "--mean", "0.5"),

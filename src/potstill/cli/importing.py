@@ -36,6 +36,10 @@ def import_images(
     folder: Annotated[
         str | None, typer.Option(metavar="DIR", help="Of --dataset image_folder")
     ] = None,
+    train_images: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of how many of its training images they were made  [all]"),
+    ] = None,
     class_names: Annotated[
         str | None, typer.Option(metavar="NAME,...", help="If the real data is not at hand")
     ] = None,
@@ -88,6 +92,8 @@ def import_images(
     from potstill import runs
     from potstill.data import foreign, importing, plausible
 
+    if train_images is not None and dataset is None:
+        raise DataError("--train-images are of the data that --dataset names; pass it too")
     if space == "zca" and zca_regularisation is None:
         raise DataError(
             "zca images need the regularisation that they were whitened with; pass "
@@ -99,6 +105,7 @@ def import_images(
     data = {
         "dataset": dataset or "image_folder",
         "folder": folder,
+        "train_images": train_images,
         "resolution": resolution,
         "channels": channels,
         "preprocess": "zca" if zca else "standardise",
@@ -185,7 +192,8 @@ def _fitted_on(
     if name is None or (source is not None and name == recipe.data.dataset):
         return source
     folder = recipe.data.folder if name == "image_folder" else None
-    data = recipe.data.model_copy(update={"dataset": name, "folder": folder})
+    update = {"dataset": name, "folder": folder, "train_images": None}
+    data = recipe.data.model_copy(update=update)
     other = recipe.model_copy(update={"data": data})
     return read_source(other, root, download=download, require_test=False)
 
