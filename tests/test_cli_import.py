@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import html
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from potstill import config, runs
 from potstill.config import DataRecipe
 from potstill.data import datasets, preprocess
 from potstill.data.distilled import DistilledDataset
@@ -167,3 +170,45 @@ def test_wrong_statements_are_refused_and_nothing_is_written(
             attempt = words(tmp_path / "three", out, "pixels", *known)
         assert expected in fails(*attempt)
     assert not out.exists()
+
+
+def test_a_folder_keeps_what_is_measured_and_is_reported(
+    files: Path, tmp_path: Path, answer: Callable[..., str], fails: Callable[..., str]
+) -> None:
+    out, page = tmp_path / "a" / "foreign", tmp_path / "report.html"
+    # Whitened and said to be standardised, which is odd.
+    more = ["--dataset", "digits", "--network", "convnet:none", *QUICK]
+    printed = answer(*words(files / "zca.pt", out, "standardised", *more)).splitlines()
+    artefact = out / runs.DISTILLED
+    assert printed[-1] == str(artefact)
+    assert runs.read_record(out)["status"] == "finished"
+    recipe = config.parse(config.read_yaml(out / runs.RECIPE), source="test")
+    assert recipe.data.dataset == "digits" and recipe.evaluation.networks == 1
+    assert "method" not in config.read_yaml(out / runs.RECIPE)
+    assert "already holds a run; use another --out" in fails(
+        *words(files / "zca.pt", out, "standardised", *more)
+    )
+    result = json.loads(answer("evaluate", artefact, "--json", "--device", "cpu"))
+    quick = ["--steps", "1", "--networks", "1", "--chunks", "2", "--device", "cpu"]
+    answer("attack", artefact, *quick)
+    record = runs.read_record(out)
+    assert [kept["accuracy"] for kept in record["results"]] == [result["accuracy"]]
+    assert [audit["kind"] for audit in record["audits"]] == ["membership"]
+    answer("report", out, "--out", page)
+    text = html.unescape(page.read_text())
+    assert f"{100 * result['accuracy']['mean']:.1f}" in text
+    for expected in ("made by other code", "range beside real images", "Distilled images"):
+        assert expected in text
+    for wrong in ("RCIG", "15,000", "Nothing has been logged", "Running it again", "solver:"):
+        assert wrong not in re.sub(r"<p class=\"soft\">.*?</p>", "", text), wrong
+
+
+def test_learned_labels_of_an_imported_set_are_drawn(
+    files: Path, tmp_path: Path, answer: Callable[..., str]
+) -> None:
+    for name, more in {"standardised.pt": [], "soft.npz": ["--label-kind", "logits"]}.items():
+        out = tmp_path / name
+        space = "standardised" if not more else "pixels"
+        answer(*words(files / name, out, space, "--dataset", "digits", *more))
+        answer("report", out, "--out", tmp_path / "page.html")
+        assert ("Learned labels" in (tmp_path / "page.html").read_text()) == bool(more)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from potstill.data.source import SourceDataset
 
 _HARD, _SOFT = "hard-label", "rcig-paper"
+_SUFFIX = ".safetensors"
 
 
 @app.command("import")
@@ -25,7 +26,14 @@ def import_images(
         Path,
         typer.Argument(metavar="PATH", help="Class folders of images, or a .pt, .npz or .npy file"),
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The set to write")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="The folder to make, which keeps results and audits and can be reported; or "
+            f"FILE{_SUFFIX}, the set alone",
+        ),
+    ],
     space: Annotated[
         Literal["pixels", "standardised", "zca"],
         typer.Option(help="What the numbers are: 0..255 or 0..1, or preprocessed"),
@@ -133,8 +141,9 @@ def import_images(
         fitted_on=_fitted_on(recipe, fit_on, source, data_root, download),
         versions=runs.versions(),
     )
-    imported.save(out)
-    print(json.dumps(_document(imported, out), indent=2) if as_json else _text(imported, out))
+    artefact = _written(imported, out)
+    document = _document(imported, artefact)
+    print(json.dumps(document, indent=2) if as_json else _text(imported, artefact))
 
 
 def _numbers(option: str, text: str | None) -> list[float] | None:
@@ -196,6 +205,16 @@ def _fitted_on(
     data = recipe.data.model_copy(update=update)
     other = recipe.model_copy(update={"data": data})
     return read_source(other, root, download=download, require_test=False)
+
+
+def _written(imported: DistilledDataset, out: Path) -> Path:
+    """Where the set lies now: in a file of this name, else in a run's folder."""
+    from potstill import runs
+
+    if out.suffix != _SUFFIX:
+        return runs.adopt(out, imported)
+    imported.save(out)
+    return out
 
 
 def _document(imported: DistilledDataset, out: Path) -> dict[str, Any]:
