@@ -265,12 +265,16 @@ def test_files_of_every_kind_are_read_alike(chosen, tmp_path):
     np.savez(tmp_path / "d.npz", x=pixels.float().movedim(1, 3).numpy(), y=labels.numpy())
     np.save(tmp_path / "e.npy", pixels[:, 0].numpy().astype(np.uint16))
     np.save(tmp_path / "e-labels.npy", labels.numpy().astype(np.float32))
+    np.savez(tmp_path / "f.npz", x=pixels.numpy().astype(">f4"), y=labels.numpy().astype(">i8"))
+    np.save(tmp_path / "g.npy", pixels[:, 0].numpy().astype(">u2"))
     for name, beside, layout in (
         ("a.pt", None, "n, c, h, w"),
         ("b.pt", None, "n, c, h, w"),
         ("c.pt", "c-labels.pt", "n, c, h, w"),
         ("d.npz", None, "n, h, w, c"),
         ("e.npy", "e-labels.npy", "n, h, w"),
+        ("f.npz", None, "n, c, h, w"),
+        ("g.npy", "e-labels.npy", "n, h, w"),
     ):
         read = foreign.read(tmp_path / name, None if beside is None else tmp_path / beside)
         assert read.images.float().equal(pixels.float()), name
@@ -304,6 +308,22 @@ def test_files_that_hold_something_else_are_refused(tmp_path):
         ("set.csv", "neither a folder nor one of"),
         ("absent.pt", "No such file"),
     ):
+        with pytest.raises(DataError, match=reason) as error:
+            foreign.read(tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_tensors_that_do_not_hold_every_number_are_refused(tmp_path):
+    images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
+    quantised = torch.quantize_per_tensor(images, 0.1, 0, torch.quint8)
+    for name, pair, reason in (
+        ("sparse.pt", (images.to_sparse(), labels), "images .* are sparse; save tensor.to_dense"),
+        ("rows.pt", (images, labels.to_sparse()), "labels .* are sparse"),
+        ("levels.pt", (quantised, labels), r"quantised; save tensor.dequantize\(\)"),
+        ("meta.pt", (images.to("meta"), labels), "without numbers"),
+    ):
+        torch.save(pair, tmp_path / name)
         with pytest.raises(DataError, match=reason) as error:
             foreign.read(tmp_path / name)
         assert "\n" not in str(error.value)
