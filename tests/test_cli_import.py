@@ -72,13 +72,13 @@ def test_an_imported_set_is_evaluated_and_shown(
 def test_every_form_of_the_same_images_gives_the_same_pictures(
     files: Path, tmp_path: Path, answer: Callable[..., str]
 ) -> None:
-    known = ["--dataset", "digits", "--json", *QUICK]
     forms = {
         "classes": ("classes", "pixels", []),
         "standardised": ("standardised.pt", "standardised", []),
         "zca": ("zca.pt", "zca", ["--zca-regularisation", "0.1"]),
         "soft": ("soft.npz", "pixels", ["--label-kind", "logits"]),
     }
+    known = ["--dataset", "digits", "--json"]
     pictures = []
     for name, (file, space, more) in forms.items():
         out = tmp_path / f"{name}.safetensors"
@@ -170,6 +170,54 @@ def test_wrong_statements_are_refused_and_nothing_is_written(
             attempt = words(tmp_path / "three", out, "pixels", *known)
         assert expected in fails(*attempt)
     assert not out.exists()
+
+
+def test_what_could_not_be_used_later_is_refused_at_once(
+    files: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    out, path = tmp_path / "set.safetensors", files / "standardised.pt"
+    stated = ["--mean", "0.305", "--std", "0.376"]
+    names = ["--class-names", "a,b,c,d,e,f,g,h,i,j"]
+    alike = ["--class-names", "a,b,c,d,e,f,g,h,i,a"]
+    unnamed = ["--class-names", "a,b,c,d,e,f,g,h,i,"]
+    known = ["--dataset", "digits"]
+    for expected, more in {
+        "unknown data set 'nope'; choose one of": ["--dataset", "nope", *names, *stated],
+        "unknown data set 'nowhere'": ["--dataset", "nowhere"],
+        "data.folder is for image_folder": ["--dataset", "mnist", "--folder", "x", *names, *stated],
+        "rcig-paper counts steps, not epochs": [
+            *known,
+            "--epochs",
+            "3",
+            "--protocol",
+            "rcig-paper",
+        ],
+        "'a' twice": [*alike, *stated],
+        "an empty name": [*unnamed, *stated],
+        "vgg11 does not fit images of 8 px": [*known, "--network", "vgg11"],
+        "no module 'nobodys_networks'": [*known, "--network", "nobodys_networks:small"],
+    }.items():
+        assert expected in fails(*words(path, out, "standardised", *more))
+    assert "rcig-paper counts steps" in fails(
+        *words(files / "soft.npz", out, "pixels", *known, "--label-kind", "logits", "--epochs", "3")
+    )
+    assert not out.exists()
+
+
+def test_a_network_of_ones_own_is_stated(
+    files: Path, tmp_path: Path, answer: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "networks_for_import.py").write_text(
+        "from torch import nn\n\n\n"
+        "def flat(channels, resolution, classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(channels * resolution**2, classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    out = tmp_path / "set.safetensors"
+    more = ["--dataset", "digits", "--network", "networks_for_import:flat"]
+    answer(*words(files / "standardised.pt", out, "standardised", *more))
+    network = DistilledDataset.load(out).header["evaluation"]["network"]
+    assert network["name"] == "networks_for_import:flat"
 
 
 def test_a_folder_keeps_what_is_measured_and_is_reported(

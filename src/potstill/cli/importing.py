@@ -86,7 +86,8 @@ def import_images(
         typer.Option(metavar="NAME", help=f"To score it by  [{_HARD}; soft labels: {_SOFT}]"),
     ] = None,
     network: Annotated[
-        str, typer.Option(metavar="NAME[:NORMALISATION]", help="To score it with")
+        str,
+        typer.Option(metavar="NAME[:NORMALISATION] or PACKAGE:FACTORY", help="To score it with"),
     ] = "convnet:instance",
     networks: Annotated[int, typer.Option(min=1, help="How many of them")] = 5,
     epochs: Annotated[
@@ -141,6 +142,7 @@ def import_images(
         fitted_on=_fitted_on(recipe, fit_on, source, data_root, download),
         versions=runs.versions(),
     )
+    _require_fit(recipe.network, imported)
     artefact = _written(imported, out)
     document = _document(imported, artefact)
     print(json.dumps(document, indent=2) if as_json else _text(imported, artefact))
@@ -171,17 +173,37 @@ def _network(name: str, resolution: int) -> dict[str, Any]:
 
 def _evaluation(protocol: str, networks: int, epochs: int | None) -> dict[str, Any]:
     from potstill.evaluation.protocol import named
+    from potstill.evaluation.students import StudentProtocol
 
-    return {"protocol": named(protocol).name, "networks": networks, "epochs": epochs}
+    chosen = named(protocol)
+    if epochs is not None and not isinstance(chosen, StudentProtocol):
+        raise DataError(
+            f"protocol {chosen.name} counts steps, not epochs; leave out --epochs, or pass "
+            f"--protocol {_HARD}"
+        )
+    return {"protocol": chosen.name, "networks": networks, "epochs": epochs}
+
+
+def _require_fit(network: config.NetworkRecipe, imported: DistilledDataset) -> None:
+    """Make the network once: one that such images do not fit could never score the set."""
+    from potstill.networks import zoo
+
+    _, channels, resolution, _ = imported.images.shape
+    classes = len(imported.class_names)
+    zoo.build(network, channels=channels, resolution=resolution, classes=classes)
 
 
 def _at_hand(recipe: config.Recipe, root: Path | None, download: bool) -> SourceDataset | None:
-    """The real data, where somebody says which and where it is."""
+    """The real data, where somebody says which and where it is.
+
+    Raises:
+        DataError: there is no such data set, or it cannot be read.
+    """
+    from potstill.data import datasets
+
     data = recipe.data
-    if data.dataset == "image_folder":
-        if data.folder is None:
-            return None
-    elif data.dataset != "digits" and root is None:
+    elsewhere = data.dataset in datasets.names() and data.dataset != "digits"
+    if elsewhere and data.folder is None and (root is None or data.dataset == "image_folder"):
         return None
     return read_source(recipe, root, download=download, require_test=False)
 

@@ -114,6 +114,8 @@ def _class_names(
     foreign: Foreign, given: Sequence[str] | None, source: SourceDataset | None
 ) -> tuple[tuple[str, ...], list[Check]]:
     """The names of the classes, and how class folders go with them."""
+    if given is not None:
+        _require_distinct(given)
     known = None if source is None else source.class_names
     if given is not None and known is not None and tuple(given) != known:
         raise DataError(
@@ -135,6 +137,14 @@ def _class_names(
             "class one folder"
         )
     return names, [_places(foreign.class_names, names)[1]]
+
+
+def _require_distinct(names: Sequence[str]) -> None:
+    if "" in names:
+        raise DataError("--class-names has an empty name; give every class one")
+    twice = next((name for name in names if list(names).count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"--class-names has {twice!r} twice; give every class its own name")
 
 
 def _places(folders: tuple[str, ...], names: tuple[str, ...]) -> tuple[list[int], Check]:
