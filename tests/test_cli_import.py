@@ -157,7 +157,19 @@ def test_wrong_statements_are_refused_and_nothing_is_written(
         "--dataset names": words(standardised, out, "standardised", "--train-images", "10"),
         "leave out one": words(standardised, out, "standardised", *known, *both),
         "no list such as": words(standardised, out, "standardised", "--mean", "dark"),
-        "give both or none": words(standardised, out, "standardised", "--mean", "0.5"),
+        "--mean and --std belong together; pass both": words(
+            standardised, out, "standardised", "--mean", "0.5"
+        ),
+        "--std 0: a standard deviation is above 0": words(
+            standardised, out, "standardised", *known, "--mean", "0.5", "--std", "0"
+        ),
+        "--mean lists 1 and --std 3 numbers": words(
+            standardised, out, "standardised", *known, "--mean", "0.5", "--std", "0.2,0.2,0.2"
+        ),
+        "'nan' is no list such as": words(standardised, out, "standardised", "--mean", "nan"),
+        "how images are whitened": words(
+            zca, out, "zca", *known, "--zca-regularisation", "0.1", "--mean", "0.5", "--std", "0.5"
+        ),
         "name one": words(standardised, out, "standardised", *known, "--network", "vgg11,convnet"),
         "unknown protocol": words(standardised, out, "standardised", *known, "--protocol", "x"),
         "3 class folders": [],
@@ -170,6 +182,24 @@ def test_wrong_statements_are_refused_and_nothing_is_written(
             attempt = words(tmp_path / "three", out, "pixels", *known)
         assert expected in fails(*attempt)
     assert not out.exists()
+
+
+def test_colours_are_converted_as_the_message_says(
+    files: Path, tmp_path: Path, answer: Callable[..., str], fails: Callable[..., str]
+) -> None:
+    """Colour images for gray data: tensors are to be saved as gray, class folders converted."""
+    gray, out = torch.load(files / "images_best.pt"), tmp_path / "set.safetensors"
+    torch.save((gray.repeat(1, 3, 1, 1), torch.arange(10)), tmp_path / "colour.pt")
+    refusal = fails(*words(tmp_path / "colour.pt", out, "pixels", "--dataset", "digits"))
+    assert "8x8, 3 channels, and those of digits are 8x8, 1 channel;" in refusal
+    assert "save the images with one channel" in refusal and "--channels" not in refusal
+    for label, image in enumerate(gray[:, 0].numpy()):
+        (tmp_path / "classes" / str(label)).mkdir(parents=True)
+        picture = Image.fromarray(np.stack([image, image, 255 - image], axis=2))
+        picture.save(tmp_path / "classes" / str(label) / "0.png")
+    refusal = fails(*words(tmp_path / "classes", out, "pixels", "--dataset", "digits"))
+    assert "state --channels 1 if both are to be converted" in refusal
+    answer(*words(tmp_path / "classes", out, "pixels", "--dataset", "digits", "--channels", "1"))
 
 
 def test_what_could_not_be_used_later_is_refused_at_once(

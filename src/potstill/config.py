@@ -333,6 +333,8 @@ def parse(document: Mapping[str, Any], *, source: str) -> Recipe:
         where = _dotted(first["loc"]) or "recipe"
         if first["type"] == "extra_forbidden":
             message = f"unknown key {where!r}; remove it or correct its spelling"
+        elif first["type"] == "value_error":
+            message = f"{where}: {first['ctx']['error']}"
         else:
             message = f"{where}: {first['msg']} (got {first['input']!r})"
         raise RecipeError(f"{source}: {' '.join(message.split())}") from None

@@ -249,7 +249,7 @@ def test_numbers_that_are_not_finite_and_other_shapes_are_refused(digits, chosen
     with pytest.raises(DataError, match=r"1 of 1920 numbers of the images are not finite"):
         brought(broken, labels, "pixels", digits)
     larger = F.interpolate(pixels.float(), 16).to(torch.uint8)
-    with pytest.raises(DataError, match=r"16x16, 1 channel.*--resolution 16 --channels 1"):
+    with pytest.raises(DataError, match=r"16x16, 1 channel, .* state --resolution 16 if the real"):
         brought(larger, labels, "pixels", digits)
     with pytest.raises(DataError, match="none is above 1"):
         brought((pixels > 128).to(torch.uint8), labels, "pixels", digits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -119,8 +120,7 @@ def import_images(
         "channels": channels,
         "preprocess": "zca" if zca else "standardise",
         "zca_block": zca_block,
-        "mean": _numbers("--mean", mean),
-        "std": _numbers("--std", std),
+        **_statistics(mean, std),
         **({"zca_regularisation": zca_regularisation} if zca else {}),
     }
     recipe = config.parse(
@@ -148,11 +148,30 @@ def import_images(
     print(json.dumps(document, indent=2) if as_json else _text(imported, artefact))
 
 
+def _statistics(mean: str | None, std: str | None) -> dict[str, list[float] | None]:
+    """Mean and standard deviation of each channel, or neither."""
+    means, deviations = _numbers("--mean", mean), _numbers("--std", std)
+    if (means is None) != (deviations is None):
+        raise DataError("--mean and --std belong together; pass both or neither")
+    if means is not None and deviations is not None:
+        if len(means) != len(deviations):
+            raise DataError(
+                f"--mean lists {len(means)} and --std {len(deviations)} numbers; pass one for each "
+                "channel to both"
+            )
+        if min(deviations) <= 0:
+            raise DataError(f"--std {std}: a standard deviation is above 0; correct it")
+    return {"mean": means, "std": deviations}
+
+
 def _numbers(option: str, text: str | None) -> list[float] | None:
     if text is None:
         return None
     try:
-        return [float(word) for word in _words(text)]
+        numbers = [float(word) for word in _words(text)]
+        if all(map(math.isfinite, numbers)):
+            return numbers
+        raise ValueError
     except ValueError:
         raise typer.BadParameter(f"{option} {text!r} is no list such as 0.49,0.48,0.45") from None
 
