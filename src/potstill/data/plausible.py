@@ -37,7 +37,7 @@ _CONTRAST, _BRIGHTNESS, _CORRELATION = 2.0, 0.5, 0.3
 # the real range and fill it.
 _ENDS = (0.01, 0.99)
 _INSIDE, _OUTSIDE = 0.1, 0.4
-_REAL = 2000
+_SOME = 2000
 # No learned pixel reaches this where white is 1, and where white is 255 some pixels do.
 _BRIGHT = 32
 # Rows of probabilities that were saved in half precision sum to 1 this well.
@@ -132,8 +132,7 @@ def undone(pixels: Tensor) -> Check:
 
 def like_real(pixels: Tensor, source: SourceDataset) -> list[Check]:
     """Brightness, range, contrast and smoothness of pixels (n, c, h, w) beside real images'."""
-    train = source.train.images
-    some = train[:: max(1, len(train) // _REAL)].float() / 255
+    some = _some(source.train.images).float() / 255
     return [
         _brightness(pixels, some),
         _ends(pixels, some),
@@ -266,9 +265,14 @@ def _share_outside(pixels: Tensor) -> float:
     return float(far.float().mean())
 
 
+def _some(images: Tensor) -> Tensor:
+    """At least so many of them, from all classes; a few thousand tell as much as all."""
+    return images[:: max(1, len(images) // _SOME)]
+
+
 def _percentiles(images: Tensor) -> tuple[Tensor, Tensor]:
     """Of each channel of (n, c, h, w), the dark and the bright end: (c,) both."""
-    channels = images.transpose(0, 1).flatten(1).numpy()
+    channels = _some(images).transpose(0, 1).flatten(1).numpy()
     dark, bright = torch.from_numpy(np.quantile(channels, _ENDS, axis=1))
     return dark, bright
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from potstill.config import DWARecipe, RCIGRecipe, TeacherRecipe
+from potstill.config import DWARecipe, RCIGRecipe, Recipe, TeacherRecipe
 from potstill.report.records import RunRecord, Series
 from potstill.report.text import count, duration, network_detail, percent, short_network_text
 
@@ -158,6 +158,13 @@ def facts(run: RunRecord) -> list[tuple[str, str, str]]:
         detail = f"stored with the images, {size:,.1f} MiB"
         found.append(("Soft labels", f"of {count(len(labels), 'epoch')}", detail))
     return found
+
+
+def unsaid(run: RunRecord) -> Collection[str]:
+    """The parts of the run's recipe that the set's own leaves out, as that of an import does."""
+    if not run.imported or run.dataset is None:
+        return ()
+    return Recipe.model_fields.keys() - run.dataset.header["recipe"].keys()
 
 
 def _stated(run: RunRecord) -> list[tuple[str, str, str]]:

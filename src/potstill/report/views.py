@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from potstill.config import PaperRow, RCIGRecipe, Recipe, dump
+from potstill.config import PaperRow, RCIGRecipe, dump
 from potstill.report import again, drawings, methods, plots
 from potstill.report.audit_views import audit_views
 from potstill.report.comparison import Comparison, Cost
@@ -73,7 +73,7 @@ def run_view(run: RunRecord, place: int) -> dict[str, Any]:
         "versions": _pairs(run.versions, humanise=False),
         "again": None if run.imported else again.command(recipe),
         "shipped": again.changes(recipe) is not None,
-        "recipe_text": _recipe_text(run),
+        "recipe_text": dump(recipe, leave_out=methods.unsaid(run)),
     }
 
 
@@ -229,14 +229,6 @@ def _preprocessing(run: RunRecord) -> list[tuple[str, str]]:
         text = ", ".join(f"{number:.4g}" for number in numbers) if numbers else f"{shape} numbers"
         rows.append((spaced(name), text))
     return rows
-
-
-def _recipe_text(run: RunRecord) -> str:
-    """The recipe in full; of an imported set, what its own says."""
-    if not run.imported or run.dataset is None:
-        return dump(run.recipe)
-    stated = run.dataset.header["recipe"]
-    return dump(run.recipe, leave_out=Recipe.model_fields.keys() - stated.keys())
 
 
 def _pairs(document: Mapping[str, Any], *, humanise: bool = True) -> list[tuple[str, str]]:
