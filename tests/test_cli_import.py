@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import html
 import json
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from potstill import config, runs
 from potstill.config import DataRecipe
 from potstill.data import datasets, preprocess
 from potstill.data.distilled import DistilledDataset
@@ -68,13 +72,13 @@ def test_an_imported_set_is_evaluated_and_shown(
 def test_every_form_of_the_same_images_gives_the_same_pictures(
     files: Path, tmp_path: Path, answer: Callable[..., str]
 ) -> None:
-    known = ["--dataset", "digits", "--json", *QUICK]
     forms = {
         "classes": ("classes", "pixels", []),
         "standardised": ("standardised.pt", "standardised", []),
         "zca": ("zca.pt", "zca", ["--zca-regularisation", "0.1"]),
         "soft": ("soft.npz", "pixels", ["--label-kind", "logits"]),
     }
+    known = ["--dataset", "digits", "--json"]
     pictures = []
     for name, (file, space, more) in forms.items():
         out = tmp_path / f"{name}.safetensors"
@@ -108,6 +112,38 @@ def test_without_the_data_names_and_statistics_are_stated(
     assert DistilledDataset.load(out).header["import"]["fitted_on"] == "digits"
 
 
+def test_the_number_of_images_it_was_made_of_is_kept(
+    files: Path, tmp_path: Path, answer: Callable[..., str]
+) -> None:
+    out = tmp_path / "set.safetensors"
+    more = ["--dataset", "digits", "--train-images", "200", *QUICK]
+    answer(*words(files / "classes", out, "pixels", *more))
+    header = DistilledDataset.load(out).header
+    assert header["recipe"]["data"]["train_images"] == 200
+    some = datasets.load(DataRecipe(dataset="digits", train_images=200), None)
+    assert header["source"]["fingerprint"] == some.fingerprint
+    assert header["import"]["fitted_on"] == "digits"
+    quick = ["--steps", "1", "--networks", "1", "--chunks", "2", "--device", "cpu", "--json"]
+    audit = json.loads(answer("attack", out, *quick))
+    assert audit["members"] == 200
+    assert "members are taken on trust" in audit["warnings"][0]
+
+
+def test_other_data_is_fitted_on_in_full(
+    files: Path, tmp_path: Path, answer: Callable[..., str]
+) -> None:
+    """Neither the folder nor the number of images of one data set are another's."""
+    root, out = tmp_path / "real", tmp_path / "set.safetensors"
+    shutil.copytree(files / "classes", root / "train")
+    shutil.copytree(files / "classes", root / "test")
+    stands_for = ["--dataset", "image_folder", "--folder", root, "--train-images", "10"]
+    more = [*stands_for, "--fit-on", "digits"]
+    answer(*words(files / "standardised.pt", out, "standardised", *more))
+    digits = datasets.load(DataRecipe(dataset="digits"), None)
+    fitted = preprocess.fit(DataRecipe(dataset="digits"), digits.train.images)
+    assert DistilledDataset.load(out).preprocess.describe() == fitted.describe()
+
+
 def test_wrong_statements_are_refused_and_nothing_is_written(
     files: Path, tmp_path: Path, fails: Callable[..., str]
 ) -> None:
@@ -118,9 +154,22 @@ def test_wrong_statements_are_refused_and_nothing_is_written(
         "state --space standardised": words(standardised, out, "pixels", *known),
         "pass --zca-regularisation": words(zca, out, "zca", *known),
         "pass --data-root": words(zca, out, "pixels", "--dataset", "mnist", "--fit-on", "mnist"),
+        "--dataset names": words(standardised, out, "standardised", "--train-images", "10"),
         "leave out one": words(standardised, out, "standardised", *known, *both),
         "no list such as": words(standardised, out, "standardised", "--mean", "dark"),
-        "give both or none": words(standardised, out, "standardised", "--mean", "0.5"),
+        "--mean and --std belong together; pass both": words(
+            standardised, out, "standardised", "--mean", "0.5"
+        ),
+        "--std 0: a standard deviation is above 0": words(
+            standardised, out, "standardised", *known, "--mean", "0.5", "--std", "0"
+        ),
+        "--mean lists 1 and --std 3 numbers": words(
+            standardised, out, "standardised", *known, "--mean", "0.5", "--std", "0.2,0.2,0.2"
+        ),
+        "'nan' is no list such as": words(standardised, out, "standardised", "--mean", "nan"),
+        "how images are whitened": words(
+            zca, out, "zca", *known, "--zca-regularisation", "0.1", "--mean", "0.5", "--std", "0.5"
+        ),
         "name one": words(standardised, out, "standardised", *known, "--network", "vgg11,convnet"),
         "unknown protocol": words(standardised, out, "standardised", *known, "--protocol", "x"),
         "3 class folders": [],
@@ -133,3 +182,111 @@ def test_wrong_statements_are_refused_and_nothing_is_written(
             attempt = words(tmp_path / "three", out, "pixels", *known)
         assert expected in fails(*attempt)
     assert not out.exists()
+
+
+def test_colours_are_converted_as_the_message_says(
+    files: Path, tmp_path: Path, answer: Callable[..., str], fails: Callable[..., str]
+) -> None:
+    """Colour images for gray data: tensors are to be saved as gray, class folders converted."""
+    gray, out = torch.load(files / "images_best.pt"), tmp_path / "set.safetensors"
+    torch.save((gray.repeat(1, 3, 1, 1), torch.arange(10)), tmp_path / "colour.pt")
+    refusal = fails(*words(tmp_path / "colour.pt", out, "pixels", "--dataset", "digits"))
+    assert "8x8, 3 channels, and those of digits are 8x8, 1 channel;" in refusal
+    assert "save the images with one channel" in refusal and "--channels" not in refusal
+    for label, image in enumerate(gray[:, 0].numpy()):
+        (tmp_path / "classes" / str(label)).mkdir(parents=True)
+        picture = Image.fromarray(np.stack([image, image, 255 - image], axis=2))
+        picture.save(tmp_path / "classes" / str(label) / "0.png")
+    refusal = fails(*words(tmp_path / "classes", out, "pixels", "--dataset", "digits"))
+    assert "state --channels 1 if both are to be converted" in refusal
+    answer(*words(tmp_path / "classes", out, "pixels", "--dataset", "digits", "--channels", "1"))
+
+
+def test_what_could_not_be_used_later_is_refused_at_once(
+    files: Path, tmp_path: Path, fails: Callable[..., str]
+) -> None:
+    out, path = tmp_path / "set.safetensors", files / "standardised.pt"
+    stated = ["--mean", "0.305", "--std", "0.376"]
+    names = ["--class-names", "a,b,c,d,e,f,g,h,i,j"]
+    alike = ["--class-names", "a,b,c,d,e,f,g,h,i,a"]
+    unnamed = ["--class-names", "a,b,c,d,e,f,g,h,i,"]
+    known = ["--dataset", "digits"]
+    for expected, more in {
+        "unknown data set 'nope'; choose one of": ["--dataset", "nope", *names, *stated],
+        "unknown data set 'nowhere'": ["--dataset", "nowhere"],
+        "data.folder is for image_folder": ["--dataset", "mnist", "--folder", "x", *names, *stated],
+        "rcig-paper counts steps, not epochs": [
+            *known,
+            "--epochs",
+            "3",
+            "--protocol",
+            "rcig-paper",
+        ],
+        "'a' twice": [*alike, *stated],
+        "an empty name": [*unnamed, *stated],
+        "vgg11 does not fit images of 8 px": [*known, "--network", "vgg11"],
+        "no module 'nobodys_networks'": [*known, "--network", "nobodys_networks:small"],
+    }.items():
+        assert expected in fails(*words(path, out, "standardised", *more))
+    assert "rcig-paper counts steps" in fails(
+        *words(files / "soft.npz", out, "pixels", *known, "--label-kind", "logits", "--epochs", "3")
+    )
+    assert not out.exists()
+
+
+def test_a_network_of_ones_own_is_stated(
+    files: Path, tmp_path: Path, answer: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "networks_for_import.py").write_text(
+        "from torch import nn\n\n\n"
+        "def flat(channels, resolution, classes):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(channels * resolution**2, classes))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    out = tmp_path / "set.safetensors"
+    more = ["--dataset", "digits", "--network", "networks_for_import:flat"]
+    answer(*words(files / "standardised.pt", out, "standardised", *more))
+    network = DistilledDataset.load(out).header["evaluation"]["network"]
+    assert network["name"] == "networks_for_import:flat"
+
+
+def test_a_folder_keeps_what_is_measured_and_is_reported(
+    files: Path, tmp_path: Path, answer: Callable[..., str], fails: Callable[..., str]
+) -> None:
+    out, page = tmp_path / "a" / "foreign", tmp_path / "report.html"
+    # Whitened and said to be standardised, which is odd.
+    more = ["--dataset", "digits", "--network", "convnet:none", *QUICK]
+    printed = answer(*words(files / "zca.pt", out, "standardised", *more)).splitlines()
+    artefact = out / runs.DISTILLED
+    assert printed[-1] == str(artefact)
+    assert runs.read_record(out)["status"] == "finished"
+    recipe = config.parse(config.read_yaml(out / runs.RECIPE), source="test")
+    assert recipe.data.dataset == "digits" and recipe.evaluation.networks == 1
+    assert "method" not in config.read_yaml(out / runs.RECIPE)
+    assert "already holds a run; use another --out" in fails(
+        *words(files / "zca.pt", out, "standardised", *more)
+    )
+    result = json.loads(answer("evaluate", artefact, "--json", "--device", "cpu"))
+    quick = ["--steps", "1", "--networks", "1", "--chunks", "2", "--device", "cpu"]
+    answer("attack", artefact, *quick)
+    record = runs.read_record(out)
+    assert [kept["accuracy"] for kept in record["results"]] == [result["accuracy"]]
+    assert [audit["kind"] for audit in record["audits"]] == ["membership"]
+    answer("report", out, "--out", page)
+    text = html.unescape(page.read_text())
+    assert f"{100 * result['accuracy']['mean']:.1f}" in text
+    for expected in ("made by other code", "range beside real images", "Distilled images"):
+        assert expected in text
+    for wrong in ("RCIG", "15,000", "Nothing has been logged", "Running it again", "solver:"):
+        assert wrong not in re.sub(r"<p class=\"soft\">.*?</p>", "", text), wrong
+
+
+def test_learned_labels_of_an_imported_set_are_drawn(
+    files: Path, tmp_path: Path, answer: Callable[..., str]
+) -> None:
+    for name, more in {"standardised.pt": [], "soft.npz": ["--label-kind", "logits"]}.items():
+        out = tmp_path / name
+        space = "standardised" if not more else "pixels"
+        answer(*words(files / name, out, space, "--dataset", "digits", *more))
+        answer("report", out, "--out", tmp_path / "page.html")
+        assert ("Learned labels" in (tmp_path / "page.html").read_text()) == bool(more)

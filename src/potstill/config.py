@@ -7,7 +7,7 @@ is no part of a recipe.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -333,6 +333,8 @@ def parse(document: Mapping[str, Any], *, source: str) -> Recipe:
         where = _dotted(first["loc"]) or "recipe"
         if first["type"] == "extra_forbidden":
             message = f"unknown key {where!r}; remove it or correct its spelling"
+        elif first["type"] == "value_error":
+            message = f"{where}: {first['ctx']['error']}"
         else:
             message = f"{where}: {first['msg']} (got {first['input']!r})"
         raise RecipeError(f"{source}: {' '.join(message.split())}") from None
@@ -391,9 +393,10 @@ def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
     return result
 
 
-def dump(recipe: Recipe) -> str:
-    """The resolved recipe as YAML: every key, in the order of the model."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False)
+def dump(recipe: Recipe, *, leave_out: Collection[str] = ()) -> str:
+    """The resolved recipe as YAML: every key but those left out, in the order of the model."""
+    document = recipe.model_dump(mode="json", exclude=set(leave_out))
+    return yaml.safe_dump(document, sort_keys=False)
 
 
 def flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

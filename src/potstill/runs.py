@@ -28,6 +28,7 @@ import torch
 
 from potstill import __version__, checkpoints, config
 from potstill.config import Recipe
+from potstill.data.distilled import DistilledDataset
 from potstill.errors import RunError
 from potstill.files import atomic_write
 from potstill.hardware import cores
@@ -86,7 +87,7 @@ class Run:
         lock = _lock(path)
         try:
             run = cls(path, recipe, device=device, lock=lock)
-            if any((path / name).exists() for name in (RECIPE, CHECKPOINT, DISTILLED, RECORD)):
+            if _holds_run(path):
                 if not resume:
                     raise RunError(
                         f"{path} already holds a run; use --resume to go on with it, "
@@ -244,6 +245,30 @@ class Run:
         _write_json(self.path / RECORD, record)
 
 
+def adopt(out: Path | str, dataset: DistilledDataset) -> Path:
+    """Put a set that nobody distilled here into a folder of its own, as a finished run's result.
+
+    ``recipe.yaml`` holds what the set's own recipe says, and of no method.
+
+    Returns:
+        Where the set lies.
+
+    Raises:
+        RunError: the folder is taken, locked or not writable.
+    """
+    path = Path(out)
+    if _holds_run(path):
+        raise RunError(f"{path} already holds a run; use another --out")
+    stated = dataset.header["recipe"]
+    recipe = config.parse(stated, source="the set's recipe")
+    with Run.create(path, recipe) as run:
+        unsaid = Recipe.model_fields.keys() - stated.keys()
+        atomic_write(path / RECIPE, config.dump(recipe, leave_out=unsaid).encode())
+        dataset.save(run.artefact)
+        run.finish()
+    return run.artefact
+
+
 def read_record(folder: Path) -> dict[str, Any]:
     """The record of the run in ``folder``.
 
@@ -329,6 +354,10 @@ class _Board:
         # These numbers stand in metrics.jsonl too: losing the last of them costs nothing.
         with suppress(OSError):
             self._writer.close()
+
+
+def _holds_run(path: Path) -> bool:
+    return any((path / name).exists() for name in (RECIPE, CHECKPOINT, DISTILLED, RECORD))
 
 
 def _lock(path: Path) -> int:

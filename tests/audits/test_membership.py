@@ -263,6 +263,20 @@ def test_members_must_be_known(small, other_images, digits):
     assert "taken on trust" in audit["warnings"][0]
 
 
+def test_members_of_an_imported_set_are_taken_on_trust(small, other_images):
+    header = {**other_images.header, "method": "imported"}
+    imported = DistilledDataset(
+        other_images.images,
+        other_images.labels,
+        other_images.class_names,
+        other_images.preprocess,
+        header,
+    )
+    (warning,) = membership(imported, small, **SMALL)["warnings"]
+    assert "members are taken on trust" in warning and "the 60 training images" in warning
+    assert "warnings" not in membership(other_images, small, **SMALL)
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "words"),
     [

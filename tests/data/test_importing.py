@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from potstill.data import datasets, foreign, importing, plausible, preprocess
 from potstill.data.distilled import DistilledDataset
 from potstill.data.foreign import Foreign
 from potstill.data.importing import Statement, import_set
-from potstill.data.source import centred_one_hot
+from potstill.data.source import SourceDataset, Split, centred_one_hot
 from potstill.errors import DataError
 
 DIGITS = config.DataRecipe(dataset="digits")
@@ -116,6 +117,49 @@ def test_what_is_odd_but_possible_is_a_warning(digits, chosen):
     assert checks["classes without images"] == "9"
 
 
+# Made with the first mean and std, said to be made with the second.
+@pytest.mark.parametrize(
+    ("made", "said", "odd"),
+    [
+        ((0.5, 0.5), (0.1307, 0.3081), {"brightness", "range"}),
+        ((0.5, 0.5), (0.2860, 0.3530), {"range"}),
+        ((0.2860, 0.3530), (0.1307, 0.3081), {"range"}),
+        ((0.1307, 0.3081), (0.2860, 0.3530), {"range"}),
+        ((0.2860, 0.3530), (0.5, 0.5), {"brightness", "range"}),
+    ],
+)
+def test_statistics_of_other_data_are_a_warning(made, said, odd, digits, chosen):
+    pixels, labels = chosen
+    data = DIGITS.model_copy(update={"mean": said[:1], "std": said[1:]})
+    images = (pixels.float() / 255 - made[0]) / made[1]
+    seen = verdicts(brought(images, labels, "standardised", digits, data, fitted_on=None))
+    assert {f"{name} beside real images" for name in odd} == {
+        name for name, verdict in seen.items() if verdict == "warning" and "beside" in name
+    }
+
+
+def test_a_shift_of_one_channel_is_seen(digits, chosen):
+    images = torch.rand(40, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    real = (255 * images).to(torch.uint8)
+    source = SourceDataset("noise", ("a", "b"), Split(real, torch.arange(40) % 2),
+                           digits.test, "unknown")  # fmt: skip
+    blue = images.clone()
+    blue[:, 2] *= 0.4
+    for pixels, verdict in ((images, "ok"), (blue, "warning")):
+        seen = {check.check: check for check in plausible.like_real(pixels, source)}
+        assert seen["brightness beside real images"].verdict == verdict
+        assert seen["range beside real images"].verdict == verdict
+    assert re.fullmatch(r"0\.50/0\.5\d/0\.20, real .*", seen["brightness beside real images"].value)
+
+
+def test_learned_pixels_beyond_the_real_range_are_in_order(digits, chosen):
+    pixels, labels = chosen
+    standardise = preprocess.fit(DIGITS, digits.train.images)
+    learned = 1.3 * (pixels.float() / 255 - 0.3) + 0.3
+    dataset = brought(standardise.apply(learned), labels, "standardised", digits)
+    assert set(verdicts(dataset).values()) == {"ok"}
+
+
 def test_statistics_can_be_stated_without_the_data(chosen):
     pixels, labels = chosen
     data = DIGITS.model_copy(update={"mean": (0.5,), "std": (0.25,)})
@@ -191,6 +235,13 @@ def test_labels_that_cannot_be_so_are_refused(labels, stated, reason):
         plausible.label_kind(labels, 3, stated)
 
 
+def test_centred_labels_said_to_be_logits_are_a_warning():
+    labels = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)).softmax(1) - 1 / 3
+    for kind, verdict in (("logits", "warning"), ("centred", "ok")):
+        assert plausible.label_kind(labels, 3, kind)[1].verdict == verdict
+    assert plausible.label_kind(9 * labels, 3, "logits")[1].verdict == "ok"
+
+
 def test_numbers_that_are_not_finite_and_other_shapes_are_refused(digits, chosen):
     pixels, labels = chosen
     broken = pixels.float()
@@ -198,7 +249,7 @@ def test_numbers_that_are_not_finite_and_other_shapes_are_refused(digits, chosen
     with pytest.raises(DataError, match=r"1 of 1920 numbers of the images are not finite"):
         brought(broken, labels, "pixels", digits)
     larger = F.interpolate(pixels.float(), 16).to(torch.uint8)
-    with pytest.raises(DataError, match=r"16x16, 1 channel.*--resolution 16 --channels 1"):
+    with pytest.raises(DataError, match=r"16x16, 1 channel, .* state --resolution 16 if the real"):
         brought(larger, labels, "pixels", digits)
     with pytest.raises(DataError, match="none is above 1"):
         brought((pixels > 128).to(torch.uint8), labels, "pixels", digits)
@@ -214,12 +265,16 @@ def test_files_of_every_kind_are_read_alike(chosen, tmp_path):
     np.savez(tmp_path / "d.npz", x=pixels.float().movedim(1, 3).numpy(), y=labels.numpy())
     np.save(tmp_path / "e.npy", pixels[:, 0].numpy().astype(np.uint16))
     np.save(tmp_path / "e-labels.npy", labels.numpy().astype(np.float32))
+    np.savez(tmp_path / "f.npz", x=pixels.numpy().astype(">f4"), y=labels.numpy().astype(">i8"))
+    np.save(tmp_path / "g.npy", pixels[:, 0].numpy().astype(">u2"))
     for name, beside, layout in (
         ("a.pt", None, "n, c, h, w"),
         ("b.pt", None, "n, c, h, w"),
         ("c.pt", "c-labels.pt", "n, c, h, w"),
         ("d.npz", None, "n, h, w, c"),
         ("e.npy", "e-labels.npy", "n, h, w"),
+        ("f.npz", None, "n, c, h, w"),
+        ("g.npy", "e-labels.npy", "n, h, w"),
     ):
         read = foreign.read(tmp_path / name, None if beside is None else tmp_path / beside)
         assert read.images.float().equal(pixels.float()), name
@@ -253,6 +308,22 @@ def test_files_that_hold_something_else_are_refused(tmp_path):
         ("set.csv", "neither a folder nor one of"),
         ("absent.pt", "No such file"),
     ):
+        with pytest.raises(DataError, match=reason) as error:
+            foreign.read(tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_tensors_that_do_not_hold_every_number_are_refused(tmp_path):
+    images, labels = torch.rand(4, 1, 8, 8), torch.arange(4)
+    quantised = torch.quantize_per_tensor(images, 0.1, 0, torch.quint8)
+    for name, pair, reason in (
+        ("sparse.pt", (images.to_sparse(), labels), "images .* are sparse; save tensor.to_dense"),
+        ("rows.pt", (images, labels.to_sparse()), "labels .* are sparse"),
+        ("levels.pt", (quantised, labels), r"quantised; save tensor.dequantize\(\)"),
+        ("meta.pt", (images.to("meta"), labels), "without numbers"),
+    ):
+        torch.save(pair, tmp_path / name)
         with pytest.raises(DataError, match=reason) as error:
             foreign.read(tmp_path / name)
         assert "\n" not in str(error.value)

@@ -35,6 +35,7 @@ from potstill.audits.suspects import Suspects, pair_up
 from potstill.audits.victims import Victim, attack
 from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset
+from potstill.data.importing import METHOD
 from potstill.data.source import SourceDataset, centred_one_hot
 from potstill.errors import DataError, RecipeError
 from potstill.evaluation.kept import Kept, trained_on
@@ -320,7 +321,10 @@ def _check(case: _Case, baselines: bool) -> list[str]:
 
 
 def _known_members(dataset: DistilledDataset, source: SourceDataset) -> list[str]:
-    """Refuse another source than the set's own: its training images are no members."""
+    """Refuse another source than the set's own: its training images are no members.
+
+    What made an imported set is not known; its fingerprint is that of the data it stands for.
+    """
     recorded = dataset.header["source"].get("fingerprint", "unknown")
     if recorded == "unknown":
         return [
@@ -333,6 +337,12 @@ def _known_members(dataset: DistilledDataset, source: SourceDataset) -> list[str
             f"{source.name} here has {source.fingerprint[:12]}, so that its members are not "
             "known; use the data that the set was distilled from"
         )
+    if dataset.header["method"] == METHOD:
+        return [
+            "the set was imported, and its members are taken on trust: that it was made from the "
+            f"{len(source.train)} training images that {source.name} has here and from no others "
+            "(potstill import --train-images says how many)"
+        ]
     return []
 
 

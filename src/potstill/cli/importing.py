@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from potstill.data.source import SourceDataset
 
 _HARD, _SOFT = "hard-label", "rcig-paper"
+_SUFFIX = ".safetensors"
 
 
 @app.command("import")
@@ -25,7 +27,14 @@ def import_images(
         Path,
         typer.Argument(metavar="PATH", help="Class folders of images, or a .pt, .npz or .npy file"),
     ],
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The set to write")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            metavar="DIR",
+            help="The folder to make, which keeps results and audits and can be reported; or "
+            f"FILE{_SUFFIX}, the set alone",
+        ),
+    ],
     space: Annotated[
         Literal["pixels", "standardised", "zca"],
         typer.Option(help="What the numbers are: 0..255 or 0..1, or preprocessed"),
@@ -35,6 +44,10 @@ def import_images(
     ] = None,
     folder: Annotated[
         str | None, typer.Option(metavar="DIR", help="Of --dataset image_folder")
+    ] = None,
+    train_images: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of how many of its training images they were made  [all]"),
     ] = None,
     class_names: Annotated[
         str | None, typer.Option(metavar="NAME,...", help="If the real data is not at hand")
@@ -74,7 +87,8 @@ def import_images(
         typer.Option(metavar="NAME", help=f"To score it by  [{_HARD}; soft labels: {_SOFT}]"),
     ] = None,
     network: Annotated[
-        str, typer.Option(metavar="NAME[:NORMALISATION]", help="To score it with")
+        str,
+        typer.Option(metavar="NAME[:NORMALISATION] or PACKAGE:FACTORY", help="To score it with"),
     ] = "convnet:instance",
     networks: Annotated[int, typer.Option(min=1, help="How many of them")] = 5,
     epochs: Annotated[
@@ -88,6 +102,8 @@ def import_images(
     from potstill import runs
     from potstill.data import foreign, importing, plausible
 
+    if train_images is not None and dataset is None:
+        raise DataError("--train-images are of the data that --dataset names; pass it too")
     if space == "zca" and zca_regularisation is None:
         raise DataError(
             "zca images need the regularisation that they were whitened with; pass "
@@ -99,12 +115,12 @@ def import_images(
     data = {
         "dataset": dataset or "image_folder",
         "folder": folder,
+        "train_images": train_images,
         "resolution": resolution,
         "channels": channels,
         "preprocess": "zca" if zca else "standardise",
         "zca_block": zca_block,
-        "mean": _numbers("--mean", mean),
-        "std": _numbers("--std", std),
+        **_statistics(mean, std),
         **({"zca_regularisation": zca_regularisation} if zca else {}),
     }
     recipe = config.parse(
@@ -126,15 +142,36 @@ def import_images(
         fitted_on=_fitted_on(recipe, fit_on, source, data_root, download),
         versions=runs.versions(),
     )
-    imported.save(out)
-    print(json.dumps(_document(imported, out), indent=2) if as_json else _text(imported, out))
+    _require_fit(recipe.network, imported)
+    artefact = _written(imported, out)
+    document = _document(imported, artefact)
+    print(json.dumps(document, indent=2) if as_json else _text(imported, artefact))
+
+
+def _statistics(mean: str | None, std: str | None) -> dict[str, list[float] | None]:
+    """Mean and standard deviation of each channel, or neither."""
+    means, deviations = _numbers("--mean", mean), _numbers("--std", std)
+    if (means is None) != (deviations is None):
+        raise DataError("--mean and --std belong together; pass both or neither")
+    if means is not None and deviations is not None:
+        if len(means) != len(deviations):
+            raise DataError(
+                f"--mean lists {len(means)} and --std {len(deviations)} numbers; pass one for each "
+                "channel to both"
+            )
+        if min(deviations) <= 0:
+            raise DataError(f"--std {std}: a standard deviation is above 0; correct it")
+    return {"mean": means, "std": deviations}
 
 
 def _numbers(option: str, text: str | None) -> list[float] | None:
     if text is None:
         return None
     try:
-        return [float(word) for word in _words(text)]
+        numbers = [float(word) for word in _words(text)]
+        if all(map(math.isfinite, numbers)):
+            return numbers
+        raise ValueError
     except ValueError:
         raise typer.BadParameter(f"{option} {text!r} is no list such as 0.49,0.48,0.45") from None
 
@@ -155,17 +192,37 @@ def _network(name: str, resolution: int) -> dict[str, Any]:
 
 def _evaluation(protocol: str, networks: int, epochs: int | None) -> dict[str, Any]:
     from potstill.evaluation.protocol import named
+    from potstill.evaluation.students import StudentProtocol
 
-    return {"protocol": named(protocol).name, "networks": networks, "epochs": epochs}
+    chosen = named(protocol)
+    if epochs is not None and not isinstance(chosen, StudentProtocol):
+        raise DataError(
+            f"protocol {chosen.name} counts steps, not epochs; leave out --epochs, or pass "
+            f"--protocol {_HARD}"
+        )
+    return {"protocol": chosen.name, "networks": networks, "epochs": epochs}
+
+
+def _require_fit(network: config.NetworkRecipe, imported: DistilledDataset) -> None:
+    """Make the network once: one that such images do not fit could never score the set."""
+    from potstill.networks import zoo
+
+    _, channels, resolution, _ = imported.images.shape
+    classes = len(imported.class_names)
+    zoo.build(network, channels=channels, resolution=resolution, classes=classes)
 
 
 def _at_hand(recipe: config.Recipe, root: Path | None, download: bool) -> SourceDataset | None:
-    """The real data, where somebody says which and where it is."""
+    """The real data, where somebody says which and where it is.
+
+    Raises:
+        DataError: there is no such data set, or it cannot be read.
+    """
+    from potstill.data import datasets
+
     data = recipe.data
-    if data.dataset == "image_folder":
-        if data.folder is None:
-            return None
-    elif data.dataset != "digits" and root is None:
+    elsewhere = data.dataset in datasets.names() and data.dataset != "digits"
+    if elsewhere and data.folder is None and (root is None or data.dataset == "image_folder"):
         return None
     return read_source(recipe, root, download=download, require_test=False)
 
@@ -185,9 +242,20 @@ def _fitted_on(
     if name is None or (source is not None and name == recipe.data.dataset):
         return source
     folder = recipe.data.folder if name == "image_folder" else None
-    data = recipe.data.model_copy(update={"dataset": name, "folder": folder})
+    update = {"dataset": name, "folder": folder, "train_images": None}
+    data = recipe.data.model_copy(update=update)
     other = recipe.model_copy(update={"data": data})
     return read_source(other, root, download=download, require_test=False)
+
+
+def _written(imported: DistilledDataset, out: Path) -> Path:
+    """Where the set lies now: in a file of this name, else in a run's folder."""
+    from potstill import runs
+
+    if out.suffix != _SUFFIX:
+        return runs.adopt(out, imported)
+    imported.save(out)
+    return out
 
 
 def _document(imported: DistilledDataset, out: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from potstill.data import image_folder
@@ -94,8 +95,8 @@ def _load(path: Path) -> Any:
         content = np.load(path, allow_pickle=False)
         if path.suffix == ".npz":
             with content:
-                return {name: torch.from_numpy(content[name]) for name in content.files}
-        return torch.from_numpy(content)
+                return {name: _tensor(content[name]) for name in content.files}
+        return _tensor(content)
     except OSError as error:
         raise DataError(
             f"cannot read {path}: {error.strerror or 'damaged'}; check the path"
@@ -111,6 +112,11 @@ def _load(path: Path) -> Any:
             f"{path} is damaged or holds more than tensors, which is not unpickled; save plain "
             "tensors, such as torch.save({'images': images, 'labels': labels}, FILE)"
         ) from None
+
+
+def _tensor(array: NDArray[Any]) -> Tensor:
+    """The same numbers in this machine's byte order, the only one that PyTorch takes."""
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
 
 
 def _pair(content: Any, path: Path, *, alone: bool) -> tuple[Tensor, Tensor | None]:
@@ -156,9 +162,23 @@ def _entry(content: Mapping[Any, Any], known: tuple[str, ...]) -> Any:
     return next((lower[name] for name in known if name in lower), None)
 
 
+def _dense(tensor: Tensor, what: str, path: Path) -> Tensor:
+    """The tensor, which must hold every number, as it is."""
+    wrong = (
+        ("quantised", "tensor.dequantize()", tensor.is_quantized),
+        ("nested", "tensor.to_padded_tensor(0)", tensor.is_nested),
+        ("sparse", "tensor.to_dense()", tensor.layout != torch.strided),
+        ("without numbers (device meta)", "a tensor with numbers", tensor.is_meta),
+    )
+    for kind, remedy, found in wrong:
+        if found:
+            raise DataError(f"the {what} in {path} are {kind}; save {remedy} instead")
+    return tensor
+
+
 def _plain_images(images: Tensor, path: Path) -> Tensor:
     """The images as uint8 or float32."""
-    images = images.detach()
+    images = _dense(images.detach(), "images", path)
     if images.is_floating_point():
         return images.float()
     if images.dtype == torch.uint8:
@@ -197,7 +217,7 @@ def _arrange(images: Tensor, path: Path) -> tuple[Tensor, str]:
 
 def _plain_labels(labels: Tensor, count: int, path: Path) -> Tensor:
     """Labels (n,) int64, or (n, C) float32."""
-    labels = labels.detach()
+    labels = _dense(labels.detach(), "labels", path)
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim not in (1, 2) or len(labels) != count or labels.is_complex():

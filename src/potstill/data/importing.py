@@ -114,6 +114,8 @@ def _class_names(
     foreign: Foreign, given: Sequence[str] | None, source: SourceDataset | None
 ) -> tuple[tuple[str, ...], list[Check]]:
     """The names of the classes, and how class folders go with them."""
+    if given is not None:
+        _require_distinct(given)
     known = None if source is None else source.class_names
     if given is not None and known is not None and tuple(given) != known:
         raise DataError(
@@ -135,6 +137,14 @@ def _class_names(
             "class one folder"
         )
     return names, [_places(foreign.class_names, names)[1]]
+
+
+def _require_distinct(names: Sequence[str]) -> None:
+    if "" in names:
+        raise DataError("--class-names has an empty name; give every class one")
+    twice = next((name for name in names if list(names).count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"--class-names has {twice!r} twice; give every class its own name")
 
 
 def _places(folders: tuple[str, ...], names: tuple[str, ...]) -> tuple[list[int], Check]:
@@ -162,14 +172,30 @@ def _matched(foreign: Foreign, names: tuple[str, ...]) -> Tensor:
 
 def _shape(foreign: Foreign, source: SourceDataset | None) -> list[Check]:
     channels, side = foreign.images.shape[1], foreign.images.shape[2]
-    value = f"{side}x{side}, {channels} channel{'s' if channels != 1 else ''}"
+    value = _size(side, channels)
     if source is not None and (channels, side) != (source.channels, source.resolution):
         raise DataError(
-            f"the images are {value}, and those of {source.name} are {source.resolution}x"
-            f"{source.resolution}, {source.channels}; name the right --dataset, or state "
-            f"--resolution {side} --channels {channels} if the real ones are to be converted"
+            f"the images are {value}, and those of {source.name} are "
+            f"{_size(source.resolution, source.channels)}; name the right --dataset, or "
+            f"{_conversion(foreign, source)}"
         )
     return [Check("shape", f"{len(foreign.images)} of {value}", "ok")]
+
+
+def _size(side: int, channels: int) -> str:
+    return f"{side}x{side}, {channels} channel{'s' if channels != 1 else ''}"
+
+
+def _conversion(foreign: Foreign, source: SourceDataset) -> str:
+    """What makes images and real ones alike: gray is never made colour."""
+    channels, side = foreign.images.shape[1], foreign.images.shape[2]
+    folders = foreign.class_names is not None
+    if channels > source.channels and not folders:
+        return "save the images with one channel, as (n, 1, height, width) or (n, height, width)"
+    options = [] if side == source.resolution else [f"--resolution {side}"]
+    options += [] if channels == source.channels else ["--channels 1"]
+    whose = "both" if folders else "the real ones"
+    return f"state {' '.join(options)} if {whose} are to be converted"
 
 
 def _preprocess(
@@ -181,6 +207,11 @@ def _preprocess(
         raise DataError(
             f"images in space {statement.space} do not go with data.preprocess "
             f"{recipe.data.preprocess}; set it to {wanted}"
+        )
+    if fitted_on is None and recipe.data.preprocess == "zca" and recipe.data.mean is not None:
+        raise DataError(
+            "mean and std do not say how images are whitened; leave out --mean and --std, and "
+            "pass --fit-on with the data set whose training images do"
         )
     if fitted_on is not None:
         fitted = preprocess.fit(recipe.data, fitted_on.train.images)

@@ -73,7 +73,7 @@ def of_evaluation(row: PaperRow, run: RunRecord, result: Result | Continual) -> 
 def unlike_paper(run: RunRecord) -> list[str]:
     """Why a run that stands for no row has none, if a paper has its data set and size."""
     recipe = run.recipe
-    if recipe.paper:
+    if recipe.paper or run.imported:
         return []
     if isinstance(recipe.method, DWARecipe):
         teacher = _inverted(run, recipe.method) or recipe.method.teacher

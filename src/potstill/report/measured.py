@@ -81,7 +81,8 @@ def once(results: Sequence[Result]) -> tuple[Result, ...]:
 def _asked(result: Result) -> tuple[Any, ...]:
     """What two evaluations have in common that measured the same."""
     training = (result.protocol, result.network, result.epochs, result.steps, result.labels)
-    return (*training, result.seed, len(result.accuracy.values), result.artefact_digest)
+    teacher = (result.teacher or {}).get("digest")
+    return (*training, teacher, result.seed, len(result.accuracy.values), result.artefact_digest)
 
 
 def _replaces(other: Result, result: Result, *, newer: bool) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from potstill.config import DWARecipe, RCIGRecipe, TeacherRecipe
+from potstill.config import DWARecipe, RCIGRecipe, Recipe, TeacherRecipe
 from potstill.report.records import RunRecord, Series
 from potstill.report.text import count, duration, network_detail, percent, short_network_text
 
@@ -49,6 +49,8 @@ _RCIG_PANELS = (
 
 def title(run: RunRecord) -> tuple[str, str]:
     """The method's name, and what sets this run's apart from others of the name."""
+    if run.imported:
+        return "imported", "made by other code"
     method = run.recipe.method
     if isinstance(method, RCIGRecipe):
         name = _VARIANTS.get(method.variant, method.variant.upper())
@@ -81,6 +83,8 @@ def groups(run: RunRecord) -> int | None:
 
 def planned(run: RunRecord) -> int | None:
     """The iterations of the whole run; None while it cannot be told."""
+    if run.imported:
+        return None
     number = groups(run)
     return None if number is None else number * run.recipe.method.iterations
 
@@ -137,6 +141,8 @@ def seconds_per_image(run: RunRecord) -> float | None:
 
 def facts(run: RunRecord) -> list[tuple[str, str, str]]:
     """What a method adds to the facts at the head of its run: (name, value, detail)."""
+    if run.imported:
+        return _stated(run)
     method = run.recipe.method
     if not isinstance(method, DWARecipe):
         return []
@@ -152,6 +158,22 @@ def facts(run: RunRecord) -> list[tuple[str, str, str]]:
         detail = f"stored with the images, {size:,.1f} MiB"
         found.append(("Soft labels", f"of {count(len(labels), 'epoch')}", detail))
     return found
+
+
+def unsaid(run: RunRecord) -> Collection[str]:
+    """The parts of the run's recipe that the set's own leaves out, as that of an import does."""
+    if not run.imported or run.dataset is None:
+        return ()
+    return Recipe.model_fields.keys() - run.dataset.header["recipe"].keys()
+
+
+def _stated(run: RunRecord) -> list[tuple[str, str, str]]:
+    """What was said of an imported set, and what was odd about it."""
+    known = run.dataset.header.get("import", {}) if run.dataset is not None else {}
+    labels = f"labels {known.get('label_kind', 'unknown')}"
+    stated = [("Said to be", str(known.get("space", "unknown")), labels)]
+    odd = [check for check in known.get("checks", ()) if check.get("verdict") == "warning"]
+    return stated + [("Odd", str(check["check"]), str(check["value"])) for check in odd]
 
 
 def _teacher(run: RunRecord, teacher: TeacherRecipe) -> tuple[str, str]:

@@ -64,7 +64,7 @@ def student_accuracy(run: RunRecord, network: NetworkRecipe) -> Printed | None:
             and departures.student(row, recipe) == network
         ):
             return Printed(*value, f"{row.paper.upper()}, Table {row.table}")
-    return _transfer(recipe, network)
+    return None if run.imported else _transfer(recipe, network)
 
 
 def _transfer(recipe: Recipe, network: NetworkRecipe) -> Printed | None:

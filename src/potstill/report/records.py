@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from potstill.config import Recipe, parse, read_yaml
 from potstill.data.distilled import DistilledDataset
+from potstill.data.importing import METHOD
 from potstill.errors import RecipeError, RunError
 from potstill.report import choice
 from potstill.report.audit_documents import Continual, Membership, Scores
@@ -61,6 +62,11 @@ class RunRecord:
     def headline(self) -> Result | None:
         """The result that stands for the run."""
         return choice.preferred(self.results, self.recipe)
+
+    @property
+    def imported(self) -> bool:
+        """Whether other code made the set, so that the recipe says nothing of a method."""
+        return self.dataset is not None and self.dataset.header["method"] == METHOD
 
 
 def read_all(folders: Sequence[Path]) -> list[RunRecord]:
@@ -233,7 +239,8 @@ def _missing(
         missing.append("The run has left no record: status, timing and machine are unknown.")
     elif record.status != "finished":
         missing.append("The run is unfinished; potstill distill with --resume goes on with it.")
-    if not series:
+    imported = dataset is not None and dataset.header["method"] == METHOD
+    if not series and not imported:
         missing.append("Nothing has been logged, so there are no curves.")
     if dataset is None:
         missing.append("There is no distilled set yet, so there are no images and labels to show.")

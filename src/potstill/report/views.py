@@ -72,9 +72,9 @@ def run_view(run: RunRecord, place: int) -> dict[str, Any]:
         "preprocessing": _preprocessing(run),
         "machine": _pairs(run.machine),
         "versions": _pairs(run.versions, humanise=False),
-        "again": again.command(recipe),
+        "again": None if run.imported else again.command(recipe),
         "shipped": again.changes(recipe) is not None,
-        "recipe_text": dump(recipe),
+        "recipe_text": dump(recipe, leave_out=methods.unsaid(run)),
     }
 
 
@@ -120,6 +120,8 @@ def _row_text(row: PaperRow) -> str:
 def _labels(run: RunRecord, anchor: str) -> drawings.Drawing | None:
     """The map of the labels, where they were learned."""
     learned = isinstance(run.recipe.method, RCIGRecipe)
+    if run.imported and run.dataset is not None:
+        learned = run.dataset.header.get("import", {}).get("label_kind") != "hard"
     return drawings.labels(run.dataset, anchor) if run.dataset and learned else None
 
 
