@@ -81,7 +81,7 @@ def once(results: Sequence[Result]) -> tuple[Result, ...]:
 def _asked(result: Result) -> tuple[Any, ...]:
     """What two evaluations have in common that measured the same."""
     training = (result.protocol, result.network, result.epochs, result.steps, result.labels)
-    teacher = (result.teacher or {}).get("digest")
+    teacher = result.teacher.get("digest") if isinstance(result.teacher, dict) else None
     return (*training, teacher, result.seed, len(result.accuracy.values), result.artefact_digest)
 
 
