@@ -13,6 +13,7 @@ from potstill.data.source import Split, centred_one_hot
 from potstill.errors import DataError, RecipeError
 from potstill.evaluation import PROTOCOLS, evaluate
 from potstill.evaluation.baselines import all_real, random_real
+from potstill.evaluation.fixed_steps import Protocol
 from potstill.evaluation.kept import Kept
 from potstill.evaluation.plan import Assignment
 from potstill.evaluation.robust import (
@@ -26,6 +27,7 @@ from potstill.networks.init import initialise_default
 from tests.evaluation.problems import NETWORK, numbers, set_of, small_network, teacher_of
 
 HARD = PROTOCOLS["hard-label"]
+SHORT = Protocol("short", augmented=False, steps=(3, 3), schedule_length=(3, 3), warmup=1)
 
 
 def assignment(dataset, source, **changes) -> Assignment:
@@ -186,11 +188,11 @@ def test_damaged_and_foreign_files_are_as_good_as_none(tmp_path):
     "value", [{}, {"accuracies": 0.5}, {"accuracies": [0.5]}, {"accuracies": [0.5, "much"]}]
 )
 def test_a_value_of_another_kind_is_as_good_as_none(value, few, real, tmp_path):
-    first = random_real(assignment(real, few), PROTOCOLS["rcig-paper"], Kept(tmp_path), silent)
+    first = random_real(assignment(real, few), SHORT, Kept(tmp_path), silent)
     (path,) = tmp_path.iterdir()
     key = json.loads(path.read_text())["key"]
     path.write_text(json.dumps({"key": key, "value": value}))
-    again = random_real(assignment(real, few), PROTOCOLS["rcig-paper"], Kept(tmp_path), silent)
+    again = random_real(assignment(real, few), SHORT, Kept(tmp_path), silent)
     assert again == first and not again["kept"]
     assert Kept(tmp_path).numbers(key, "accuracies", 2) == first["values"]
 
