@@ -75,12 +75,15 @@ def test_ctrl_c_says_what_is_kept(
 
 
 def test_a_set_outside_its_run_is_attacked_too(
-    finished: Path, tmp_path: Path, answer: Callable[..., str]
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "set.safetensors"
     path.write_bytes((finished / runs.DISTILLED).read_bytes())
     words = ["attack", path, *QUICK, "--network", "convnet:instance", "--no-augment", "--json"]
-    audit = json.loads(answer(*words))
+    assert cli.run([str(word) for word in words]) == 0
+    printed = capsys.readouterr()
+    assert "not kept, since the set lies in no run's folder" in printed.err
+    audit = json.loads(printed.out)
     assert not audit["training"]["augmented"]
     assert audit["network"]["normalisation"] == "instance"
     assert "baselines" not in audit

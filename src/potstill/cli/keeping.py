@@ -80,18 +80,25 @@ def deliver(
 
     ``store`` is where parts of it were kept for the next time.
     """
-    from potstill import runs
-
     for warning in audit.get("warnings", ()):
         warn(warning)
     if store is not None and store.problem is not None:
         warn(f"what was trained is not kept for the next time: {store.problem}")
-    if not no_save and _in_run(artefact):
-        try:
-            runs.record_audit(artefact.parent, audit)
-        except RunError as error:
-            warn(f"the audit is not kept: {error}")
+    if not no_save:
+        _record(audit, artefact)
     print(json.dumps(audit, indent=2) if as_json else text(audit))
+
+
+def _record(audit: dict[str, Any], artefact: Path) -> None:
+    from potstill import runs
+
+    if not _in_run(artefact):
+        say("the audit is printed and not kept, since the set lies in no run's folder")
+        return
+    try:
+        runs.record_audit(artefact.parent, audit)
+    except RunError as error:
+        warn(f"the audit is not kept: {error}")
 
 
 def _in_run(artefact: Path) -> bool:
