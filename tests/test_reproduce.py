@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from potstill.data import datasets
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import NumericalError, RecipeError
 from potstill.evaluation import PROTOCOLS
-from potstill.reproduce import costs, entries, workshop
+from potstill.reproduce import auditing, costs, entries, workshop
 from potstill.reproduce.lines import TRANSFER, Job, Line, select
 from potstill.reproduce.workshop import Workshop
 from tests.report import audit_records
@@ -65,7 +66,10 @@ def quiet(*_: Any) -> None:
 
 def run(lines: list[Line], place: Workshop, *, seeds: int = 1, **options: Any):
     return tables.reproduce(
-        lines, place, seeds=seeds, **({"budget": HOUR, "say": quiet, "tell": quiet} | options)
+        lines,
+        place,
+        seeds=seeds,
+        **({"budget": 1000 * HOUR, "say": quiet, "tell": quiet} | options),
     )
 
 
@@ -358,19 +362,72 @@ def lessons(**changes: Any) -> dict[str, Any]:
     return document | changes
 
 
+@pytest.fixture
+def without_audits(monkeypatch):
+    """Audits are left to commands."""
+    monkeypatch.setattr(Workshop, "audit", lambda *_arguments: None)
+
+
+def test_audits_are_made_as_the_papers_and_once(tmp_path, monkeypatch):
+    def made(document):
+        return lambda dataset, *_a, **_o: {**document, "artefact_digest": dataset.digest}
+
+    attacked = create_autospec(auditing.membership, side_effect=made(attack()))
+    learned = create_autospec(auditing.continual, side_effect=made(lessons()))
+    monkeypatch.setattr(auditing, "membership", attacked)
+    monkeypatch.setattr(auditing, "continual", learned)
+    wanted = [digits("membership", attack="rf", trained_on=whom) for whom in ("distilled", "real")]
+    wanted += [digits("continual", classes=4)]
+    for _ in range(2):
+        assert {entry.state for entry in run(wanted, shop(tmp_path))} == {"done"}
+    attacked.assert_called_once()
+    learned.assert_called_once()
+    asked = attacked.call_args.kwargs
+    # Steps, networks, chunks and students are the library's own, which are the paper's.
+    assert asked["baselines"] and not {"steps", "networks", "chunks", "students"} & asked.keys()
+    assert asked["network"] == wanted[0].job.load().network
+    assert learned.call_args.kwargs["tasks"] == 5
+    assert learned.call_args.kwargs["network"] == NetworkRecipe(growth=1, normalisation="batch")
+    assert learned.call_args.kwargs["teacher"] is None
+
+
+def test_an_audit_reaches_the_run_with_what_it_lacks(tmp_path, monkeypatch):
+    small = {"steps": (2,), "networks": 1, "chunks": 2}
+    for name, value in small.items():
+        monkeypatch.setitem(auditing.membership.__kwdefaults__, name, value)
+    told = []
+    one = digits("membership", attack="rf")
+    (entry,) = run([one], shop(tmp_path), tell=lambda stage, *_: told.append(stage))
+    assert entry.state == "begun" and len(entry.number.values) == 2
+    assert "2 steps (the paper's 16,000)" in entry.departures
+    assert "attacked network's step" in told
+    assert len([*(tmp_path / "kept").iterdir()]) == 4
+
+
+def test_audits_add_to_what_a_set_costs(tmp_path):
+    both = [digits("membership", attack="rf"), digits("continual", classes=4)]
+    place = shop(tmp_path)
+    alone = [place.cost([one.job], 0) for one in both]
+    distilled = costs.distilling(both[0].job.load(), place.stopwatch)
+    assert min(alone) > distilled
+    together = place.cost([one.job for one in both], 0)
+    assert together == pytest.approx(sum(alone) - distilled)
+    # Another number of the same audit costs nothing more.
+    again = [*(one.job for one in both), digits("membership", attack="knn").job]
+    assert place.cost(again, 0) == together
+
+
+@pytest.mark.usefixtures("without_audits")
 def test_numbers_of_audits_are_taken_up(tmp_path):
     wanted = [digits("membership", attack="rf", trained_on=whom) for whom in ("distilled", "real")]
     wanted += [digits("membership", attack="accuracy"), digits("continual", classes=4)]
     found = run(wanted, shop(tmp_path))
-    assert [entry.state for entry in found] == ["by command"] * 4
-    folder = shop(tmp_path).folder(wanted[0].job, 0)
-    assert found[0].why == f"potstill attack {folder / runs.DISTILLED} --baselines"
-    assert found[3].why.startswith("potstill continual ")
+    assert [entry.state for entry in found] == ["begun"] * 4
     whole = attack()
     del whole["baselines"]
     audited(tmp_path, wanted[0], lessons(), whole)
     distilled, real, accuracy, learned = run(wanted, shop(tmp_path))
-    assert real.state == "by command" and real.number is None
+    assert real.state == "begun" and real.number is None
     assert {distilled.state, accuracy.state, learned.state} == {"done"}
     last = whole["distilled"]["curve"][-1]
     assert distilled.number.values == tuple(last["auc"]["rf"]["values"])
@@ -388,13 +445,13 @@ def test_numbers_of_audits_are_taken_up(tmp_path):
         ({"training": {"augmented": False}}, "trained without augmentation"),
     ],
 )
+@pytest.mark.usefixtures("without_audits")
 def test_a_smaller_attack_is_shown_and_is_not_the_rows(changes, phrase, tmp_path):
     one = digits("membership", attack="rf")
     run([one], shop(tmp_path))
-    folder = audited(tmp_path, one, attack(**changes))
+    audited(tmp_path, one, attack(**changes))
     (entry,) = run([one], shop(tmp_path))
-    assert entry.state == "by command" and entry.number is not None
-    assert entry.why == f"potstill attack {folder / runs.DISTILLED} --baselines"
+    assert entry.state == "begun" and entry.number is not None
     assert any(found.startswith(phrase) for found in entry.departures)
     # The whole one counts, be it older or newer than a smaller one.
     audited(tmp_path, one, attack(), attack(**changes, seed=1))
@@ -403,6 +460,7 @@ def test_a_smaller_attack_is_shown_and_is_not_the_rows(changes, phrase, tmp_path
     assert not any(found.startswith(phrase) for found in entry.departures)
 
 
+@pytest.mark.usefixtures("without_audits")
 def test_an_attack_that_stopped_early_is_not_the_rows(tmp_path):
     one = digits("membership", attack="rf")
     run([one], shop(tmp_path))
@@ -410,7 +468,7 @@ def test_an_attack_that_stopped_early_is_not_the_rows(tmp_path):
     early["distilled"]["curve"] = early["distilled"]["curve"][:-1]
     audited(tmp_path, one, early)
     (entry,) = run([one], shop(tmp_path))
-    assert entry.state == "by command" and entry.number.how == "after 1,000 steps"
+    assert entry.state == "begun" and entry.number.how == "after 1,000 steps"
     assert "1,000 steps (the paper's 16,000)" in entry.departures
 
 
@@ -425,6 +483,7 @@ def test_an_attack_that_stopped_early_is_not_the_rows(tmp_path):
         ({"tasks": audit_records.continual()["tasks"][:2]}, "2 tasks (the paper's 5)", True),
     ],
 )
+@pytest.mark.usefixtures("without_audits")
 def test_classes_learned_otherwise_are_shown_and_count_if_as_much(
     changes, phrase, counts, tmp_path
 ):
@@ -432,16 +491,17 @@ def test_classes_learned_otherwise_are_shown_and_count_if_as_much(
     run([one], shop(tmp_path))
     audited(tmp_path, one, lessons(**changes))
     (entry,) = run([one], shop(tmp_path))
-    assert entry.state == ("done" if counts else "by command") and entry.number is not None
+    assert entry.state == ("done" if counts else "begun") and entry.number is not None
     assert any(found.startswith(phrase) for found in entry.departures)
 
 
+@pytest.mark.usefixtures("without_audits")
 def test_audits_of_another_set_do_not_count(tmp_path):
     one = digits("membership", attack="rf")
     run([one], shop(tmp_path))
     audited(tmp_path, one, attack(artefact_digest="2" * 64))
     (entry,) = run([one], shop(tmp_path))
-    assert entry.state == "by command" and entry.number is None
+    assert entry.state == "begun" and entry.number is None
 
 
 def test_dwa_recipes_share_a_teacher(tmp_path):

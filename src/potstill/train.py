@@ -195,7 +195,7 @@ def batching_pays(network: nn.Module, pixels: int, device: torch.device) -> bool
     On a CPU batching saves the cost of calling, which is most of the time for tiny
     networks alone; beyond them its grouped convolutions are slower than plain ones
     (``benchmarks/evaluate.py``: 2 to 3 times as fast for a ConvNet of width 8 on ten
-    8 px images, 0.5 to 0.7 times for width 32 on ten 28 px images). On other devices nobody has
+    8 px images, 0.7 times for width 32 on ten 28 px images). On other devices nobody has
     measured it, and the plain way is the default.
 
     Args:

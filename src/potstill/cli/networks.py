@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import ValidationError
 
 from potstill.config import NetworkRecipe
 
@@ -58,6 +59,8 @@ def networks_of(
 
     if names is None:
         return [None]
-    made_for = dataset.header["evaluation"].get("network")
-    own = None if made_for is None else NetworkRecipe.model_validate(made_for)
+    try:
+        own = NetworkRecipe.model_validate(dataset.header["evaluation"].get("network"))
+    except ValidationError:  # none, or one of another version, which no name stands for
+        own = None
     return [*parse_architectures(names, resolution=source.resolution, made_for=own)]

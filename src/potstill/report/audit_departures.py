@@ -14,7 +14,8 @@ from potstill.report.records import RunRecord
 from potstill.report.text import count, network_text
 
 _STEPS, _NETWORKS, _CHUNKS = 16_000, 5, 5
-_TASKS = 5
+TASKS = 5
+"""Of Table 10 of DWA."""
 
 
 class Unlike(NamedTuple):
@@ -72,8 +73,8 @@ def of_continual(audit: Continual, run: RunRecord) -> Unlike:
             f"(the recipe's {recipe.evaluation.networks})"
         )
     other = [phrase for phrase in found if phrase in of_recipe]
-    if len(audit.tasks) != _TASKS:
-        other.append(f"{count(len(audit.tasks), 'task')} (the paper's {_TASKS})")
+    if len(audit.tasks) != TASKS:
+        other.append(f"{count(len(audit.tasks), 'task')} (the paper's {TASKS})")
     if audit.order != "random":
         other.append("classes in the order of the data, not at random")
     return Unlike(tuple(effort), tuple(other))

@@ -1,7 +1,7 @@
 """The papers' tables on this machine: what it can carry is run and set beside the paper's numbers.
 
 :func:`select` finds lines, :func:`survey` says how they stand, :func:`reproduce` does what is
-left. Numbers whose measuring is a command of its own are taken up where that command left them.
+left. Numbers that a command measured are taken up if they were measured as the paper's.
 """
 
 from __future__ import annotations
@@ -78,3 +78,5 @@ def _complete(jobs: Sequence[Job], workshop: Workshop, seed: int, tell: Tell) ->
     for job in jobs:
         if job.kind == "accuracy" and workshop.measured(job, seed) is None:
             workshop.evaluate(job, seed, tell)
+        elif workshop.lacks_audit(job, seed):
+            workshop.audit(job, seed, tell)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +16,9 @@ from potstill.reproduce.found import Number
 from potstill.reproduce.lines import Job, Line
 from potstill.reproduce.workshop import Workshop
 
-State = Literal[
-    "done", "begun", "open", "costly", "no data", "failed", "by command", "setting", "no recipe"
-]
+State = Literal["done", "begun", "open", "costly", "no data", "failed", "setting", "no recipe"]
 Key = tuple[str, tuple[str, ...]]
 Failures = Mapping[Key, str]
-
-_COMMANDS = {
-    "membership": "potstill attack {set} --baselines",
-    "continual": "potstill continual {set} --tasks 5 --network convnet",
-}
 
 
 @dataclass(frozen=True)
@@ -199,8 +191,6 @@ def _entry(
     whole = [one for one in found if one is not None and one.number.whole]
     if len(whole) == seeds:
         state, why = "done", ""
-    elif state == "open" and job.kind in _COMMANDS:
-        state, why = _by_command(job, workshop, found)
     shown = whole or [one for one in found if one is not None]
     unlike = dict.fromkeys(phrase for one in shown for phrase in one.departures)
     pooled = _pooled([one.number for one in shown])
@@ -226,15 +216,6 @@ def _found(line: Line, job: Job, workshop: Workshop, seed: int) -> _Found | None
     if number.result is not None:
         phrases += departures.of_evaluation(row, held.run, number.result)
     return _Found(number, (*phrases, *number.unlike.phrases))
-
-
-def _by_command(job: Job, workshop: Workshop, found: Sequence[_Found | None]) -> tuple[State, str]:
-    """An audit is another command's, once the set is there."""
-    for seed, one in enumerate(found):
-        if (one is None or not one.number.whole) and workshop.finished(job, seed):
-            path = workshop.folder(job, seed) / "distilled.safetensors"
-            return "by command", _COMMANDS[job.kind].format(set=shlex.quote(str(path)))
-    return "open", ""
 
 
 def _pooled(numbers: Sequence[Number]) -> Number | None:

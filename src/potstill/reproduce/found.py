@@ -2,7 +2,7 @@
 
 A number is the line's only if it was measured on the set that lies in the folder now, and as the
 line's own measuring would. Results that were measured otherwise are passed over. Audits, which
-are another command's, are taken for what they are, and say what they lack.
+take long and may be a command's, are taken for what they are, and say what they lack.
 """
 
 from __future__ import annotations

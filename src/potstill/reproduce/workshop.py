@@ -6,6 +6,7 @@ stopped reproduction goes on where it was. Below the output folder lie
     rcig/mnist-ipc1/seed0        the run of a recipe and a seed
     rcig/mnist-ipc1-1a2b3c4d/    the same recipe with other settings
     teachers/1a2b3c4d5e6f7a8b/   a teacher that several recipes share
+    kept/                        networks attacked, tasks learned
     costs.json                   timed steps
 """
 
@@ -24,11 +25,14 @@ from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset
 from potstill.dwa.squeeze import TEACHER, squeeze
 from potstill.errors import DataError
+from potstill.evaluation.kept import Kept
 from potstill.evaluation.protocol import named
 from potstill.evaluation.students import StudentProtocol
 from potstill.files import make_folder
+from potstill.report.audit_departures import TASKS
 from potstill.report.records import read
 from potstill.reproduce import costs
+from potstill.reproduce.auditing import Audit, audit, learner
 from potstill.reproduce.found import Held, Number, other_teacher
 from potstill.reproduce.lines import Job
 from potstill.runs import Run
@@ -38,6 +42,7 @@ Tell = Callable[[str, int, int], None]
 """Told of the stage, what is done of it, and all of it."""
 
 _READ = (runs.RECIPE, runs.RECORD, runs.DISTILLED, runs.METRICS)
+_STAGES = {"membership": "attacked network's step", "continual": "task's step"}
 _DESCRIPTIVE = {"name", "description", "paper", "seed"}
 
 
@@ -131,6 +136,17 @@ class Workshop:
         held = self.held(job, seed)
         return None if held is None else held.number(job, seed)
 
+    def lacks_audit(self, job: Job, seed: int) -> bool:
+        """Whether the job's number is an audit's that has not been made as the paper's.
+
+        Raises:
+            RunError, ArtefactError: its run is damaged.
+        """
+        if job.kind not in ("membership", "continual"):
+            return False
+        number = self.measured(job, seed)
+        return number is None or not number.whole
+
     # What it would cost
 
     def cost(self, jobs: Sequence[Job], seed: int) -> float:
@@ -146,6 +162,11 @@ class Workshop:
             seconds += self._distilling(recipe, self.held(job, seed))
             if not (self._teacher_folder(recipe) / TEACHER).exists():
                 seconds += costs.teaching(recipe, self.stopwatch)
+        for kind in sorted({job.kind for job in jobs if self.lacks_audit(job, seed)}):
+            if kind == "membership":
+                seconds += costs.attacking(recipe, self.stopwatch)
+            else:
+                seconds += costs.learning(recipe, learner(recipe), TASKS, self.stopwatch)
         for job in jobs:
             if job.kind == "accuracy" and self.measured(job, seed) is None:
                 protocol = named(job.protocol)
@@ -203,12 +224,8 @@ class Workshop:
         folder = self.folder(job, seed)
         dataset = DistilledDataset.load(folder / runs.DISTILLED)
         protocol = named(job.protocol)
-        labeller = None
-        if protocol.takes_teacher and not _labelled(dataset):
-            method = job.load(seed).method
-            factory = method.teacher.module if isinstance(method, DWARecipe) else None
-            labeller = Teacher.load(folder / TEACHER, factory)
-            labeller.network.to(self.device)
+        wanted = protocol.takes_teacher and not _labelled(dataset)
+        labeller = self._labeller(job, seed) if wanted else None
         result = evaluation.evaluate(
             dataset,
             self.source(job.load(seed).data),
@@ -222,6 +239,36 @@ class Workshop:
         )
         dataset.with_result(result).save(folder / runs.DISTILLED)
         runs.record_result(folder, result)
+
+    def audit(self, job: Job, seed: int, tell: Tell) -> None:
+        """Make the job's audit of its set, and keep it in the run.
+
+        Raises:
+            PotstillError: what the audit raises.
+            KeyboardInterrupt: the networks or tasks that were finished are kept.
+        """
+        kind: Audit = "membership" if job.kind == "membership" else "continual"
+        folder, recipe = self.folder(job, seed), job.load(seed)
+        wanted = kind == "continual" and named(recipe.evaluation.protocol).takes_teacher
+        document = audit(
+            kind,
+            DistilledDataset.load(folder / runs.DISTILLED),
+            self.source(recipe.data),
+            recipe,
+            self._labeller(job, seed) if wanted else None,
+            device=self.device,
+            kept=Kept(self.out / "kept"),
+            progress=lambda done, total: tell(_STAGES[kind], done, total),
+        )
+        runs.record_audit(folder, document)
+
+    def _labeller(self, job: Job, seed: int) -> Teacher:
+        """The teacher that the job's run has kept."""
+        method = job.load(seed).method
+        factory = method.teacher.module if isinstance(method, DWARecipe) else None
+        labeller = Teacher.load(self.folder(job, seed) / TEACHER, factory)
+        labeller.network.to(self.device)
+        return labeller
 
     def _teacher(self, recipe: Recipe, source: SourceDataset, tell: Tell) -> Teacher:
         folder = self._teacher_folder(recipe)
