@@ -8,7 +8,14 @@ from typing import Any
 from markupsafe import Markup
 
 from potstill.config import NetworkRecipe
-from potstill.report import again, audit_departures, audit_plots, departures, paper_audits
+from potstill.report import (
+    again,
+    audit_departures,
+    audit_plots,
+    choice,
+    departures,
+    paper_audits,
+)
 from potstill.report.audit_documents import (
     Attacked,
     Continual,
@@ -62,17 +69,15 @@ def audit_views(run: RunRecord, anchor: str) -> dict[str, Any]:
 
 
 def transfer(run: RunRecord) -> list[dict[str, str]]:
-    """The newest result of each network and protocol, if there are several networks.
+    """The result that stands for each network and protocol, if there are several networks.
 
     The network that the set was distilled for, if it is among them, comes first.
     """
-    newest: dict[tuple[Any, str], Result] = {
-        (result.network, result.protocol): result for result in run.results
-    }
-    if len({network for network, _ in newest}) < 2:
+    results = choice.representatives(run.results, run.recipe)
+    if len({result.network for result in results}) < 2:
         return []
     own = run.recipe.network
-    ordered = sorted(newest.values(), key=lambda result: result.network != own)
+    ordered = sorted(results, key=lambda result: result.network != own)
     return [_student(run, result) for result in ordered]
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from potstill.config import PaperRow, RCIGRecipe, dump
-from potstill.report import again, choice, drawings, methods, plots
+from potstill.report import again, drawings, methods, plots
 from potstill.report.audit_views import audit_views
 from potstill.report.comparison import Comparison, Cost
 from potstill.report.documents import Distances, Diversity, Result
@@ -66,8 +65,7 @@ def run_view(run: RunRecord, place: int) -> dict[str, Any]:
             _diversity(audit, f"{anchor}-diversity-{number}")
             for number, audit in enumerate(run.diversity, start=1)
         ],
-        # Networks are compared by the results that stand for them.
-        **audit_views(replace(run, results=choice.representatives(run.results, recipe)), anchor),
+        **audit_views(run, anchor),
         "parts": _parts(run),
         "preprocessing": _preprocessing(run),
         "machine": _pairs(run.machine),
