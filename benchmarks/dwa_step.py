@@ -32,10 +32,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from potstill import hardware
-from potstill.config import DWARecipe, NetworkRecipe
-from potstill.dwa.adjust import directed_adjustment
-from potstill.dwa.bn_statistics import MeasuredNetwork
-from potstill.dwa.synthesise import Objective, Range, synthesise, view
+from potstill.config import NetworkRecipe
+from potstill.methods.dwa.adjust import directed_adjustment
+from potstill.methods.dwa.bn_statistics import MeasuredNetwork
+from potstill.methods.dwa.settings import DWASettings
+from potstill.methods.dwa.synthesise import Objective, Range, synthesise, view
 from potstill.networks import zoo
 from potstill.networks.init import initialise
 
@@ -73,7 +74,7 @@ class Hooked:
             (torch.norm(mean - module.running_mean), torch.norm(variance - module.running_var))
         )
 
-    def step(self, images: Tensor, labels: Tensor, settings: DWARecipe) -> Tensor:
+    def step(self, images: Tensor, labels: Tensor, settings: DWASettings) -> Tensor:
         """The loss of eq. 16."""
         self.terms.clear()
         outputs = self.network(images)
@@ -88,7 +89,7 @@ def research_step(
     name: str, arguments: argparse.Namespace, *, frozen: bool, channels_last: bool
 ) -> Callable[[], None]:
     """One Adam step of images by hooks and plain automatic differentiation."""
-    settings = DWARecipe()
+    settings = DWASettings()
     network = teacher(name, arguments.resolution, arguments.classes).requires_grad_(not frozen)
     images, labels = data(arguments)
     if channels_last:
@@ -112,8 +113,8 @@ def research_step(
 def our_step(
     name: str, arguments: argparse.Namespace, *, precision: str, compiled: bool = False
 ) -> Callable[[], None]:
-    """One iteration of :func:`potstill.dwa.synthesise.synthesise`."""
-    settings = DWARecipe(iterations=1, precision=precision)
+    """One iteration of :func:`potstill.methods.dwa.synthesise.synthesise`."""
+    settings = DWASettings(iterations=1, precision=precision)
     network = teacher(name, arguments.resolution, arguments.classes)
     measured = MeasuredNetwork(network, compiled=compiled)
     images, labels = data(arguments)
@@ -155,7 +156,7 @@ def ways(arguments: argparse.Namespace) -> dict[str, Callable[[], None]]:
 
 def adjustment(arguments: argparse.Namespace) -> Callable[[], None]:
     """All K steps of the directed adjustment."""
-    settings = DWARecipe()
+    settings = DWASettings()
     network = teacher(arguments.network, arguments.resolution, arguments.classes)
     network.to(memory_format=torch.channels_last)
     images, labels = data(arguments)

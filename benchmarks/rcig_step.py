@@ -32,12 +32,12 @@ from typing import Any
 import torch
 
 from potstill import hardware
-from potstill.config import Recipe, parse
 from potstill.data import datasets
 from potstill.data.preprocess import fit
-from potstill.rcig import dual, primal
-from potstill.rcig.distil import Distiller, Stopwatch
-from potstill.rcig.problem import Problem
+from potstill.methods.rcig import dual, primal
+from potstill.methods.rcig.distil import Distiller, Stopwatch
+from potstill.methods.rcig.problem import Problem
+from potstill.methods.recipe import Recipe, parse
 
 PARTS = ("data", "target batch", "inner solve", "inverse solve", "gradient", "update", "pool")
 

@@ -214,8 +214,12 @@ def test_the_default_folder_is_named_after_recipe_and_seed(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     words = ["distill", DIGITS, *settings(method__variant="random"), "--seed", "3"]
     assert cli.run(words) == 0
-    dataset = DistilledDataset.load(tmp_path / f"runs/{DIGITS}-seed3" / runs.DISTILLED)
+    (run,) = (tmp_path / "runs").glob(f"{DIGITS}-*-seed3")
+    assert "variant=random" in run.name and "images_per_class" not in run.name
+    dataset = DistilledDataset.load(run / runs.DISTILLED)
     assert dataset.header["seed"] == 3
+    assert dataset.header["recipe"]["based_on"] == DIGITS
+    assert "variant=random" in dataset.header["recipe"]["description"]
 
 
 def test_a_finished_run_is_not_done_again(finished, tmp_path, capsys, fails):

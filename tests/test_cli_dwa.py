@@ -16,8 +16,8 @@ from PIL import Image
 
 from potstill import cli, runs
 from potstill.data.distilled import DistilledDataset
-from potstill.dwa.distil import GROUPS
-from potstill.dwa.squeeze import CHECKPOINT, TEACHER
+from potstill.methods.dwa.distil import GROUPS
+from potstill.methods.squeeze import CHECKPOINT, TEACHER
 from potstill.teacher import Teacher
 
 DIGITS = "quickstart/digits-dwa"
@@ -199,7 +199,7 @@ def test_a_teacher_without_batch_norm(tmp_path: Path, fails: Callable[..., str])
 
 def test_a_teacher_for_rcig(tmp_path: Path, finished: Path, fails: Callable[..., str]) -> None:
     words = ["distill", "quickstart/digits-rcig", "--teacher", finished / TEACHER]
-    assert "is a recipe for rcig, not dwa" in fails(*words, "--out", tmp_path / "run")
+    assert "is a recipe for rcig, which has no teacher" in fails(*words, "--out", tmp_path / "run")
     assert "is a recipe for rcig" in fails("teacher", "quickstart/digits-rcig")
 
 

@@ -8,14 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from potstill import config
-from potstill.config import Recipe
 from potstill.errors import RecipeError
+from potstill.methods.recipe import Recipe, dump, override, parse, read_yaml
 
 
 def refusal(document: dict[str, object]) -> str:
     with pytest.raises(RecipeError) as caught:
-        config.parse(document, source="mine.yaml")
+        parse(document, source="mine.yaml")
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith("mine.yaml: ")
@@ -23,7 +22,7 @@ def refusal(document: dict[str, object]) -> str:
 
 
 def test_an_empty_document_is_the_default_recipe():
-    assert config.parse({}, source="nothing") == Recipe()
+    assert parse({}, source="nothing") == Recipe()
 
 
 @pytest.mark.parametrize(
@@ -93,7 +92,7 @@ def test_a_recipe_cannot_be_changed_after_validation():
     more=st.integers(0, 20),
 )
 def test_dump_and_parse_are_inverse(iterations, rate, beta, name, low, more):
-    recipe = config.parse(
+    recipe = parse(
         {
             "name": name,
             "method": {
@@ -105,11 +104,11 @@ def test_dump_and_parse_are_inverse(iterations, rate, beta, name, low, more):
         },
         source="drawn",
     )
-    assert config.parse(yaml.safe_load(config.dump(recipe)), source="dump") == recipe
+    assert parse(yaml.safe_load(dump(recipe)), source="dump") == recipe
 
 
 def test_override_reads_values_as_yaml():
-    document = config.override(
+    document = override(
         {"method": {"iterations": 5, "flip": False}},
         [
             "method.iterations=7",
@@ -136,7 +135,7 @@ def test_override_reads_values_as_yaml():
 
 def test_the_last_override_wins_and_the_document_is_untouched():
     document = {"method": {"iterations": 5}}
-    assert config.override(document, ["method.iterations=6", "method.iterations=7"]) == {
+    assert override(document, ["method.iterations=6", "method.iterations=7"]) == {
         "method": {"iterations": 7}
     }
     assert document == {"method": {"iterations": 5}}
@@ -145,7 +144,7 @@ def test_the_last_override_wins_and_the_document_is_untouched():
 @pytest.mark.parametrize("assignment", ["seed", "=3", "seed=[", "seed.x=3"])
 def test_malformed_overrides_are_refused(assignment):
     with pytest.raises(RecipeError, match="--set"):
-        config.override({"seed": 1}, [assignment])
+        override({"seed": 1}, [assignment])
 
 
 @pytest.mark.parametrize(
@@ -162,10 +161,10 @@ def test_files_that_hold_no_recipe_are_refused(tmp_path: Path, content, reason):
     path = tmp_path / "recipe.yaml"
     path.write_bytes(content)
     with pytest.raises(RecipeError, match=reason) as caught:
-        config.read_yaml(path)
+        read_yaml(path)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path):
     with pytest.raises(RecipeError, match="check the path"):
-        config.read_yaml(tmp_path / "absent.yaml")
+        read_yaml(tmp_path / "absent.yaml")

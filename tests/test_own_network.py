@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from potstill import cli, rng, runs
-from potstill.config import NetworkRecipe, parse
+from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import ArtefactError, NetworkError, RecipeError
+from potstill.methods.recipe import parse
 from potstill.networks import zoo
 from potstill.networks.convnet import Softplus
 from potstill.networks.init import initialise, initialise_default

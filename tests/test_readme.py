@@ -13,8 +13,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from potstill import cli, config, recipes
+from potstill import cli, recipes
 from potstill.cli import commands
+from potstill.methods.recipe import dump, override, parse
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -97,8 +98,8 @@ def newcomer(tmp_path, monkeypatch):
     (tmp_path / "my_networks.py").write_text(networks)
     monkeypatch.syspath_prepend(tmp_path)
     for method, changes in (("rcig", SMALL), ("dwa", SMALL_DWA)):
-        quick = yaml.safe_load(config.dump(recipes.load(commands.QUICKSTART[method])))
-        quick = config.override(quick, [f"{key}={value}" for key, value in changes.items()])
+        quick = yaml.safe_load(dump(recipes.load(commands.QUICKSTART[method])))
+        quick = override(quick, [f"{key}={value}" for key, value in changes.items()])
         (tmp_path / f"{method}.yaml").write_text(yaml.safe_dump(quick))
         monkeypatch.setitem(commands.QUICKSTART, method, f"{method}.yaml")
     return tmp_path
@@ -145,7 +146,7 @@ def make_target_exists(target: str) -> bool:
 
 def test_the_own_recipe_is_valid():
     (own,) = blocks("yaml")
-    recipe = config.parse(yaml.safe_load(own), source="README.md")
+    recipe = parse(yaml.safe_load(own), source="README.md")
     assert recipe.data.dataset == "image_folder"
 
 

@@ -8,11 +8,14 @@ import pytest
 import torch
 import yaml
 
-from potstill import papers, recipes
-from potstill.config import DWARecipe, NetworkRecipe, PaperRow, RCIGRecipe, Recipe, method_of
+from potstill import methods, papers, recipes
+from potstill.config import NetworkRecipe, PaperRow
 from potstill.data import datasets
 from potstill.errors import RecipeError
 from potstill.evaluation.protocol import PROTOCOLS
+from potstill.methods.dwa.settings import DWASettings
+from potstill.methods.rcig.settings import RCIGSettings
+from potstill.methods.recipe import Recipe, method_of
 from potstill.networks import zoo
 
 # classes, channels, ConvNet depth (Appendix C)
@@ -82,7 +85,9 @@ DWA_NAMES = [name for name in NAMES if name.startswith("dwa/") and recipes.load(
 
 
 def document(name: str) -> dict[str, Any]:
-    path = resources.files("potstill.recipes") / f"{name}.yaml"
+    kind, _, rest = name.partition("/")
+    folder = methods.named(kind).recipes if kind in methods.names() else None
+    path = (folder or resources.files("potstill.recipes") / kind) / f"{rest}.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert isinstance(content, dict)
     return content
@@ -119,9 +124,9 @@ def test_a_shipped_recipe_says_only_what_differs_from_the_defaults(name):
             elif value == default[key]:
                 yield prefix + key
 
-    defaults = Recipe().model_dump(mode="json")
+    defaults = Recipe.model_validate({}).model_dump(mode="json")
     if document(name).get("method", {}).get("kind") == "dwa":
-        defaults["method"] = DWARecipe().model_dump(mode="json") | {"kind": "rcig"}
+        defaults["method"] = DWASettings().model_dump(mode="json") | {"kind": "rcig"}
         # A section that a recipe has takes the place of the whole default.
         defaults["method"]["teacher"]["network"] = NetworkRecipe().model_dump(mode="json")
     # Which data, teacher and how long is said in any case: they are what a reader looks for.
@@ -130,10 +135,10 @@ def test_a_shipped_recipe_says_only_what_differs_from_the_defaults(name):
 
 
 def test_every_row_of_the_rcig_tables_has_exactly_one_recipe():
-    methods = {"1": set(VARIANTS), "2": {"RCIG"}, "4": {"RCIG", "Random Subset"}}
+    wanted_methods = {"1": set(VARIANTS), "2": {"RCIG"}, "4": {"RCIG", "Random Subset"}}
     wanted = {
         ("rcig", table, row.dataset, int(row.ipc), row.method)
-        for table, chosen in methods.items()
+        for table, chosen in wanted_methods.items()
         for row in papers.rows(paper="rcig", table=table)
         if row.method in chosen
     }
@@ -151,7 +156,7 @@ def test_every_row_of_the_rcig_tables_has_exactly_one_recipe():
 @pytest.mark.parametrize("name", PAPER_NAMES)
 def test_a_paper_recipe_has_the_papers_settings(name):
     recipe = recipes.load(name)
-    method = method_of(recipe, RCIGRecipe)
+    method = method_of(recipe, RCIGSettings)
     dataset, per_class = recipe.data.dataset, recipe.images_per_class
     classes, channels, depth = FACTS[dataset]
     for row in recipe.paper:
@@ -232,7 +237,7 @@ def test_every_row_of_the_dwa_tables_has_exactly_one_recipe():
 @pytest.mark.parametrize("name", DWA_NAMES)
 def test_a_dwa_recipe_has_the_papers_settings(name):
     recipe = recipes.load(name)
-    method, dataset = method_of(recipe, DWARecipe), recipe.data.dataset
+    method, dataset = method_of(recipe, DWASettings), recipe.data.dataset
     iterations, rate, together, jitter, cropped, variance_weight = SYNTHESIS[dataset]
     for row in recipe.paper:
         assert (row.dataset, row.images_per_class) == (dataset, recipe.images_per_class)
@@ -259,7 +264,7 @@ def test_the_networks_of_dwa_recipes_fit_their_images():
     for name in DWA_NAMES:
         recipe = recipes.load(name)
         side = sides.get(recipe.data.dataset, 32)
-        wanted |= {(recipe.network, side), (method_of(recipe, DWARecipe).teacher.network, side)}
+        wanted |= {(recipe.network, side), (method_of(recipe, DWASettings).teacher.network, side)}
     assert len(wanted) == 6
     for network, side in wanted:
         with torch.device("meta"):
@@ -267,11 +272,11 @@ def test_the_networks_of_dwa_recipes_fit_their_images():
 
 
 def test_dwa_teachers_are_those_of_the_paper():
-    cifar = method_of(recipes.load("dwa/cifar100-ipc50-resnet18"), DWARecipe).teacher
+    cifar = method_of(recipes.load("dwa/cifar100-ipc50-resnet18"), DWASettings).teacher
     assert (cifar.epochs, cifar.batch_size, cifar.learning_rate) == (200, 128, 0.1)
     assert (cifar.momentum, cifar.weight_decay, cifar.crop_padding) == (0.9, 5e-4, 4)
     imagenet = recipes.load("dwa/imagenet1k-ipc50-resnet18")
-    assert method_of(imagenet, DWARecipe).teacher.pretrained == "torchvision:resnet18"
+    assert method_of(imagenet, DWASettings).teacher.pretrained == "torchvision:resnet18"
     assert imagenet.data.mean == (0.485, 0.456, 0.406)
     assert imagenet.data.std == (0.229, 0.224, 0.225)
 

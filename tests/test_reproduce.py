@@ -277,7 +277,7 @@ def test_a_line_is_run_once_and_found_again(tmp_path, monkeypatch):
     assert hours.number.values[0] == record["seconds"]["total"] / 3600
     assert iterations.number.values == (2.0,)
 
-    monkeypatch.setattr(workshop.pipeline, "distil", None)
+    monkeypatch.setattr(workshop, "distill", None)
     monkeypatch.setattr(workshop.evaluation, "evaluate", None)
     assert run(lines, shop(tmp_path), say=said.append) == found and len(said) == 1
 

@@ -16,16 +16,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill import checkpoints, config, runs
-from potstill.config import Recipe
+from potstill import checkpoints, runs
 from potstill.errors import RunError
+from potstill.methods.recipe import Recipe, parse, read_yaml
 from potstill.runs import Run
 
 RECIPE = Recipe(name="test")
 
 
 def other_recipe(**changes: Any) -> Recipe:
-    return config.parse({**RECIPE.model_dump(mode="json"), **changes}, source="test")
+    return parse({**RECIPE.model_dump(mode="json"), **changes}, source="test")
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:
@@ -194,7 +194,7 @@ def test_a_new_run_says_what_it_was_asked_and_where_it_runs(tmp_path):
         assert record["status"] == "running"
         assert run.load_checkpoint() is None
         assert not run.finished
-    assert config.parse(config.read_yaml(out / runs.RECIPE), source="stored") == RECIPE
+    assert parse(read_yaml(out / runs.RECIPE), source="stored") == RECIPE
     assert record["format"] == 1
     assert record["iteration"] == 0
     assert record["machine"]["cores"] >= 1

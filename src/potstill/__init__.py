@@ -6,14 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from potstill.config import Recipe
     from potstill.data.datasets import SourceDataset
     from potstill.data.datasets import load as load_source
     from potstill.data.distilled import DistilledDataset
     from potstill.errors import PotstillError
     from potstill.evaluation.protocol import evaluate
     from potstill.evaluation.relabel import relabel
-    from potstill.pipeline import distil
+    from potstill.methods.distilling import distill
+    from potstill.methods.recipe import Recipe
     from potstill.recipes import load as load_recipe
     from potstill.runs import Run
     from potstill.teacher import Teacher
@@ -27,7 +27,7 @@ __all__ = [
     "Run",
     "SourceDataset",
     "Teacher",
-    "distil",
+    "distill",
     "evaluate",
     "load_recipe",
     "load_source",
@@ -38,10 +38,10 @@ __all__ = [
 _HOMES = {
     "DistilledDataset": ("potstill.data.distilled", "DistilledDataset"),
     "PotstillError": ("potstill.errors", "PotstillError"),
-    "Recipe": ("potstill.config", "Recipe"),
+    "Recipe": ("potstill.methods.recipe", "Recipe"),
     "Run": ("potstill.runs", "Run"),
     "SourceDataset": ("potstill.data.datasets", "SourceDataset"),
-    "distil": ("potstill.pipeline", "distil"),
+    "distill": ("potstill.methods.distilling", "distill"),
     "evaluate": ("potstill.evaluation.protocol", "evaluate"),
     "load_recipe": ("potstill.recipes", "load"),
     "load_source": ("potstill.data.datasets", "load"),

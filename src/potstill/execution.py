@@ -24,6 +24,9 @@ Tell = Callable[[int], None]
 Work = Callable[[_U, Tell], _R]
 """A unit's work. In other processes it must be picklable, and so must units and results."""
 
+Executor = Callable[[Work[Any, Any], Sequence[Any], Tell], Generator[Any]]
+"""Runs work on units; yields the results, as they are done."""
+
 
 def in_turn(work: Work[_U, _R], units: Sequence[_U], tell: Tell) -> Generator[_R]:
     """The results, in the order of the units."""

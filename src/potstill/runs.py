@@ -15,23 +15,21 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import platform
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-import torch
-
-from potstill import __version__, checkpoints, config
-from potstill.config import Recipe
+from potstill import checkpoints
+from potstill.config import flat
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import RunError
 from potstill.files import atomic_write
-from potstill.hardware import cores
+from potstill.methods import recipe as recipes
+from potstill.methods.recipe import Recipe
+from potstill.surroundings import machine, versions
 
 RECIPE = "recipe.yaml"
 METRICS = "metrics.jsonl"
@@ -42,8 +40,6 @@ RECORD = "record.json"
 RECORD_FORMAT = 1
 
 _LOCK = ".lock"
-# What a recipe says about itself and not about the result.
-_DESCRIPTIVE = ("name", "description", "paper")
 
 Status = Literal["running", "finished", "stopped"]
 
@@ -55,10 +51,9 @@ class Run:
     that was not finished as stopped, and frees the folder.
     """
 
-    def __init__(self, path: Path, recipe: Recipe, *, device: str, lock: int) -> None:
+    def __init__(self, path: Path, *, device: str, lock: int) -> None:
         """Take over a folder that is locked by ``lock``; use :meth:`create`."""
         self.path = path
-        self.recipe = recipe
         self.iteration = 0
         self._lock: int | None = lock
         self._surroundings = {"machine": machine(device), "versions": versions()}
@@ -73,12 +68,13 @@ class Run:
 
     @classmethod
     def create(
-        cls, out: Path | str, recipe: Recipe, resume: bool = False, *, device: str = "cpu"
+        cls, out: Path | str, recipe: Recipe | None, resume: bool = False, *, device: str = "cpu"
     ) -> Run:
         """Start a run in the folder ``out``, or with ``resume`` go on with the one it holds.
 
         Resuming a folder that holds no run starts one. Lines of the log that are newer than
-        the checkpoint are dropped: they will be measured again.
+        the checkpoint are dropped: they will be measured again. A set that no recipe made has
+        None.
 
         Raises:
             RunError: the folder is taken, locked, not writable, of another recipe, or damaged.
@@ -86,16 +82,16 @@ class Run:
         path = Path(out)
         lock = _lock(path)
         try:
-            run = cls(path, recipe, device=device, lock=lock)
+            run = cls(path, device=device, lock=lock)
             if _holds_run(path):
                 if not resume:
                     raise RunError(
                         f"{path} already holds a run; use --resume to go on with it, "
                         "or another --out"
                     )
-                run._restore()
-            else:
-                atomic_write(path / RECIPE, config.dump(recipe).encode())
+                run._restore(recipe)
+            elif recipe is not None:
+                atomic_write(path / RECIPE, recipes.dump(recipe).encode())
             if run._status != "finished":
                 run._write_record()
         except BaseException:
@@ -216,8 +212,9 @@ class Run:
         with suppress(RunError):
             self.close()
 
-    def _restore(self) -> None:
-        _require_same_recipe(self.path, self.recipe)
+    def _restore(self, recipe: Recipe | None) -> None:
+        if recipe is not None:
+            _require_same_recipe(self.path, recipe)
         record = read_record(self.path) if (self.path / RECORD).exists() else {}
         self._measured = {key: list(record.get(key, ())) for key in self._measured}
         if record.get("status") == "finished" and self.artefact.exists():
@@ -248,7 +245,7 @@ class Run:
 def adopt(out: Path | str, dataset: DistilledDataset) -> Path:
     """Put a set that nobody distilled here into a folder of its own, as a finished run's result.
 
-    ``recipe.yaml`` holds what the set's own recipe says, and of no method.
+    There is no ``recipe.yaml``: no recipe made it.
 
     Returns:
         Where the set lies.
@@ -259,11 +256,7 @@ def adopt(out: Path | str, dataset: DistilledDataset) -> Path:
     path = Path(out)
     if _holds_run(path):
         raise RunError(f"{path} already holds a run; use another --out")
-    stated = dataset.header["recipe"]
-    recipe = config.parse(stated, source="the set's recipe")
-    with Run.create(path, recipe) as run:
-        unsaid = Recipe.model_fields.keys() - stated.keys()
-        atomic_write(path / RECIPE, config.dump(recipe, leave_out=unsaid).encode())
+    with Run.create(path, None) as run:
         dataset.save(run.artefact)
         run.finish()
     return run.artefact
@@ -315,29 +308,6 @@ def _append(folder: Path, key: str, document: Mapping[str, Any]) -> None:
         os.close(lock)
 
 
-def machine(device: str) -> dict[str, Any]:
-    """What the numbers were measured on."""
-    description: dict[str, Any] = {
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu_model(),
-        "cores": cores(),
-        "device": device,
-    }
-    if torch.device(device).type == "cuda":
-        description["device_name"] = torch.cuda.get_device_name(torch.device(device))
-    return description
-
-
-def versions() -> dict[str, str]:
-    """The versions of Python, of this library and of those its numbers depend on."""
-    libraries = ("torch", "torchvision", "numpy", "safetensors", "timm")
-    return {
-        "python": platform.python_version(),
-        "potstill": __version__,
-        **{library: metadata.version(library) for library in libraries},
-    }
-
-
 class _Board:
     """TensorBoard's writer, imported when the first number is logged: it takes a second."""
 
@@ -383,9 +353,9 @@ def _lock(path: Path) -> int:
 def _require_same_recipe(path: Path, recipe: Recipe) -> None:
     if not (path / RECIPE).exists():
         raise RunError(f"{path} has no {RECIPE}, so it cannot be resumed; use another --out")
-    stored = config.parse(config.read_yaml(path / RECIPE), source=str(path / RECIPE))
+    stored = recipes.parse(recipes.read_yaml(path / RECIPE), source=str(path / RECIPE))
     there, here = (
-        config.flat(r.model_dump(mode="json", exclude={*_DESCRIPTIVE})) for r in (stored, recipe)
+        flat(r.model_dump(mode="json", exclude={*recipes.DESCRIPTIVE})) for r in (stored, recipe)
     )
     differing = [
         f"{key} ({there.get(key)} there, {here.get(key)} here)"
@@ -438,12 +408,3 @@ def _explained(path: Path) -> Iterator[None]:
             f"cannot write {path}: {error.strerror or error}; free space or change permissions "
             "and use --resume, or choose another --out"
         ) from error
-
-
-def _cpu_model() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from potstill import config
+from potstill.config import DataRecipe, EvaluationRecipe, NetworkRecipe
 from potstill.data import datasets, foreign, importing, plausible, preprocess
 from potstill.data.distilled import DistilledDataset
 from potstill.data.foreign import Foreign
@@ -19,8 +19,8 @@ from potstill.data.importing import Statement, import_set
 from potstill.data.source import SourceDataset, Split, centred_one_hot
 from potstill.errors import DataError
 
-DIGITS = config.DataRecipe(dataset="digits")
-WHITENED = config.DataRecipe(dataset="digits", preprocess="zca", zca_regularisation=0.1)
+DIGITS = DataRecipe(dataset="digits")
+WHITENED = DataRecipe(dataset="digits", preprocess="zca", zca_regularisation=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +39,13 @@ def tensors(images, labels, names=None) -> Foreign:
     return Foreign(images, labels, names, "n, c, h, w")
 
 
-def recipe(data=DIGITS) -> config.Recipe:
-    return config.Recipe(name="imported/test", data=data)
+def stated(data=DIGITS) -> tuple[DataRecipe, NetworkRecipe, EvaluationRecipe]:
+    return data, NetworkRecipe(), EvaluationRecipe()
 
 
 def brought(images, labels, space, digits, data=DIGITS, kind=None, **options) -> DistilledDataset:
     options = {"source": digits, "fitted_on": digits, **options}
-    return import_set(tensors(images, labels), Statement(space, kind), recipe(data), **options)
+    return import_set(tensors(images, labels), Statement(space, kind), *stated(data), **options)
 
 
 def verdicts(dataset) -> dict[str, str]:
@@ -164,24 +164,25 @@ def test_statistics_can_be_stated_without_the_data(chosen):
     pixels, labels = chosen
     data = DIGITS.model_copy(update={"mean": (0.5,), "std": (0.25,)})
     names = [f"digit {index}" for index in range(10)]
-    dataset = import_set(tensors(pixels, labels), Statement("pixels"), recipe(data),
+    dataset = import_set(tensors(pixels, labels), Statement("pixels"), *stated(data),
                          class_names=names)  # fmt: skip
     assert dataset.images.equal((pixels.float() / 255 - 0.5) / 0.25)
     assert dataset.class_names == tuple(names)
     assert dataset.header["source"]["fingerprint"] == "unknown"
     with pytest.raises(DataError, match="--class-names"):
-        import_set(tensors(pixels, labels), Statement("pixels"), recipe(data))
+        import_set(tensors(pixels, labels), Statement("pixels"), *stated(data))
     with pytest.raises(DataError, match="--mean and --std, or --fit-on"):
-        import_set(tensors(pixels, labels), Statement("pixels"), recipe(), class_names=names)
+        import_set(tensors(pixels, labels), Statement("pixels"), *stated(), class_names=names)
 
 
-def test_the_header_is_a_recipe_again(digits, chosen, tmp_path):
+def test_the_header_says_what_was_stated_and_poses_as_no_method(digits, chosen, tmp_path):
     dataset = brought(*chosen, "pixels", digits, versions={"torch": "2"})
     dataset.save(tmp_path / "set.safetensors")
     header = DistilledDataset.load(tmp_path / "set.safetensors").header
     assert header["method"] == importing.METHOD
-    assert config.parse(header["recipe"], source="header").data == DIGITS
-    assert header["recipe"]["images_per_class"] == 3
+    assert DistilledDataset.load(tmp_path / "set.safetensors").data_recipe == DIGITS
+    assert "recipe" not in header and header["mirror_images"] is False
+    assert header["description"]["title"] == "imported"
     assert header["source"]["fingerprint"] == digits.fingerprint
     assert header["versions"] == {"torch": "2"}
     assert header["import"]["fitted_on"] == "digits"
@@ -206,11 +207,11 @@ def test_labels_keep_their_order_in_every_form(classes, seed, form):
     }[form]
     images = torch.randint(0, 256, (2 * classes, 1, 4, 4), generator=generator).to(torch.uint8)
     images[0, 0, 0, 0] = 255
-    data = config.DataRecipe(mean=(0.5,), std=(0.5,))
+    data = DataRecipe(mean=(0.5,), std=(0.5,))
     dataset = import_set(
         tensors(images, given_labels),
         Statement("pixels", kind),
-        recipe(data),
+        *stated(data),
         class_names=[str(index) for index in range(classes)],
     )
     assert dataset.labels.sub(given_labels if expected is None else expected).abs().max() < 1e-6
@@ -363,7 +364,7 @@ def test_class_folders_find_their_classes(folders, how, verdict, digits, chosen,
     pixels, labels = chosen
     write_folder(tmp_path, folders, pixels, labels)
     read = foreign.read(tmp_path)
-    dataset = import_set(read, Statement("pixels"), recipe(), source=digits, fitted_on=digits)
+    dataset = import_set(read, Statement("pixels"), *stated(), source=digits, fitted_on=digits)
     assert dataset.pixels().mul(255).round().to(torch.uint8).equal(pixels)
     assert dataset.hard_labels().equal(labels)
     (check,) = (c for c in dataset.header["import"]["checks"] if c["check"] == "class folders")
@@ -375,9 +376,9 @@ def test_numbered_folders_are_not_sorted_as_text(chosen, tmp_path):
     pixels, _ = chosen
     labels = torch.arange(12)
     write_folder(tmp_path, [str(c) for c in range(12)], pixels[:12], labels)
-    data = config.DataRecipe(mean=(0.5,), std=(0.5,))
+    data = DataRecipe(mean=(0.5,), std=(0.5,))
     names = [chr(ord("a") + index) for index in range(12)]
-    dataset = import_set(foreign.read(tmp_path), Statement("pixels"), recipe(data),
+    dataset = import_set(foreign.read(tmp_path), Statement("pixels"), *stated(data),
                          class_names=names)  # fmt: skip
     kept = dataset.pixels().mul(255).round().to(torch.uint8)
     for place, label in enumerate(dataset.hard_labels().tolist()):

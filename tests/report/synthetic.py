@@ -12,9 +12,10 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from potstill.config import DataRecipe, Recipe, dump, parse
+from potstill.config import DataRecipe
 from potstill.data import preprocess
 from potstill.data.distilled import DistilledDataset
+from potstill.methods.recipe import Recipe, dump, parse
 from potstill.rng import stream
 
 # Stands for the digest of the set that a run is written with.

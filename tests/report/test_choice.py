@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from potstill.config import Recipe
+from potstill.methods.recipe import Recipe
 from potstill.report import choice, comparison, records, write
 from potstill.report.documents import Result
 from potstill.report.measured import once

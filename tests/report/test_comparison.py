@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from potstill import recipes
-from potstill.config import Recipe
+from potstill.methods.recipe import Recipe
 from potstill.papers import paper_value
 from potstill.report import again, comparison, records
 from tests.report import synthetic

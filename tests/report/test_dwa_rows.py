@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from potstill import recipes
-from potstill.config import Recipe
 from potstill.data.distilled import DistilledDataset
+from potstill.methods.recipe import Recipe
 from potstill.report import comparison, records
 from tests.report import synthetic
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from potstill.config import NetworkRecipe, Recipe
+from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset
+from potstill.methods.recipe import Recipe
 from potstill.report import comparison, methods, paper_audits, records
 from potstill.report.records import RunRecord
 from tests.report import synthetic
@@ -47,7 +48,8 @@ def ours(tmp_path: Path) -> RunRecord:
 def test_what_was_stated_and_what_was_odd_stand_at_the_head(ours: RunRecord) -> None:
     theirs = imported(ours)
     assert (ours.imported, theirs.imported) == (False, True)
-    assert methods.title(theirs) == ("imported", "made by other code")
+    said = theirs.description
+    assert (said.title, said.detail) == ("imported", "made by other code")
     assert methods.planned(theirs) is None and methods.planned(ours) == 200
     assert methods.facts(theirs) == [
         ("Said to be", "pixels", "labels centred"),

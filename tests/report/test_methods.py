@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from potstill.config import DWARecipe
 from potstill.data.distilled import DistilledDataset
+from potstill.methods.dwa.settings import DWASettings
 from potstill.report import methods, records
 from potstill.report.records import Series
 from tests.report import synthetic
@@ -22,6 +22,7 @@ from tests.report import synthetic
         ({"adjustment": "random"}, ("DWA", "random adjustment")),
         ({"adjustment": "none"}, ("DWA", "no adjustment")),
         ({"adjustment": "none", "start": "noise"}, ("DWA", "no adjustment")),
+        ({"variant": "sre2l"}, ("SRe2L", "no adjustment, from noise")),
         (
             {"adjustment": "none", "start": "noise", "variance_weight": 0.01},
             ("SRe2L", "no adjustment, from noise"),
@@ -31,7 +32,7 @@ from tests.report import synthetic
 def test_the_method_is_named_for_what_it_does(tmp_path: Path, settings, expected) -> None:
     of = synthetic.dwa_recipe(method={"kind": "dwa", **settings})
     run = records.read(synthetic.write_run(tmp_path / "run", of))
-    assert methods.title(run) == expected
+    assert (run.description.title, run.description.detail) == expected
 
 
 def test_the_log_is_folded_over_the_groups(tmp_path: Path) -> None:
@@ -39,7 +40,7 @@ def test_the_log_is_folded_over_the_groups(tmp_path: Path) -> None:
     loss = methods.series(run)["loss"]
     assert loss.iterations == (1, 10, 20, 30, 40)
     assert loss.values == pytest.approx([3 / place + 1.5 for place in loss.iterations])
-    known = {name for panel in methods.panels(run) for _, name in panel.lines}
+    known = {curve.quantity for panel in run.description.panels for curve in panel.curves}
     assert known == set(run.series)
 
 
@@ -51,10 +52,9 @@ def test_gaps_do_not_spoil_the_mean() -> None:
 
 def test_all_iterations_are_those_of_all_groups(tmp_path: Path) -> None:
     whole = records.read(synthetic.dwa_run(tmp_path / "run"))
-    assert methods.groups(whole) == 2 * 2  # images per class, and 10 classes in batches of 5
-    assert methods.planned(whole) == 4 * 40
+    assert methods.planned(whole) == 2 * 2 * 40  # images per class; 10 classes, 5 together
     begun = records.read(synthetic.write_run(tmp_path / "begun", synthetic.dwa_recipe()))
-    assert methods.planned(begun) is None
+    assert methods.planned(begun) == 2 * 2 * 40
     rcig = records.read(synthetic.finished_run(tmp_path / "rcig"))
     assert methods.planned(rcig) == 200 and methods.series(rcig) is rcig.series
 
@@ -65,7 +65,7 @@ def test_the_facts_tell_of_teacher_and_cost(tmp_path: Path) -> None:
     teacher, origin = facts["Teacher"]
     assert teacher == "ConvNet"
     assert "batch norm., 3 epochs, 98.5 % on the test set" in origin
-    assert facts["Synthesis"] == ("10 s", "for an image of each class, 2.5 % of it to adjust")
+    assert facts["Synthesis"] == ("10 s", "for an image of each class")
     assert "Soft labels" not in facts
     assert methods.seconds_per_image(run) == pytest.approx(10.0)
 
@@ -81,7 +81,7 @@ def test_the_facts_tell_of_teacher_and_cost(tmp_path: Path) -> None:
 def test_teachers_of_other_origins_are_named(tmp_path: Path, teacher, words) -> None:
     of = synthetic.dwa_recipe(method={"kind": "dwa", "teacher": teacher})
     run = records.read(synthetic.write_run(tmp_path / "run", of))
-    assert isinstance(of.method, DWARecipe)
+    assert isinstance(of.method, DWASettings)
     assert methods.facts(run) == [("Teacher", *words)]
 
 

@@ -19,7 +19,7 @@ from potstill.cli.text import summary
 
 __all__ = ["app", "continual", "importing", "privacy", "robust", "tables"]
 
-# A recipe for each method, on data that needs no download.
+# Recipes on data that needs no download, in the order they are run.
 QUICKSTART = {"rcig": "quickstart/digits-rcig", "dwa": "quickstart/digits-dwa"}
 
 
@@ -58,7 +58,7 @@ def quickstart(
 def _quickstart(method: str, out: Path, device: str) -> dict[str, Any]:
     """Distil, score and draw one recipe, as far as that was not done before."""
     recipe = recipes.load(QUICKSTART[method])
-    source = read_source(recipe, None)
+    source = read_source(recipe.data, None)
     artefact = making.distil(recipe, source, out, resume=True, device=device)
     dataset = read_set(artefact)
     recorded = [result for result in dataset.header["results"] if "baseline" in result]

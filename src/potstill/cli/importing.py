@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from potstill import config
 from potstill.cli.options import DataRoot, Download, Json, app, read_source
+from potstill.config import DataRecipe, NetworkRecipe
 from potstill.errors import DataError
+from potstill.methods.recipe import parse
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
@@ -82,6 +83,13 @@ def import_images(
         int | None,
         typer.Option(min=1, max=3, help="Convert class folders and the real data to 1 or 3"),
     ] = None,
+    mirror_images: Annotated[
+        bool,
+        typer.Option(
+            "--mirror-images",
+            help="The set was made to be trained on with its mirror images, same labels",
+        ),
+    ] = False,
     protocol: Annotated[
         str | None,
         typer.Option(metavar="NAME", help=f"To score it by  [{_HARD}; soft labels: {_SOFT}]"),
@@ -99,7 +107,7 @@ def import_images(
     as_json: Json = False,
 ) -> None:
     """Make a distilled set of images from elsewhere, and check what is said of them."""
-    from potstill import runs
+    from potstill import surroundings
     from potstill.data import foreign, importing, plausible
 
     if train_images is not None and dataset is None:
@@ -123,26 +131,27 @@ def import_images(
         **_statistics(mean, std),
         **({"zca_regularisation": zca_regularisation} if zca else {}),
     }
-    recipe = config.parse(
+    stated = parse(
         {
-            "name": f"imported/{path.stem}",
             "data": data,
             "network": _network(network, given.images.shape[-1]),
             "evaluation": _evaluation(protocol or usual, networks, epochs),
         },
         source="potstill import",
     )
-    source = _at_hand(recipe, data_root, download)
+    source = _at_hand(stated.data, data_root, download)
     imported = importing.import_set(
         given,
-        importing.Statement(space, label_kind),
-        recipe,
+        importing.Statement(space, label_kind, mirror_images),
+        stated.data,
+        stated.network,
+        stated.evaluation,
         class_names=None if class_names is None else _words(class_names),
         source=source,
-        fitted_on=_fitted_on(recipe, fit_on, source, data_root, download),
-        versions=runs.versions(),
+        fitted_on=_fitted_on(stated.data, fit_on, source, data_root, download),
+        versions=surroundings.versions(),
     )
-    _require_fit(recipe.network, imported)
+    _require_fit(stated.network, imported)
     artefact = _written(imported, out)
     document = _document(imported, artefact)
     print(json.dumps(document, indent=2) if as_json else _text(imported, artefact))
@@ -203,7 +212,7 @@ def _evaluation(protocol: str, networks: int, epochs: int | None) -> dict[str, A
     return {"protocol": chosen.name, "networks": networks, "epochs": epochs}
 
 
-def _require_fit(network: config.NetworkRecipe, imported: DistilledDataset) -> None:
+def _require_fit(network: NetworkRecipe, imported: DistilledDataset) -> None:
     """Make the network once: one that such images do not fit could never score the set."""
     from potstill.networks import zoo
 
@@ -212,7 +221,7 @@ def _require_fit(network: config.NetworkRecipe, imported: DistilledDataset) -> N
     zoo.build(network, channels=channels, resolution=resolution, classes=classes)
 
 
-def _at_hand(recipe: config.Recipe, root: Path | None, download: bool) -> SourceDataset | None:
+def _at_hand(data: DataRecipe, root: Path | None, download: bool) -> SourceDataset | None:
     """The real data, where somebody says which and where it is.
 
     Raises:
@@ -220,31 +229,29 @@ def _at_hand(recipe: config.Recipe, root: Path | None, download: bool) -> Source
     """
     from potstill.data import datasets
 
-    data = recipe.data
     elsewhere = data.dataset in datasets.names() and data.dataset != "digits"
     if elsewhere and data.folder is None and (root is None or data.dataset == "image_folder"):
         return None
-    return read_source(recipe, root, download=download, require_test=False)
+    return read_source(data, root, download=download, require_test=False)
 
 
 def _fitted_on(
-    recipe: config.Recipe,
+    data: DataRecipe,
     name: str | None,
     source: SourceDataset | None,
     root: Path | None,
     download: bool,
 ) -> SourceDataset | None:
     """The data that the preprocessing is fitted on; None if mean and std are stated."""
-    if recipe.data.mean is not None:
+    if data.mean is not None:
         if name is not None:
             raise DataError("--mean and --fit-on both say how to standardise; leave out one")
         return None
-    if name is None or (source is not None and name == recipe.data.dataset):
+    if name is None or (source is not None and name == data.dataset):
         return source
-    folder = recipe.data.folder if name == "image_folder" else None
+    folder = data.folder if name == "image_folder" else None
     update = {"dataset": name, "folder": folder, "train_images": None}
-    data = recipe.data.model_copy(update=update)
-    other = recipe.model_copy(update={"data": data})
+    other = data.model_copy(update=update)
     return read_source(other, root, download=download, require_test=False)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from potstill import recipes
+from potstill import methods, recipes
 from potstill.cli.options import (
     Assignments,
     DataRoot,
@@ -23,8 +24,9 @@ from potstill.cli.options import (
     say,
     stop,
 )
-from potstill.cli.progress import reporting
-from potstill.config import DWARecipe, Recipe, method_of
+from potstill.cli.progress import Report, reporting
+from potstill.methods.recipe import Recipe
+from potstill.progress import Progress
 
 if TYPE_CHECKING:
     from potstill.data.source import SourceDataset
@@ -54,12 +56,12 @@ def distill(
     """Distil a dataset as RECIPE says."""
     resolved = _resolved(recipe, assignments, seed)
     where = chosen_device(device)
-    source = read_source(resolved, data_root, download=download, require_test=False)
+    source = read_source(resolved.data, data_root, download=download, require_test=False)
     print(
         distil(
             resolved,
             source,
-            out or Path("runs") / f"{resolved.name}-seed{resolved.seed}",
+            out or Path("runs") / f"{recipes.folder_name(resolved)}-seed{resolved.seed}",
             resume=resume,
             device=where,
             teacher=teacher,
@@ -81,22 +83,20 @@ def teacher(
     download: Download = False,
 ) -> None:
     """Train the teacher of a dwa RECIPE, or go on with it."""
-    from potstill.dwa.squeeze import TEACHER, squeeze
     from potstill.files import make_folder
+    from potstill.methods.squeeze import TEACHER, settings_of, squeeze
 
     resolved = _resolved(recipe, assignments, seed)
-    method_of(resolved, DWARecipe)
+    settings_of(resolved)
     where = chosen_device(device)
-    source = read_source(resolved, data_root, download=download, require_test=False)
-    folder = out or Path("runs") / f"{resolved.name}-teacher-seed{resolved.seed}"
+    source = read_source(resolved.data, data_root, download=download, require_test=False)
+    folder = out or Path("runs") / f"{recipes.folder_name(resolved)}-teacher-seed{resolved.seed}"
     make_folder(folder)
     try:
         with reporting("teacher epoch") as tell:
-
-            def progress(done: int, epochs: int, values: dict[str, float]) -> None:
-                tell(done, epochs, note(values))
-
-            trained = squeeze(resolved, source, folder=folder, device=where, progress=progress)
+            trained = squeeze(
+                resolved, source, folder=folder, device=where, progress=_showing(tell)
+            )
     except KeyboardInterrupt:
         say(f"stopped; the same command goes on with the teacher in {folder}")
         raise typer.Exit(130) from None
@@ -116,30 +116,27 @@ def distil(
     workers: int | None = None,
 ) -> Path:
     """Distil into the folder ``out``; the path of the distilled set."""
-    from potstill import pipeline
+    from potstill.methods.distilling import distill
+    from potstill.methods.squeeze import settings_of
     from potstill.runs import Run
 
     given = None
     if teacher is not None:
-        given = read_teacher(teacher, method_of(recipe, DWARecipe).teacher.module, device)
+        given = read_teacher(teacher, settings_of(recipe).module, device)
     with Run.create(out, recipe, resume, device=device) as run:
         if run.finished:
             say(f"{out} holds this run, finished")
             return run.artefact
         try:
             with reporting("") as tell:
-
-                def progress(stage: str, done: int, total: int, values: dict[str, float]) -> None:
-                    tell(done, total, note(values), stage)
-
-                pipeline.distil(
+                distill(
                     recipe,
                     source,
                     run,
                     device=device,
                     teacher=given,
                     workers=_workers(recipe, workers, device),
-                    progress=progress,
+                    progress=_showing(tell),
                 )
         except KeyboardInterrupt:
             raise stop(f" at iteration {run.iteration}") from None
@@ -147,15 +144,24 @@ def distil(
 
 
 def _workers(recipe: Recipe, asked: int | None, device: str) -> int | None:
-    """One for each core, where groups are inverted on a processor."""
+    """One for each core, where there are independent units of work, on a processor."""
     from potstill import hardware
 
-    if asked is None and recipe.method.kind == "dwa" and device == "cpu":
+    if asked is None and methods.named(recipe.method.kind).parallel and device == "cpu":
         return hardware.cores()
     return asked
 
 
-def note(values: dict[str, float]) -> str:
+def _showing(tell: Report) -> Progress:
+    """A progress that a bar shows, the stage as its title."""
+
+    def progress(stage: str, done: int, total: int, **values: float) -> None:
+        tell(done, total, note(values), stage)
+
+    return progress
+
+
+def note(values: Mapping[str, float]) -> str:
     """The few numbers worth showing beside a progress bar."""
     known = (("loss", "loss"), ("batch_accuracy", "accuracy"))
     return "  ".join(f"{label} {values[name]:.4f}" for name, label in known if name in values)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from potstill.config import Recipe
+from potstill.config import DataRecipe
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
@@ -66,13 +66,13 @@ def chosen_device(name: str) -> str:
 
 
 def read_source(
-    recipe: Recipe, root: Path | None, *, download: bool = False, require_test: bool = True
+    data: DataRecipe, root: Path | None, *, download: bool = False, require_test: bool = True
 ) -> SourceDataset:
-    """The recipe's real data."""
+    """The real data of a recipe or of a distilled set."""
     from potstill.data import datasets
 
     root = None if root is None else root.expanduser()
-    return datasets.load(recipe.data, root, download=download, require_test=require_test)
+    return datasets.load(data, root, download=download, require_test=require_test)
 
 
 def read_set(artefact: Path) -> DistilledDataset:

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from potstill import config
 from potstill.cli.keeping import Cache, NoSaveAudit, deliver, kept_in, stoppable
 from potstill.cli.networks import Network, network_of
 from potstill.cli.options import (
@@ -58,8 +57,7 @@ def scores(
 
     where = chosen_device(device)
     dataset = read_set(artefact)
-    recipe = config.parse(dataset.header["recipe"], source=str(artefact))
-    source = read_source(recipe, data_root, download=download)
+    source = read_source(dataset.data_recipe, data_root, download=download)
     labeller = labeller_of(
         dataset,
         artefact,

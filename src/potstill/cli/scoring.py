@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from potstill import config
 from potstill.cli.keeping import NoSave, NoSaveAudit, deliver, keep_result, stoppable
 from potstill.cli.networks import Networks, networks_of, require_fitting
 from potstill.cli.options import (
@@ -66,7 +65,7 @@ def evaluate(
     """Train on ARTEFACT, test on real images."""
     where = chosen_device(device)
     dataset = read_set(artefact)
-    source = read_source(_recipe(dataset, artefact), data_root, download=download)
+    source = read_source(dataset.data_recipe, data_root, download=download)
     options = {
         "protocol": protocol,
         "networks": networks,
@@ -166,8 +165,7 @@ def diversity(
     dataset = read_set(artefact)
     source = None
     if real:
-        recipe = _recipe(dataset, artefact)
-        source = read_source(recipe, data_root, download=download, require_test=False)
+        source = read_source(dataset.data_recipe, data_root, download=download, require_test=False)
     seer = teacher_of(dataset, artefact, teacher, module, where)
     audit = measure(dataset, seer, source, device=where, seed=seed)
     if png is not None:
@@ -181,7 +179,3 @@ def score(dataset: DistilledDataset, source: SourceDataset, **options: Any) -> d
 
     with reporting("evaluation step") as tell:
         return evaluate(dataset, source, progress=tell, **options)
-
-
-def _recipe(dataset: DistilledDataset, artefact: Path) -> config.Recipe:
-    return config.parse(dataset.header["recipe"], source=str(artefact))

@@ -113,7 +113,7 @@ def _listed(entries: Sequence[Entry]) -> Iterator[str]:
 
 def _beside(entries: Sequence[Entry]) -> Iterator[str]:
     """The paper's numbers beside ours; rows without ours say why."""
-    from potstill.report.text import count
+    from potstill.text import count
 
     for title, rows in _by_table(entries):
         own = [entry for entry in rows if entry.line.job is not None]
@@ -137,7 +137,7 @@ def _beside(entries: Sequence[Entry]) -> Iterator[str]:
 
 
 def _cells(entry: Entry, notes: Mapping[tuple[str, ...], int]) -> tuple[str, ...]:
-    from potstill.report.text import count
+    from potstill.text import count
 
     row = entry.line.row
     paper = _value(row.value, row.std, row)
@@ -194,7 +194,7 @@ def _format(row: Row, forms: dict[str, str], otherwise: str) -> str:
 
 
 def _cost(entry: Entry) -> str:
-    from potstill.report.text import duration
+    from potstill.text import duration
 
     return "" if entry.seconds is None or entry.state == "done" else duration(entry.seconds)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from potstill import config, papers
+from potstill import papers
+from potstill.config import PaperRow
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
@@ -115,7 +116,7 @@ def _shortened(class_names: list[str]) -> str:
     return f"{len(class_names)} ({shown}{f' and {more} more' if more > 0 else ''})"
 
 
-def paper_row(row: config.PaperRow) -> str:
+def paper_row(row: PaperRow) -> str:
     """Which number of which table, and the number."""
     networks = " on ".join(name for name in (row.distill_arch, row.eval_arch) if name)
     name = f"Table {row.table}, {row.method}" + (f" ({networks})" if networks else "")

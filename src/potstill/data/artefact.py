@@ -21,7 +21,7 @@ from potstill.errors import ArtefactError
 
 Kind = Literal["distilled set", "teacher"]
 
-FORMAT_VERSIONS: Mapping[Kind, int] = {"distilled set": 2, "teacher": 1}
+FORMAT_VERSIONS: Mapping[Kind, int] = {"distilled set": 3, "teacher": 1}
 """The newest format of each kind of file that this version reads."""
 # safetensors writes several metadata keys in random order, so each kind of file has one.
 _KEYS: Mapping[Kind, str] = {"distilled set": "potstill", "teacher": "potstill.teacher"}

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from potstill.config import DataRecipe
 from potstill.data import artefact
 from potstill.data.preprocess import Preprocess
 from potstill.errors import ArtefactError, DataError
@@ -23,7 +25,6 @@ from potstill.files import atomic_write
 # What every header has; docs/artefact.md says what each field means.
 _FIELDS: Mapping[str, type] = {
     "method": str,
-    "recipe": dict,
     "evaluation": dict,
     "source": dict,
     "versions": dict,
@@ -31,6 +32,9 @@ _FIELDS: Mapping[str, type] = {
     "iterations": int,
     "results": list,
 }
+# A set describes itself and says which data it stands for; one from before that has a recipe.
+_SELF_DESCRIBING: Mapping[str, type] = {"description": dict, "data": dict, "mirror_images": bool}
+_BEFORE: Mapping[str, type] = {"recipe": dict}
 # What the file's document has besides, written from the tensors and the preprocessing.
 _DERIVED = frozenset({"class_names", "digest", "images", "labels", "preprocess", "soft_labels"})
 _SPACES = {torch.float32: "network", torch.uint8: "pixels"}
@@ -46,8 +50,10 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         labels: (n, C) float32, learned and centred: a class is its largest entry.
         class_names: C names; column k of ``labels`` is class k.
         preprocess: from pixels to network space and back.
-        header: method, recipe, evaluation, source, versions, seed, iterations, results and
-            format_version, as JSON has them; relabelling where there are soft labels.
+        header: method, description, data, mirror_images, evaluation, source, versions, seed,
+            iterations, results and format_version, as JSON has them; recipe, if a recipe made
+            it; relabelling where there are soft labels. Files from before a set described itself
+            have method, recipe, evaluation and what follows.
         soft_labels: (e, n, C) float16 or float32, a teacher's outputs before the softmax on a
             view of each image in each of e epochs, or None. ``header["relabelling"]`` says which
             views and which teacher.
@@ -105,6 +111,23 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
     def images_per_class(self) -> int:
         """Images divided by classes, rounded down: learned labels need not be balanced."""
         return len(self) // len(self.class_names)
+
+    @property
+    def data_recipe(self) -> DataRecipe:
+        """The real data that the set stands for.
+
+        Raises:
+            ArtefactError: this version does not know how to read it.
+        """
+        document = self.header.get("data", self.header.get("recipe", {}).get("data", {}))
+        try:
+            return DataRecipe.model_validate(document)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ArtefactError(
+                f"the set stands for data this version does not know "
+                f"({'.'.join(map(str, first['loc']))}: {first['msg']}); upgrade potstill"
+            ) from None
 
     @property
     def digest(self) -> str:
@@ -230,7 +253,8 @@ def _copy(tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 def _header(header: Mapping[str, Any], soft: bool) -> dict[str, Any]:
     """A copy as JSON returns it, checked field by field; ``soft``: there are soft labels."""
-    given = {"results": [], **header, "format_version": 2 if soft else 1}
+    described = "description" in header
+    given = {"results": [], **header, "format_version": 3 if described else 2 if soft else 1}
     if isinstance(given.get("relabelling"), dict) != soft:
         raise ArtefactError(
             "soft labels and header field 'relabelling' belong together; give both or none"
@@ -240,7 +264,7 @@ def _header(header: Mapping[str, Any], soft: bool) -> dict[str, Any]:
         raise ArtefactError(
             f"header field {reserved[0]!r} is written from the tensors; leave it out"
         )
-    for name, kind in _FIELDS.items():
+    for name, kind in {**_FIELDS, **(_SELF_DESCRIBING if described else _BEFORE)}.items():
         if not isinstance(given.get(name), kind):
             raise ArtefactError(
                 f"header field {name!r} must be of type {kind.__name__}, not {given.get(name)!r}; "

@@ -16,13 +16,14 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from potstill.config import DataRecipe, Recipe
+from potstill.config import DataRecipe, EvaluationRecipe, NetworkRecipe
 from potstill.data import plausible, preprocess
 from potstill.data.distilled import DistilledDataset
 from potstill.data.foreign import Foreign
 from potstill.data.plausible import Check, LabelKind, Verdict
 from potstill.data.preprocess import Preprocess, Standardise
 from potstill.data.source import SourceDataset, centred_one_hot
+from potstill.description import Description, Fact
 from potstill.errors import DataError
 
 Space = Literal["pixels", "standardised", "zca"]
@@ -30,7 +31,6 @@ Space = Literal["pixels", "standardised", "zca"]
 METHOD = "imported"
 """What the header of an imported set names as its method."""
 
-_NOT_OF_IMPORTS = {"description", "paper", "method", "checkpoint_every", "log_every"}
 # Rounding of pixels that went through float32 arithmetic, in 8-bit levels.
 _LEVEL_ROUNDING = 1e-2
 
@@ -45,12 +45,16 @@ class Statement:
     labels: LabelKind | None = None
     """``probabilities``, ``logits`` or ``centred`` for labels (n, C); told from the numbers if
     they are probabilities."""
+    mirror_images: bool = False
+    """Whether it was made to be trained on with its mirror images, as RCIG's and FRePo's are."""
 
 
 def import_set(
     foreign: Foreign,
     statement: Statement,
-    recipe: Recipe,
+    data: DataRecipe,
+    network: NetworkRecipe,
+    evaluation: EvaluationRecipe,
     *,
     class_names: Sequence[str] | None = None,
     source: SourceDataset | None = None,
@@ -66,12 +70,13 @@ def import_set(
     Args:
         foreign: images and labels as they were read.
         statement: what they are.
-        recipe: ``data``: the real data the set stands for, and the preprocessing between pixels
-            and network space; ``network`` and ``evaluation``: how it shall be scored; ``name``.
-            The rest does not matter.
+        data: the real data the set stands for, and the preprocessing between pixels and network
+            space.
+        network: that it shall be scored with.
+        evaluation: how.
         class_names: C names; those of ``source`` or of the class folders if None.
         source: the real data, if it is at hand.
-        fitted_on: the data whose training images the preprocessing is fitted on; ``recipe.data``
+        fitted_on: the data whose training images the preprocessing is fitted on; ``data``
             has ``mean`` and ``std`` if None.
         versions: of the libraries, for the header.
 
@@ -86,7 +91,7 @@ def import_set(
     names, named = _class_names(foreign, class_names, source)
     checks = [plausible.finite(foreign.images, foreign.labels), *named]
     checks += _shape(foreign, source)
-    fitted = _preprocess(recipe, statement, foreign, fitted_on)
+    fitted = _preprocess(data, statement, foreign, fitted_on)
     images, pixels, seen = _images(foreign.images, statement.space, fitted)
     checks += seen
     if source is not None:
@@ -95,9 +100,19 @@ def import_set(
     kind, labelled = plausible.label_kind(matched, len(names), statement.labels)
     labels = _centred(matched, kind, len(names))
     checks += [labelled, *plausible.balance(labels.argmax(1), names)]
-    ipc = max(1, len(labels) // len(names))
+    described = _described(statement, kind, checks)
     header = {
-        **_header(recipe.model_copy(update={"images_per_class": ipc}), source, foreign, names),
+        "method": METHOD,
+        "description": described.model_dump(mode="json"),
+        "data": _portable(data),
+        "mirror_images": statement.mirror_images,
+        "evaluation": {
+            **evaluation.model_dump(mode="json", exclude_none=True),
+            "network": network.model_dump(mode="json"),
+        },
+        "source": _source(data, source, foreign, names),
+        "seed": 0,
+        "iterations": 0,
         "versions": dict(versions or {}),
         "import": {
             "space": statement.space,
@@ -199,31 +214,29 @@ def _conversion(foreign: Foreign, source: SourceDataset) -> str:
 
 
 def _preprocess(
-    recipe: Recipe, statement: Statement, foreign: Foreign, fitted_on: SourceDataset | None
+    data: DataRecipe, statement: Statement, foreign: Foreign, fitted_on: SourceDataset | None
 ) -> Preprocess:
     """Between pixels and network space, fitted or as stated."""
     wanted = {"standardised": "standardise", "zca": "zca"}.get(statement.space)
-    if wanted not in (None, recipe.data.preprocess):
+    if wanted not in (None, data.preprocess):
         raise DataError(
             f"images in space {statement.space} do not go with data.preprocess "
-            f"{recipe.data.preprocess}; set it to {wanted}"
+            f"{data.preprocess}; set it to {wanted}"
         )
-    if fitted_on is None and recipe.data.preprocess == "zca" and recipe.data.mean is not None:
+    if fitted_on is None and data.preprocess == "zca" and data.mean is not None:
         raise DataError(
             "mean and std do not say how images are whitened; leave out --mean and --std, and "
             "pass --fit-on with the data set whose training images do"
         )
     if fitted_on is not None:
-        fitted = preprocess.fit(recipe.data, fitted_on.train.images)
-    elif recipe.data.mean is None or recipe.data.std is None:
+        fitted = preprocess.fit(data, fitted_on.train.images)
+    elif data.mean is None or data.std is None:
         raise DataError(
             "nothing says how the images are preprocessed; pass --mean and --std, or --fit-on "
             "with the data set whose training images say it, and the --data-root it lies in"
         )
     else:
-        mean, std = (
-            torch.tensor(x, dtype=torch.float64) for x in (recipe.data.mean, recipe.data.std)
-        )
+        mean, std = (torch.tensor(x, dtype=torch.float64) for x in (data.mean, data.std))
         fitted = Standardise(mean, std)
     fitted.check(foreign.images)
     return fitted
@@ -255,28 +268,37 @@ def _centred(labels: Tensor, kind: LabelKind, classes: int) -> Tensor:
     return (labels.softmax(1) if kind == "logits" else labels) - 1 / classes
 
 
-def _header(
-    recipe: Recipe, source: SourceDataset | None, foreign: Foreign, names: tuple[str, ...]
+def _described(statement: Statement, kind: LabelKind, checks: Sequence[Check]) -> Description:
+    """What was said of the images, and what was odd about them."""
+    odd = (Fact("Odd", check.check, check.value) for check in checks if check.verdict == "warning")
+    return Description(
+        title="imported",
+        detail="made by other code",
+        facts=(Fact("Said to be", statement.space, f"labels {kind}"), *odd),
+        learned_labels=kind != "hard",
+    )
+
+
+def _portable(data: DataRecipe) -> dict[str, Any]:
+    """As JSON has it; where files lie is the machine's business."""
+    document = data.model_dump(mode="json")
+    if data.folder and PurePath(data.folder).is_absolute():
+        document["folder"] = PurePath(data.folder).name
+    return document
+
+
+def _source(
+    data: DataRecipe, source: SourceDataset | None, foreign: Foreign, names: tuple[str, ...]
 ) -> dict[str, Any]:
-    """What every set says of itself; of the fingerprint "unknown" where the data is not at hand."""
-    document = recipe.model_dump(mode="json", exclude=_NOT_OF_IMPORTS)
-    folder = document["data"]["folder"]
-    if folder and PurePath(folder).is_absolute():
-        document["data"]["folder"] = PurePath(folder).name
-    evaluation = recipe.evaluation.model_dump(mode="json", exclude_none=True)
+    """The real data; of the fingerprint "unknown" where it is not at hand."""
+    if source is not None:
+        return source.document()
     return {
-        "method": METHOD,
-        "recipe": document,
-        "evaluation": {**evaluation, "network": recipe.network.model_dump(mode="json")},
-        "source": {
-            "name": _data_name(recipe.data) if source is None else source.name,
-            "fingerprint": "unknown" if source is None else source.fingerprint,
-            "classes": len(names),
-            "channels": foreign.images.shape[1],
-            "resolution": foreign.images.shape[2],
-        },
-        "seed": recipe.seed,
-        "iterations": 0,
+        "name": _data_name(data),
+        "fingerprint": "unknown",
+        "classes": len(names),
+        "channels": foreign.images.shape[1],
+        "resolution": foreign.images.shape[2],
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,6 +58,16 @@ class SourceDataset:
     def classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+    def document(self) -> dict[str, Any]:
+        """What distilled sets and teachers say of it, as JSON has it."""
+        return {
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "classes": self.classes,
+            "channels": self.channels,
+            "resolution": self.resolution,
+        }
 
 
 def fingerprint(train: Split, test: Split) -> str:

@@ -1,8 +1,9 @@
-"""The shipped recipes: one YAML for each row of the papers' tables, and the quickstart."""
+"""The shipped recipes by name: those of every method, and the quickstart's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from importlib import resources
@@ -12,14 +13,31 @@ from typing import Any
 
 import yaml
 
-from potstill import config
-from potstill.config import Recipe
+from potstill import methods
+from potstill.config import flat
 from potstill.errors import RecipeError
+from potstill.methods.recipe import DESCRIPTIVE, Recipe, override, parse, read_yaml
+
+ASIDE = (*DESCRIPTIVE, "seed", "checkpoint_every", "log_every")
+"""What a recipe says about itself, which start it is, and what decides when files are written."""
+
+# In the name of a file, what stands for a run of other characters; and its greatest length.
+_PLACEHOLDER, _LONGEST = "-", 120
+
+
+def _shipped() -> dict[str, Traversable]:
+    return _found(methods.names())
 
 
 @cache
-def _shipped() -> dict[str, Traversable]:
-    return dict(sorted(_walk(resources.files(__name__), "")))
+def _found(known: tuple[str, ...]) -> dict[str, Traversable]:
+    """The recipes of these methods, and the quickstart's, by name."""
+    found = dict(_walk(resources.files(__name__), ""))
+    for name in known:
+        folder = methods.named(name).recipes
+        if folder is not None:
+            found.update(_walk(folder, f"{name}/"))
+    return dict(sorted(found.items()))
 
 
 def _walk(folder: Traversable, prefix: str) -> Iterator[tuple[str, Traversable]]:
@@ -38,13 +56,60 @@ def names() -> tuple[str, ...]:
 def load(recipe: str | Path, assignments: Sequence[str] = ()) -> Recipe:
     """The recipe of a shipped name or a YAML file, with ``key=value`` assignments applied.
 
-    A recipe without a ``name`` takes that of its file.
+    A recipe without a ``name`` takes that of its file. One that assignments change says so in its
+    name and its description.
 
     Raises:
         RecipeError: unknown name, unreadable file, or not a valid recipe.
     """
-    document = {"name": _default_name(recipe), **_document(recipe)}
-    return config.parse(config.override(document, assignments), source=str(recipe))
+    given = {"name": _default_name(recipe), **_document(recipe)}
+    plain = parse(given, source=str(recipe))
+    if not assignments:
+        return plain
+    return _renamed(parse(override(given, assignments), source=str(recipe)), plain)
+
+
+def _renamed(recipe: Recipe, plain: Recipe) -> Recipe:
+    """``recipe`` under a name that says in what it differs from ``plain``."""
+    changed = differing(recipe, plain)
+    if not changed or recipe.name != plain.name:
+        return recipe
+    listed = ", ".join(f"{_short(key, changed)}={value}" for key, value in changed.items())
+    said = f"{plain.description} Changed: {listed}.".strip()
+    return recipe.model_copy(
+        update={"name": f"{plain.name} ({listed})", "description": said, "based_on": plain.name}
+    )
+
+
+def differing(recipe: Recipe, other: Recipe) -> dict[str, Any]:
+    """The settings that decide a result and are not as in ``other``, by dotted key."""
+    ours, theirs = (flat(one.model_dump(mode="json")) for one in (recipe, other))
+    return {
+        key: ours.get(key)
+        for key in sorted({*ours, *theirs})
+        if ours.get(key) != theirs.get(key) and key not in ASIDE
+    }
+
+
+def _short(key: str, changed: Mapping[str, Any]) -> str:
+    """The last part of a dotted key, where that tells it from the others."""
+    last = key.rpartition(".")[2]
+    return last if sum(other.rpartition(".")[2] == last for other in changed) == 1 else key
+
+
+def folder_name(recipe: Recipe) -> str:
+    """A relative path for the recipe's runs, made of its name and whatever stands in it.
+
+    Letters, digits and ``._=+-`` stay, and strokes between parts of a name; a part is never a
+    step upwards, nor hidden, nor too long for a file system.
+    """
+    parts = [_safe(part) for part in recipe.name.split("/")]
+    return "/".join(part for part in parts if part) or "unnamed"
+
+
+def _safe(part: str) -> str:
+    cleaned = re.sub(r"[^\w.=+-]+", _PLACEHOLDER, part, flags=re.ASCII)
+    return cleaned[:_LONGEST].strip(f".{_PLACEHOLDER}")
 
 
 def _default_name(recipe: str | Path) -> str:
@@ -58,7 +123,7 @@ def _document(recipe: str | Path) -> dict[str, Any]:
         return document
     path = Path(recipe)
     if path.exists() or path.suffix in (".yaml", ".yml"):
-        return config.read_yaml(path)
+        return read_yaml(path)
     close = get_close_matches(str(recipe), names(), n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise RecipeError(

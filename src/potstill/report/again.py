@@ -8,31 +8,21 @@ from typing import Any
 
 import yaml
 
-from potstill import config, recipes
-from potstill.config import Recipe
-
-# What a recipe says about itself, and what decides when files are written.
-ASIDE = ("name", "description", "paper", "seed", "checkpoint_every", "log_every")
+from potstill import recipes
+from potstill.methods.recipe import Recipe
 
 
 def changes(recipe: Recipe) -> dict[str, Any] | None:
     """Dotted keys in which ``recipe`` differs from the shipped one of its name; None if none is."""
-    if recipe.name not in recipes.names():
-        return None
-    shipped, own = (
-        config.flat(r.model_dump(mode="json")) for r in (recipes.load(recipe.name), recipe)
-    )
-    return {
-        key: own.get(key)
-        for key in sorted({*shipped, *own})
-        if own.get(key) != shipped.get(key) and key not in ASIDE
-    }
+    name = recipe.based_on or recipe.name
+    return recipes.differing(recipe, recipes.load(name)) if name in recipes.names() else None
 
 
 def command(recipe: Recipe) -> str:
     """The command line that starts ``recipe`` again, for a shell."""
     changed = changes(recipe)
-    words = ["potstill", "distill", "recipe.yaml" if changed is None else recipe.name]
+    named = recipe.based_on or recipe.name
+    words = ["potstill", "distill", "recipe.yaml" if changed is None else named]
     words += ["--seed", str(recipe.seed)]
     for key, value in (changed or {}).items():
         plain = isinstance(value, str) and yaml.safe_load(value) == value

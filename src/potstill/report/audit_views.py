@@ -29,7 +29,7 @@ from potstill.report.documents import Accuracy, Result
 from potstill.report.drawings import Drawing, Key
 from potstill.report.paper_audits import Printed
 from potstill.report.records import RunRecord
-from potstill.report.text import accuracy_text, count, network_text, percent, points
+from potstill.text import accuracy_text, count, network_text, percent, points
 
 _Points = tuple[float, ...]
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from potstill.config import NetworkRecipe, Recipe
+from potstill.config import NetworkRecipe
+from potstill.methods.recipe import Recipe
 from potstill.report.documents import Result
 
 

@@ -7,10 +7,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from potstill import config, recipes
-from potstill.config import DWARecipe, NetworkRecipe, PaperRow, RCIGRecipe, Recipe, TeacherRecipe
+from potstill import recipes
+from potstill.config import NetworkRecipe, PaperRow, TeacherRecipe, flat
+from potstill.methods.dwa.settings import DWASettings
+from potstill.methods.rcig.settings import RCIGSettings
+from potstill.methods.recipe import Recipe, method_of
 from potstill.papers import Row, find, rows
-from potstill.report.again import ASIDE, changes
+from potstill.recipes import ASIDE
+from potstill.report.again import changes
 from potstill.report.audit_documents import Continual
 from potstill.report.documents import Result
 from potstill.report.records import RunRecord
@@ -75,7 +79,7 @@ def unlike_paper(run: RunRecord) -> list[str]:
     recipe = run.recipe
     if recipe.paper or run.imported:
         return []
-    if isinstance(recipe.method, DWARecipe):
+    if isinstance(recipe.method, DWASettings):
         teacher = _inverted(run, recipe.method) or recipe.method.teacher
         row = _nearest(recipe, recipe.method.model_copy(update={"teacher": teacher}))
         return [] if row is None else of_recipe(row, run)
@@ -123,13 +127,13 @@ def _of_method(row: PaperRow, run: RunRecord) -> list[str]:
     recipe, method = run.recipe, run.recipe.method
     if row.paper != method.kind:
         return [f"other method ({method.kind.upper()})"]
-    if isinstance(method, RCIGRecipe):
+    if isinstance(method, RCIGSettings):
         found = _of_network("", recipe.network, _rcig_network(row))
         if method.variant != "random":
             found += _rcig_effort(row, method, run.iteration)
         return found + _phrases(changes(recipe) or {}, _SPELT_OUT)
-    shipped = _shipped().get(find(row))
-    if shipped is None or not isinstance(shipped.method, DWARecipe):
+    shipped, method = _shipped().get(find(row)), method_of(recipe, DWASettings)
+    if shipped is None or not isinstance(shipped.method, DWASettings):
         return _phrases(changes(recipe) or {}, _SPELT_OUT[:2])
     teacher = _inverted(run, method)
     found = [] if teacher is not None else ["teacher of unknown settings"]
@@ -141,7 +145,7 @@ def _of_method(row: PaperRow, run: RunRecord) -> list[str]:
     return found + _phrases(_differing(recipe, shipped), _DWA_SPELT_OUT)
 
 
-def _rcig_effort(row: PaperRow, method: RCIGRecipe, iteration: int) -> list[str]:
+def _rcig_effort(row: PaperRow, method: RCIGSettings, iteration: int) -> list[str]:
     found = []
     paper = _rcig_iterations(row)
     if paper is not None and iteration != paper:
@@ -154,7 +158,7 @@ def _rcig_effort(row: PaperRow, method: RCIGRecipe, iteration: int) -> list[str]
     return found
 
 
-def _inverted(run: RunRecord, method: DWARecipe) -> TeacherRecipe | None:
+def _inverted(run: RunRecord, method: DWASettings) -> TeacherRecipe | None:
     """The settings of the teacher that was inverted, be it another than the recipe's.
 
     The recipe's where the run has no set that says, None where the set's cannot be read.
@@ -171,7 +175,7 @@ def _inverted(run: RunRecord, method: DWARecipe) -> TeacherRecipe | None:
     return teacher.model_copy(update={"epochs": known.get("epochs", teacher.epochs)})
 
 
-def _dwa_effort(method: DWARecipe, paper: DWARecipe) -> list[str]:
+def _dwa_effort(method: DWASettings, paper: DWASettings) -> list[str]:
     found = []
     if method.iterations != paper.iterations:
         found.append(
@@ -251,7 +255,7 @@ def _shipped() -> dict[Row | None, Recipe]:
     return {find(row): recipe for recipe in loaded for row in recipe.paper}
 
 
-def _nearest(recipe: Recipe, method: DWARecipe) -> PaperRow | None:
+def _nearest(recipe: Recipe, method: DWASettings) -> PaperRow | None:
     """A row of DWA's tables for the same data, size, adjustment and start.
 
     Of several, one whose teacher is the same network, and whose weights are.
@@ -264,7 +268,7 @@ def _nearest(recipe: Recipe, method: DWARecipe) -> PaperRow | None:
             shipped.paper[0],
         )
         for shipped in _shipped().values()
-        if isinstance(other := shipped.method, DWARecipe)
+        if isinstance(other := shipped.method, DWASettings)
         and shipped.data.dataset == recipe.data.dataset
         and shipped.images_per_class == recipe.images_per_class
         and (other.adjustment, other.start) == (method.adjustment, method.start)
@@ -273,7 +277,7 @@ def _nearest(recipe: Recipe, method: DWARecipe) -> PaperRow | None:
 
 
 def _differing(recipe: Recipe, shipped: Recipe) -> dict[str, Any]:
-    ours, theirs = (config.flat(r.model_dump(mode="json")) for r in (recipe, shipped))
+    ours, theirs = (flat(r.model_dump(mode="json")) for r in (recipe, shipped))
     return {
         key: ours.get(key)
         for key in sorted({*ours, *theirs})

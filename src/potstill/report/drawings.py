@@ -13,13 +13,13 @@ import torch
 from markupsafe import Markup
 
 from potstill.data.distilled import DistilledDataset
+from potstill.description import Curve, Panel, Scale
 from potstill.report import pictures, plots
 from potstill.report.comparison import Comparison
 from potstill.report.documents import Accuracy, Diversity, Result
 from potstill.report.dots import Dots, dot_plot
-from potstill.report.methods import Panel
 from potstill.report.records import RunRecord, Series
-from potstill.report.text import count, network_text, spaced
+from potstill.text import count, network_text, spaced
 
 _MOST_LABELS = 200
 _LEGIBLE_TILE = 20
@@ -89,31 +89,34 @@ def tiles(dataset: DistilledDataset) -> Tiles:
 
 def curves(series: Mapping[str, Series], panels: Sequence[Panel], anchor: str) -> list[Drawing]:
     """The panels for which something was logged, then whatever else was."""
-    known = {name for panel in panels for _, name in panel.lines}
+    known = {curve.quantity for panel in panels for curve in panel.curves}
     others = [
-        Panel(spaced(name), ((spaced(name), name),)) for name in sorted(series.keys() - known)
+        Panel(title=spaced(name), curves=(Curve(spaced(name), name),))
+        for name in sorted(series.keys() - known)
     ]
     drawn: list[Drawing] = []
     for panel in (*panels, *others):
         present = [
-            (legend, _scaled(series[name])) for legend, name in panel.lines if name in series
+            (legend, _scaled(series[name], panel.scale))
+            for legend, name in panel.curves
+            if name in series
         ]
         if not present:
             continue
         names, values = zip(*present, strict=True)
         identity = f"{anchor}-curve-{len(drawn)}"
-        svg = plots.curves(values, identity=identity, unit=panel.unit, log=panel.log)
+        svg = plots.curves(values, identity=identity, unit=panel.unit, log=panel.logarithmic)
         alt = f"{panel.title} over the iterations. " + " ".join(_ends(*line) for line in present)
         keys = tuple(map(Key, ("solid", "dashed", "dotted"), names)) if len(present) > 1 else ()
         drawn.append(Drawing(panel.title, panel.note, alt, Markup(svg), keys))
     return drawn
 
 
-def _scaled(series: Series) -> Series:
-    """Fractions as percent, the logarithm of the temperature as the temperature."""
-    if series.name == "batch_accuracy":
+def _scaled(series: Series, scale: Scale | None) -> Series:
+    """Fractions as percent, logarithms as what they are of."""
+    if scale == "percent":
         values = tuple(100 * value for value in series.values)
-    elif series.name == "log_temperature":
+    elif scale == "exponential":
         values = tuple(math.exp(min(value, 50.0)) for value in series.values)
     else:
         return series

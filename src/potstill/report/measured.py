@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from potstill.report.audit_documents import Continual, Membership, Scores
 from potstill.report.documents import Diversity, Measurement, Result
-from potstill.report.text import count
+from potstill.text import count
 
 _M = TypeVar("_M", bound=Measurement)
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from potstill import papers
-from potstill.config import DWARecipe, NetworkRecipe, PaperRow, RCIGRecipe, Recipe
-from potstill.report import departures, methods
+from potstill.config import NetworkRecipe, PaperRow
+from potstill.methods.dwa.settings import DWASettings
+from potstill.methods.rcig.settings import RCIGSettings
+from potstill.methods.recipe import Recipe
+from potstill.report import departures
 from potstill.report.records import RunRecord
 
 _MEMBERS = 10_000
@@ -46,9 +49,9 @@ def continual_accuracies(run: RunRecord) -> tuple[str, dict[int, float]] | None:
     """Table 10 of DWA: the classes so far, and percent; None for other data, sizes, methods."""
     recipe, method = run.recipe, run.recipe.method
     fits = (recipe.data.dataset, recipe.images_per_class) == ("cifar100", _CONTINUAL_IMAGES)
-    if not isinstance(method, DWARecipe) or not fits:
+    if not isinstance(method, DWASettings) or not fits:
         return None
-    name = "SRe2L" if methods.is_sre2l(method) else "DWA"
+    name = "SRe2L" if method.variant == "sre2l" else "DWA"
     rows = papers.rows(paper="dwa", table="10", method=name)
     return f"DWA, Table 10: {name}", {int(row.dataset.split()[2]): row.value for row in rows}
 
@@ -71,7 +74,7 @@ def _transfer(recipe: Recipe, network: NetworkRecipe) -> Printed | None:
     """RCIG's Table 3, which is about one set."""
     method = recipe.method
     fits = (recipe.data.dataset, recipe.images_per_class) == ("cifar10", 10)
-    if not isinstance(method, RCIGRecipe) or method.variant != "rcig" or not fits:
+    if not isinstance(method, RCIGSettings) or method.variant != "rcig" or not fits:
         return None
     trained = {"none": "Conv-NN", "batch": "Conv-BN"}.get(recipe.network.normalisation)
     for row in papers.rows(paper="rcig", table="3", method="RCIG", distill_arch=trained or ""):

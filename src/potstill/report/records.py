@@ -10,15 +10,19 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from potstill.config import Recipe, parse, read_yaml
+from potstill import methods
 from potstill.data.distilled import DistilledDataset
 from potstill.data.importing import METHOD
+from potstill.description import Description
 from potstill.errors import RecipeError, RunError
+from potstill.methods.describing import description_of
+from potstill.methods.recipe import Recipe, parse, read_yaml
 from potstill.report import choice
 from potstill.report.audit_documents import Continual, Membership, Scores
 from potstill.report.documents import Diversity, Document, Record, Result, Timing
@@ -63,6 +67,13 @@ class RunRecord:
         """The result that stands for the run."""
         return choice.preferred(self.results, self.recipe)
 
+    @cached_property
+    def description(self) -> Description:
+        """What the set says of itself; before there is one, what its method will say."""
+        if self.dataset is not None:
+            return description_of(self.dataset.header)
+        return methods.named(self.recipe.method.kind).describe(self.recipe, {})
+
     @property
     def imported(self) -> bool:
         """Whether other code made the set, so that the recipe says nothing of a method."""
@@ -90,11 +101,11 @@ def read(folder: Path, label: str | None = None) -> RunRecord:
     """
     if not folder.is_dir():
         raise RunError(f"{folder} is no folder; name a folder that `potstill distill` wrote")
-    recipe = _read_recipe(folder)
     record = _read_record(folder)
     series = _read_series(folder / METRICS)
     artefact = folder / DISTILLED
     dataset = DistilledDataset.load(artefact) if artefact.exists() else None
+    recipe = _read_recipe(folder, dataset)
     found = _found(record, dataset, folder)
     shown = found.of_set(dataset.digest if dataset else None)
     last = max((line.iterations[-1] for line in series.values()), default=0)
@@ -125,14 +136,33 @@ def _labels(folders: Sequence[Path]) -> list[str]:
     return ["/".join(p[-depth:]) for p in parts]
 
 
-def _read_recipe(folder: Path) -> Recipe:
+def _read_recipe(folder: Path, dataset: DistilledDataset | None) -> Recipe:
     path = folder / RECIPE
     if not path.exists():
+        if dataset is not None:
+            return _stated(dataset)
         raise RunError(
             f"{folder} is no run: it holds no {RECIPE}; name a folder that `potstill distill` wrote"
         )
     try:
         return parse(read_yaml(path), source=str(path))
+    except RecipeError as error:
+        raise RunError(str(error)) from None
+
+
+def _stated(dataset: DistilledDataset) -> Recipe:
+    """What a set that no recipe made says of the data and of how it is to be scored."""
+    header = dataset.header
+    evaluation = dict(header["evaluation"])
+    stated = {
+        "name": f"imported/{header['source'].get('name', 'unknown')}",
+        "data": dataset.data_recipe.model_dump(mode="json"),
+        "images_per_class": max(1, dataset.images_per_class),
+        "network": evaluation.pop("network", {}),
+        "evaluation": evaluation,
+    }
+    try:
+        return parse(stated, source="the distilled set")
     except RecipeError as error:
         raise RunError(str(error)) from None
 

@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from potstill.config import PaperRow, RCIGRecipe, dump
+from potstill.config import PaperRow
+from potstill.methods.recipe import dump
 from potstill.report import again, drawings, methods, plots
 from potstill.report.audit_views import audit_views
 from potstill.report.comparison import Comparison, Cost
 from potstill.report.documents import Distances, Diversity, Result
 from potstill.report.records import RunRecord
-from potstill.report.text import (
+from potstill.text import (
     accuracy_text,
     count,
     data_set_text,
@@ -45,7 +46,7 @@ def run_view(run: RunRecord, place: int) -> dict[str, Any]:
         "description": recipe.description,
         "dataset_name": data_set_text(recipe.data.dataset),
         "images_per_class": recipe.images_per_class,
-        "method": methods.title(run)[0],
+        "method": run.description.title,
         "network": short_network_text(recipe.network),
         "network_detail": network_detail(recipe.network),
         "iterations": steps_text(run.iteration, methods.planned(run)),
@@ -55,7 +56,7 @@ def run_view(run: RunRecord, place: int) -> dict[str, Any]:
         "missing": run.missing,
         "facts": _facts(run),
         "tiles": drawings.tiles(run.dataset) if run.dataset else None,
-        "curves": drawings.curves(series, methods.panels(run), anchor),
+        "curves": drawings.curves(series, run.description.panels, anchor),
         "smoothed": any(plots.is_smoothed(line) for line in series.values()),
         "results": [_result_row(result) for result in run.results],
         "warnings": list(dict.fromkeys(w for result in run.results for w in result.warnings)),
@@ -72,7 +73,7 @@ def run_view(run: RunRecord, place: int) -> dict[str, Any]:
         "versions": _pairs(run.versions, humanise=False),
         "again": None if run.imported else again.command(recipe),
         "shipped": again.changes(recipe) is not None,
-        "recipe_text": dump(recipe, leave_out=methods.unsaid(run)),
+        "recipe_text": "" if run.imported else dump(recipe),
     }
 
 
@@ -117,9 +118,7 @@ def _row_text(row: PaperRow) -> str:
 
 def _labels(run: RunRecord, anchor: str) -> drawings.Drawing | None:
     """The map of the labels, where they were learned."""
-    learned = isinstance(run.recipe.method, RCIGRecipe)
-    if run.imported and run.dataset is not None:
-        learned = run.dataset.header.get("import", {}).get("label_kind") != "hard"
+    learned = run.description.learned_labels
     return drawings.labels(run.dataset, anchor) if run.dataset and learned else None
 
 
@@ -164,7 +163,7 @@ def _facts(run: RunRecord) -> list[tuple[str, str, str]]:
     facts = [
         ("Data set", data_set_text(recipe.data.dataset), ""),
         ("Images", size, images),
-        ("Method", *methods.title(run)),
+        ("Method", run.description.title, run.description.detail),
         ("Network", short_network_text(recipe.network), network_detail(recipe.network)),
         *methods.facts(run),
         ("Iterations", steps_text(run.iteration, methods.planned(run)), _STATUS[run.status]),

@@ -11,11 +11,11 @@ from collections.abc import Callable, Sequence
 import torch
 
 from potstill.errors import PotstillError
-from potstill.report.text import count, duration
 from potstill.reproduce.entries import Entry, Key, groups, needs_run, survey
 from potstill.reproduce.found import Number
 from potstill.reproduce.lines import Job, Line, select, tables
 from potstill.reproduce.workshop import Tell, Workshop
+from potstill.text import count, duration
 
 __all__ = ["Entry", "Job", "Line", "Number", "Workshop", "reproduce", "select", "survey", "tables"]
 

@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from potstill.audits.continual import continual
 from potstill.audits.membership import membership
-from potstill.config import NetworkRecipe, Recipe
+from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset
 from potstill.evaluation.kept import Kept
+from potstill.methods.recipe import Recipe
 from potstill.report import departures
 from potstill.report.audit_departures import TASKS, continual_row
 from potstill.teacher import Teacher

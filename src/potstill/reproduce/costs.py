@@ -1,11 +1,9 @@
 """What a recipe would cost on this machine, told from one timed step of each network.
 
 The unit is the time in which a network learns from one image: forward, backward, one of a small
-batch, in the precision of the work that is counted in it. The counts of an RCIG iteration are
-between those found at widths 32 and 128: for an image of the target batch 1.5 units, for an image
-of S 1.5 for each step of either solver, 5 for the gradient, and one for each step of a pool's
-model. An estimate tells an hour from a day, and no more; where a run has begun, its own pace
-counts instead.
+batch, in the precision of the work that is counted in it. How many units a recipe takes its method
+says (:class:`potstill.methods.method.Work`). An estimate tells an hour from a day, and no more;
+where a run has begun, its own pace counts instead.
 """
 
 from __future__ import annotations
@@ -14,60 +12,34 @@ import hashlib
 import json
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from potstill import hardware, rng
+from potstill import hardware, methods, rng
 from potstill.audits.membership import STEPS
 from potstill.audits.students import Students
-from potstill.config import DWARecipe, NetworkRecipe, Precision, RCIGRecipe, Recipe
+from potstill.config import NetworkRecipe, Precision, TeacherRecipe
+from potstill.data.facts import DatasetInfo
 from potstill.evaluation.fixed_steps import Protocol
 from potstill.evaluation.plan import EvaluationProtocol
 from potstill.evaluation.protocol import named
 from potstill.evaluation.students import StudentProtocol
 from potstill.files import atomic_write, make_folder
+from potstill.methods.describing import data_of
+from potstill.methods.method import Work
+from potstill.methods.recipe import Recipe
 from potstill.networks import zoo
 from potstill.networks.init import initialise
-from potstill.runs import machine
+from potstill.surroundings import machine
 from potstill.train import favour_layout, in_favoured_layout
 
 COSTS = "costs.json"
 
-_TARGET, _SOLVER, _GRADIENT, _FORWARD = 1.5, 1.5, 5.0, 1 / 3
-# Steps of conjugate gradient in both solves, at tolerances from 0.01 on and below.
-_CG_STEPS = (8, 32)
-_LOOSE = 1e-2
+_FORWARD = 1 / 3
 # Of an attack as in the paper, and the seconds that all five take to be fitted to an image.
 _NETWORKS, _CHUNKS, _FIT = 5, 5, 2.5e-4
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A published data set, as far as work depends on it."""
-
-    classes: int
-    channels: int
-    resolution: int
-    training: int
-    test: int
-
-
-SHAPES = {
-    "digits": Shape(10, 1, 8, 1442, 355),
-    "mnist": Shape(10, 1, 28, 60_000, 10_000),
-    "fashion_mnist": Shape(10, 1, 28, 60_000, 10_000),
-    "cifar10": Shape(10, 3, 32, 50_000, 10_000),
-    "cifar100": Shape(100, 3, 32, 50_000, 10_000),
-    "tiny_imagenet": Shape(200, 3, 64, 100_000, 10_000),
-    "cub200": Shape(200, 3, 32, 5_994, 5_794),
-    "imagenette": Shape(10, 3, 128, 9_469, 3_925),
-    "imagewoof": Shape(10, 3, 128, 9_025, 3_929),
-    "imagenet64": Shape(1000, 3, 64, 1_281_167, 50_000),
-    "imagenet1k": Shape(1000, 3, 224, 1_281_167, 50_000),
-}
 
 
 class Stopwatch:
@@ -79,7 +51,9 @@ class Stopwatch:
         self._here = {**machine(device), "threads": torch.get_num_threads()}
         self._known = _read(self._path)
 
-    def unit(self, network: NetworkRecipe, shape: Shape, precision: Precision = "float32") -> float:
+    def unit(
+        self, network: NetworkRecipe, shape: DatasetInfo, precision: Precision = "float32"
+    ) -> float:
         """Seconds in which ``network`` learns from one image of this shape.
 
         Raises:
@@ -97,58 +71,44 @@ class Stopwatch:
         return self._known[key]
 
 
-def shape_of(recipe: Recipe) -> Shape:
-    """Of the recipe's images.
+def shape_of(recipe: Recipe) -> DatasetInfo:
+    """The recipe's data set, with the channels and the resolution that the recipe asks for.
 
     Raises:
         KeyError: it is no published data set.
     """
-    data = recipe.data
-    known = SHAPES[data.dataset]
-    return Shape(
-        known.classes,
-        data.channels or known.channels,
-        data.resolution or known.resolution,
-        known.training,
-        known.test,
-    )
-
-
-def iteration(recipe: Recipe, stopwatch: Stopwatch) -> float:
-    """Seconds of one iteration of the recipe's method; of DWA, of one for every group's images."""
-    shape, method = shape_of(recipe), recipe.method
-    if isinstance(method, DWARecipe):
-        unit = stopwatch.unit(method.teacher.network, shape, method.precision)
-        return unit * min(method.class_batch, shape.classes)
-    images = recipe.images_per_class * shape.classes * (2 if method.flip else 1)
-    visit = sum(method.pool.steps_per_visit) / 2
-    work = images * (_SOLVER * _solver_steps(method) + visit)
-    work += min(method.subset or images, images) * _GRADIENT
-    target = method.target_batch * _TARGET
-    return work * stopwatch.unit(recipe.network, shape) + target * stopwatch.unit(
-        recipe.network, shape, method.target_precision
-    )
+    found = data_of(recipe, {})
+    if found is None:
+        raise KeyError(recipe.data.dataset)
+    return found
 
 
 def distilling(recipe: Recipe, stopwatch: Stopwatch) -> float:
     """Seconds to distil the recipe's set, the teacher's training left out."""
-    method = recipe.method
-    if isinstance(method, DWARecipe):
-        batches = math.ceil(shape_of(recipe).classes / method.class_batch)
-        groups = recipe.images_per_class * batches
-        steps = method.iterations + (method.adjustment_steps if method.adjustment != "none" else 0)
-        return groups * steps * iteration(recipe, stopwatch)
-    if method.variant == "random":
-        return 0.0
-    return method.iterations * iteration(recipe, stopwatch)
+    shape = shape_of(recipe)
+    return sum(
+        passes.images * stopwatch.unit(passes.network, shape, passes.precision)
+        for passes in work(recipe).passes
+    )
+
+
+def work(recipe: Recipe) -> Work:
+    """What the recipe's method makes of the published data."""
+    return methods.named(recipe.method.kind).work(recipe, shape_of(recipe))
+
+
+def teacher_of(recipe: Recipe) -> TeacherRecipe | None:
+    """The teacher that the recipe's method trains first, if it has one."""
+    method = methods.named(recipe.method.kind)
+    return None if method.teacher is None else method.teacher(recipe.method)
 
 
 def teaching(recipe: Recipe, stopwatch: Stopwatch) -> float:
     """Seconds to train the recipe's teacher; 0 if it has none to train."""
-    method = recipe.method
-    if isinstance(method, RCIGRecipe) or method.teacher.pretrained or method.teacher.checkpoint:
+    teacher = teacher_of(recipe)
+    if teacher is None or teacher.pretrained or teacher.checkpoint:
         return 0.0
-    shape, teacher = shape_of(recipe), method.teacher
+    shape = shape_of(recipe)
     unit = stopwatch.unit(teacher.network, shape, teacher.precision)
     return teacher.epochs * shape.training * unit
 
@@ -162,13 +122,13 @@ def evaluating(
     best: bool,
 ) -> float:
     """Seconds to score the recipe's set, with ``best`` after every epoch."""
-    shape, method = shape_of(recipe), recipe.method
+    shape, teacher = shape_of(recipe), teacher_of(recipe)
     unit = stopwatch.unit(network, shape)
     images = recipe.images_per_class * shape.classes
     tests = 1
     if isinstance(protocol, Protocol):
         training = protocol.training(images)
-        flip = 2 if isinstance(method, RCIGRecipe) and method.flip else 1
+        flip = 2 if work(recipe).mirror_images else 1
         seen = training.steps * (training.batch_size or images) * flip
         seconds = seen * unit
     elif isinstance(protocol, StudentProtocol):
@@ -176,9 +136,8 @@ def evaluating(
         epochs = settings.lasting(recipe.evaluation.epochs).optimisation.epochs
         tests = epochs if best else 1
         seconds = epochs * images * unit
-        if isinstance(method, DWARecipe) and protocol.takes_teacher:
-            teacher = stopwatch.unit(method.teacher.network, shape)
-            seconds += epochs * images * teacher * _FORWARD
+        if teacher is not None and protocol.takes_teacher:
+            seconds += epochs * images * stopwatch.unit(teacher.network, shape) * _FORWARD
     else:
         raise TypeError(f"no cost is known of protocol {protocol.name}")
     return recipe.evaluation.networks * (seconds + tests * shape.test * unit * _FORWARD)
@@ -203,14 +162,6 @@ def learning(recipe: Recipe, network: NetworkRecipe, tasks: int, stopwatch: Stop
     return (tasks + 1) / 2 * evaluating(recipe, network, protocol, stopwatch, best=False)
 
 
-def _solver_steps(method: RCIGRecipe) -> int:
-    if method.variant == "frepo":
-        return 0
-    if method.solver.name == "adam":
-        return method.solver.inner_steps + method.solver.inverse_steps
-    return _CG_STEPS[0] if method.solver.tolerance >= _LOOSE else _CG_STEPS[1]
-
-
 def _read(path: Path) -> dict[str, float]:
     """The seconds by their keys; none where the file does not hold such."""
     try:
@@ -221,7 +172,7 @@ def _read(path: Path) -> dict[str, float]:
     return {key: value for key, value in seconds.items() if 0 < value < math.inf}
 
 
-def _key(network: NetworkRecipe, shape: Shape, here: dict[str, Any]) -> str:
+def _key(network: NetworkRecipe, shape: DatasetInfo, here: dict[str, Any]) -> str:
     facts = {
         "network": network.model_dump(mode="json"),
         "images": [shape.channels, shape.resolution, shape.classes],
@@ -233,7 +184,7 @@ def _key(network: NetworkRecipe, shape: Shape, here: dict[str, Any]) -> str:
 
 
 def _timed_step(
-    recipe: NetworkRecipe, shape: Shape, device: torch.device, precision: Precision
+    recipe: NetworkRecipe, shape: DatasetInfo, device: torch.device, precision: Precision
 ) -> float:
     """The faster of two training steps after one that is not counted, for each image."""
     hardware.prepare()

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from potstill.config import Recipe
 from potstill.data.distilled import DistilledDataset
 from potstill.evaluation.protocol import named
 from potstill.evaluation.students import StudentProtocol
+from potstill.methods.recipe import Recipe
 from potstill.report import audit_departures
 from potstill.report.audit_departures import Unlike
 from potstill.report.audit_documents import Continual, Membership, Victims

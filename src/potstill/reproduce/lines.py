@@ -15,8 +15,9 @@ from types import MappingProxyType
 from typing import Literal
 
 from potstill import papers, recipes
-from potstill.config import NetworkRecipe, PaperRow, Recipe
+from potstill.config import NetworkRecipe, PaperRow
 from potstill.errors import RecipeError
+from potstill.methods.recipe import Recipe
 from potstill.papers import Row
 from potstill.report import departures
 from potstill.report.paper_audits import recipe_row

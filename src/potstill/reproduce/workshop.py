@@ -18,17 +18,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from potstill import evaluation, pipeline, runs
-from potstill.config import DataRecipe, DWARecipe, Recipe
+from potstill import evaluation, runs
+from potstill.config import DataRecipe
 from potstill.data import datasets, torchvision_sets
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset
-from potstill.dwa.squeeze import TEACHER, squeeze
 from potstill.errors import DataError
 from potstill.evaluation.kept import Kept
 from potstill.evaluation.protocol import named
 from potstill.evaluation.students import StudentProtocol
 from potstill.files import make_folder
+from potstill.methods.distilling import distill
+from potstill.methods.recipe import Recipe
+from potstill.methods.squeeze import TEACHER, squeeze
 from potstill.report.audit_departures import TASKS
 from potstill.report.records import read
 from potstill.reproduce import costs
@@ -181,11 +183,7 @@ class Workshop:
 
     def _distilling(self, recipe: Recipe, held: Held | None) -> float:
         """What is left of it; by its own pace where it has one."""
-        planned = recipe.method.iterations
-        if isinstance(recipe.method, DWARecipe):
-            shape = costs.shape_of(recipe)
-            batches = -(-shape.classes // recipe.method.class_batch)
-            planned *= recipe.images_per_class * batches
+        planned = costs.work(recipe).iterations
         if held is not None and held.run.iteration:
             done = held.run.iteration
             return (planned - done) * held.run.timing.total / done
@@ -203,17 +201,15 @@ class Workshop:
         recipe = job.load(seed)
         source = self.source(recipe.data)
         teacher = None
-        if isinstance(recipe.method, DWARecipe) and not self.finished(job, seed):
+        if costs.teacher_of(recipe) is not None and not self.finished(job, seed):
             teacher = self._teacher(recipe, source, tell)
 
-        def progress(stage: str, done: int, total: int, values: dict[str, float]) -> None:
+        def progress(stage: str, done: int, total: int, **values: float) -> None:
             tell(stage, done, total)
 
         with Run.create(self.folder(job, seed), recipe, resume=True, device=self.device) as run:
             if not run.finished:
-                pipeline.distil(
-                    recipe, source, run, device=self.device, teacher=teacher, progress=progress
-                )
+                distill(recipe, source, run, device=self.device, teacher=teacher, progress=progress)
 
     def evaluate(self, job: Job, seed: int, tell: Tell) -> None:
         """Score the job's set, and keep the result in set and run.
@@ -264,8 +260,8 @@ class Workshop:
 
     def _labeller(self, job: Job, seed: int) -> Teacher:
         """The teacher that the job's run has kept."""
-        method = job.load(seed).method
-        factory = method.teacher.module if isinstance(method, DWARecipe) else None
+        wanted = costs.teacher_of(job.load(seed))
+        factory = None if wanted is None else wanted.module
         labeller = Teacher.load(self.folder(job, seed) / TEACHER, factory)
         labeller.network.to(self.device)
         return labeller
@@ -278,13 +274,13 @@ class Workshop:
             source,
             folder=folder,
             device=self.device,
-            progress=lambda done, epochs, values: tell("teacher epoch", done, epochs),
+            progress=lambda stage, done, total, **values: tell(stage, done, total),
         )
 
     def _teacher_folder(self, recipe: Recipe) -> Path:
         """Recipes with the same data, teacher and seed share one."""
-        method = recipe.method
-        teacher = method.teacher.model_dump(mode="json") if isinstance(method, DWARecipe) else {}
+        wanted = costs.teacher_of(recipe)
+        teacher = {} if wanted is None else wanted.model_dump(mode="json")
         facts = {"data": recipe.data.model_dump(mode="json"), "seed": recipe.seed, **teacher}
         return self.out / "teachers" / _digest(facts)[:16]
 

@@ -1,0 +1,70 @@
+"""From a recipe to a distilled set, whichever method it names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from potstill import execution, methods
+from potstill.data.distilled import DistilledDataset
+from potstill.data.source import SourceDataset
+from potstill.errors import RecipeError
+from potstill.evaluation.protocol import named
+from potstill.methods.method import Session
+from potstill.methods.recipe import Recipe
+from potstill.progress import Progress, silent
+from potstill.teacher import Teacher
+
+if TYPE_CHECKING:
+    from potstill.runs import Run
+
+
+def distill(
+    recipe: Recipe,
+    source: SourceDataset,
+    run: Run | None = None,
+    *,
+    device: str = "cpu",
+    teacher: Teacher | None = None,
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> DistilledDataset:
+    """Distil ``source`` as ``recipe`` says.
+
+    Args:
+        run: a folder to log to, checkpoint in and resume from; the distilled set is stored
+            there too. Without one nothing is written.
+        device: "cpu" or "cuda".
+        teacher: for a method that inverts one or labels with one; trained as the recipe says if
+            None.
+        workers: for a method with independent units of work: how many are worked on at a time,
+            each in a process of its own if there are several (a script then needs
+            ``if __name__ == "__main__"``); one, here, if None. The result is the same.
+        progress: told of every step of every stage.
+
+    Raises:
+        RecipeError: a teacher or workers for a method that has none, or an unknown protocol.
+        PotstillError: what the method itself raises.
+    """
+    method = methods.named(recipe.method.kind)
+    for given, taken, what in (
+        (teacher, method.teacher is not None, "a teacher"),
+        (workers, method.parallel, "workers"),
+    ):
+        if given is not None and not taken:
+            raise RecipeError(
+                f"{recipe.name} is a recipe for {method.name}, which does not take {what}; "
+                "leave that out"
+            )
+    named(recipe.evaluation.protocol)
+    session = Session(
+        run=run,
+        device=device,
+        progress=progress,
+        executor=execution.in_processes(workers or 1),
+        teacher=teacher,
+    )
+    result = method.distil(recipe, source, session)
+    if run is not None:
+        result.save(run.artefact)
+        run.finish()
+    return result

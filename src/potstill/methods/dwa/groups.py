@@ -1,0 +1,253 @@
+"""A group of images, the unit of DWA's work: planned, inverted, kept (Algorithm 1, one i).
+
+A group knows its own random streams and nothing of other groups, so that they may be inverted
+in any order and anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from potstill import checkpoints, hardware, rng
+from potstill.data.preprocess import Preprocess
+from potstill.data.source import SourceDataset
+from potstill.errors import DataError, RunError
+from potstill.methods.dwa.adjust import (
+    Weights,
+    adjustment_length,
+    directed_adjustment,
+    random_adjustment,
+)
+from potstill.methods.dwa.bn_statistics import MeasuredNetwork
+from potstill.methods.dwa.settings import DWASettings
+from potstill.methods.dwa.synthesise import Objective, Range, synthesise
+from potstill.methods.recipe import Recipe, method_of
+
+History = list[dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The ``index``-th image of each of ``classes``, the ``batch``-th batch of classes."""
+
+    index: int
+    batch: int
+    classes: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.index:05d}-{self.batch:03d}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A group and S_0: one real image (n, c, h, w) uint8 for each of its classes."""
+
+    group: Group
+    real: Tensor
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """A finished group.
+
+    images: (n, c, h, w) uint8, in the order of the group's classes. history: losses on the way,
+    with the iteration. adjustment: |Delta|. seconds: spent in ``adjustment`` and ``synthesis``.
+    """
+
+    group: Group
+    images: Tensor
+    history: History
+    adjustment: float
+    seconds: dict[str, float]
+
+
+def plan(images_per_class: int, classes: int, class_batch: int) -> list[Group]:
+    """Every group of a run: each index, and within it the classes in batches."""
+    batches = [
+        tuple(range(first, min(first + class_batch, classes)))
+        for first in range(0, classes, class_batch)
+    ]
+    return [
+        Group(index, number, members)
+        for index in range(images_per_class)
+        for number, members in enumerate(batches)
+    ]
+
+
+def real_rows(source: SourceDataset, images_per_class: int, seed: int) -> Tensor:
+    """Rows (classes, images_per_class) int64 of the training split: S_0 of group i is column i.
+
+    Drawn at random, without repeats across i.
+
+    Raises:
+        DataError: a class has fewer images than asked for.
+    """
+    chosen = []
+    for label, name in enumerate(source.class_names):
+        members = (source.train.labels == label).nonzero().flatten()
+        if len(members) < images_per_class:
+            raise DataError(
+                f"class {name} has {len(members)} images, fewer than the {images_per_class} asked "
+                "for; ask for fewer images per class"
+            )
+        order = rng.stream(seed, "dwa/real", label).permutation(len(members))
+        chosen.append(members[torch.from_numpy(order[:images_per_class])])
+    return torch.stack(chosen)
+
+
+@dataclass(frozen=True)
+class Inverter:
+    """Inverts the teacher for one group after another; its only state is on disk.
+
+    On a processor a group has one thread, wherever it runs: sums then come out the same with
+    any number of workers, and two workers are faster than two threads.
+    """
+
+    recipe: Recipe
+    network: nn.Module
+    preprocess: Preprocess
+    folder: Path | None = None
+    """Where finished groups are written; nowhere if None."""
+    origin: Mapping[str, str] = field(default_factory=dict)
+    """What else a group's file must match to be taken for this one's: digests by name."""
+    device: str = "cpu"
+
+    def __call__(self, task: Task, tell: Callable[[int], None]) -> Inverted:
+        """Algorithm 1 for one group; ``tell`` is told of the iterations done since it last was.
+
+        Raises:
+            NumericalError: a loss left the finite numbers.
+            RunError: the group's file cannot be written.
+        """
+        hardware.prepare()
+        threads = torch.get_num_threads()
+        if self.device == "cpu":
+            torch.set_num_threads(1)
+        try:
+            inverted = self._invert(task, tell)
+        finally:
+            torch.set_num_threads(threads)
+        if self.folder is not None:
+            write(self.folder, inverted, self.origin)
+        return inverted
+
+    def _invert(self, task: Task, tell: Callable[[int], None]) -> Inverted:
+        settings = method_of(self.recipe, DWASettings)
+        group = task.group
+        network = self.network.to(self.device).to(memory_format=torch.channels_last)
+        real = self.preprocess.apply(task.real).to(self.device)
+        labels = torch.tensor(group.classes, device=self.device)
+
+        start = perf_counter()
+        weights = self._adjusted(network, real, labels, group)
+        length = adjustment_length(network, weights)
+        adjusted = MeasuredNetwork(network, weights, compiled=settings.compiled)
+        unadjusted = None
+        if settings.statistics == "unadjusted":
+            unadjusted = MeasuredNetwork(network, compiled=settings.compiled)
+        middle = perf_counter()
+
+        history: History = []
+        done = 0
+
+        def observe(iteration: int, losses: dict[str, float]) -> None:
+            nonlocal done
+            history.append({"iteration": iteration, **losses})
+            tell(iteration - done)
+            done = iteration
+
+        images = synthesise(
+            self._start(real, group),
+            Objective(settings, adjusted, unadjusted, labels),
+            settings,
+            self._valid(),
+            lambda step: rng.stream(self.recipe.seed, f"dwa/view/{group.name}", step),
+            observe,
+            every=self.recipe.log_every,
+        )
+        seconds = {"adjustment": middle - start, "synthesis": perf_counter() - middle}
+        return Inverted(group, self._pixels(images), history, length, seconds)
+
+    def _adjusted(self, network: nn.Module, real: Tensor, labels: Tensor, group: Group) -> Weights:
+        settings = method_of(self.recipe, DWASettings)
+        if settings.adjustment == "none":
+            return {name: value.detach() for name, value in network.named_parameters()}
+        directed = directed_adjustment(
+            network,
+            real,
+            labels,
+            steps=settings.adjustment_steps,
+            size=settings.adjustment_size,
+            precision=settings.precision,
+        )
+        if settings.adjustment == "directed":
+            return directed
+        stream = rng.stream(self.recipe.seed, f"dwa/adjustment/{group.name}")
+        return random_adjustment(network, adjustment_length(network, directed), stream)
+
+    def _start(self, real: Tensor, group: Group) -> Tensor:
+        if method_of(self.recipe, DWASettings).start == "real":
+            return real
+        stream = rng.stream(self.recipe.seed, f"dwa/start/{group.name}")
+        return rng.normal(tuple(real.shape), stream).to(real)
+
+    def _valid(self) -> Range:
+        ends = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1)
+        channels = len(self.preprocess.mean)
+        low, high = self.preprocess.apply(ends.expand(2, channels, 1, 1)).to(self.device)
+        return Range(low, high)
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """Network space to the nearest 8-bit pixels."""
+        pixels = self.preprocess.invert(images.cpu().contiguous())
+        return (pixels * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def write(folder: Path, inverted: Inverted, origin: Mapping[str, str]) -> None:
+    """Keep a finished group in ``folder``, whole or not at all.
+
+    Raises:
+        RunError: the disk is full or gone.
+    """
+    state: dict[str, Any] = {
+        "images": inverted.images,
+        "classes": list(inverted.group.classes),
+        "history": inverted.history,
+        "adjustment": inverted.adjustment,
+        "seconds": inverted.seconds,
+    }
+    checkpoints.write(_path(folder, inverted.group), state, origin)
+
+
+def read(folder: Path, group: Group, origin: Mapping[str, str]) -> Inverted | None:
+    """The finished group in ``folder``; None if it is not there.
+
+    Raises:
+        RunError: the file is damaged, or was made with another teacher or other images.
+    """
+    path = _path(folder, group)
+    if not path.exists():
+        return None
+    try:
+        state, header = checkpoints.read(path)
+    except RunError:
+        raise RunError(
+            f"{path} is damaged; delete it, and this group alone is made again"
+        ) from None
+    for name, digest in origin.items():
+        if header.get(name) != digest:
+            raise RunError(f"{path} was made with another {name}; use that one, or another --out")
+    return Inverted(group, state["images"], state["history"], state["adjustment"], state["seconds"])
+
+
+def _path(folder: Path, group: Group) -> Path:
+    return folder / f"{group.name}.safetensors"

@@ -1,0 +1,86 @@
+"""The settings of DWA's synthesis and of SRe2L below it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from potstill.config import Precision, TeacherRecipe
+from potstill.methods.method import MethodSettings
+
+Variant = Literal["dwa", "sre2l"]
+Adjustment = Literal["none", "random", "directed"]
+
+
+class DWASettings(MethodSettings):
+    """Every setting of DWA's synthesis (Algorithm 1), and of SRe2L's below it."""
+
+    kind: Literal["dwa"] = "dwa"
+    variant: Variant = Field(
+        "dwa", description="sre2l: no adjustment, one weight for both terms, from noise"
+    )
+    teacher: TeacherRecipe = TeacherRecipe()
+    adjustment: Adjustment = "directed"
+    adjustment_steps: int = Field(12, ge=1, description="K")
+    adjustment_size: float = Field(15e-3, ge=0, description="rho, the length of the climb")
+    mean_weight: float = Field(0.01, ge=0, description="lambda_mean")
+    variance_weight: float = Field(0.11, ge=0, description="lambda_var; SRe2L: that of the mean")
+    first_layer_factor: float = Field(10.0, ge=0, description="of the first batch norm's terms")
+    statistics: Literal["adjusted", "unadjusted"] = Field(
+        "adjusted", description="the pass that batch statistics come from; eq. 16: unadjusted"
+    )
+    iterations: int = Field(1000, ge=1)
+    learning_rate: float = Field(0.25, gt=0, description="falls to 0 along a cosine")
+    betas: tuple[float, float] = (0.5, 0.9)
+    class_batch: int = Field(100, ge=1, description="classes inverted together")
+    start: Literal["real", "noise"] = "real"
+    jitter: int = Field(4, ge=0, description="random roll of up to so many pixels")
+    resized_crop: bool = Field(False, description="RandomResizedCrop before the roll")
+    flip: bool = False
+    precision: Precision = "auto"
+    compiled: bool = Field(
+        False, description="torch.compile the teacher: faster after a minute; needs a compiler"
+    )
+    store_soft_labels: bool = Field(
+        False, description="keep the teacher's labels of every epoch's views in the artefact"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, document: Any) -> Any:
+        """SRe2L's settings where the variant is named, and its name where all of them are given.
+
+        Files from before the variant had a name say all of them.
+        """
+        if not isinstance(document, Mapping):
+            return document
+        weight = document.get("mean_weight", cls.model_fields["mean_weight"].default)
+        coupled = {"adjustment": "none", "start": "noise", "variance_weight": weight}
+        if document.get("variant") == "sre2l":
+            return {**coupled, **document}
+        if "variant" not in document and coupled.items() <= document.items():
+            return {**document, "variant": "sre2l"}
+        return document
+
+    @classmethod
+    def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Scored under the paper's own protocol, with networks like the teacher."""
+        teacher = given.get("teacher")
+        inverted = teacher.get("network") if isinstance(teacher, Mapping) else None
+        if inverted is None:
+            inverted = TeacherRecipe().network.model_dump()
+        return {"network": inverted, "evaluation": {"protocol": "dwa-paper"}}
+
+    @model_validator(mode="after")
+    def _possible(self) -> DWASettings:
+        coupled = (self.adjustment, self.start) == ("none", "noise")
+        if self.variant == "sre2l" and not (coupled and self.variance_weight == self.mean_weight):
+            raise ValueError(
+                "variant sre2l has no adjustment, equal mean_weight and variance_weight, and "
+                "starts from noise; leave these out, or take variant dwa"
+            )
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError("betas must lie in [0, 1)")
+        return self

@@ -1,0 +1,114 @@
+"""What a method is: its settings, how it distils, what that costs, and how it describes itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.resources.abc import Traversable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from potstill.config import NetworkRecipe, Precision, Strict, TeacherRecipe
+from potstill.description import Description
+from potstill.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from potstill.data.distilled import DistilledDataset
+    from potstill.data.facts import DatasetInfo
+    from potstill.data.source import SourceDataset
+    from potstill.execution import Executor
+    from potstill.methods.recipe import Recipe
+    from potstill.runs import Run
+    from potstill.teacher import Teacher
+
+
+class MethodSettings(Strict):
+    """Base of every method's settings; a subclass names its ``kind``, the method's name."""
+
+    kind: str
+
+    @classmethod
+    def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a recipe of this method has where it is silent, as far as that is the method's own.
+
+        Args:
+            given: the ``method`` section of the recipe, not validated yet.
+
+        Returns:
+            Sections of a recipe (``data``, ``network``, ``evaluation``) with some of their keys.
+        """
+        return {}
+
+
+S = TypeVar("S", bound=MethodSettings)
+
+
+@dataclass(frozen=True)
+class Session:
+    """Where a method works: all that depends on the machine and on the caller.
+
+    Attributes:
+        run: a folder to log to, checkpoint in and resume from; nothing is written if None.
+        device: "cpu" or "cuda".
+        progress: told of every step.
+        executor: runs independent units of work; they run here, one after the other, if None.
+        teacher: a network to invert or to label with, for a method that takes one; trained as
+            the recipe says if None.
+    """
+
+    run: Run | None = None
+    device: str = "cpu"
+    progress: Progress = silent
+    executor: Executor | None = None
+    teacher: Teacher | None = None
+
+
+@dataclass(frozen=True)
+class Passes:
+    """So many images, each forward and backward through a network, in this precision."""
+
+    network: NetworkRecipe
+    images: float
+    precision: Precision = "float32"
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a recipe asks for, apart from training a teacher.
+
+    Attributes:
+        iterations: of the whole run, as its log counts them.
+        passes: what they cost, all together.
+        mirror_images: whether the set is to be trained on with its mirror images.
+    """
+
+    iterations: int
+    passes: tuple[Passes, ...] = ()
+    mirror_images: bool = False
+
+
+@dataclass(frozen=True)
+class Method(Generic[S]):
+    """A way of distilling, as everything outside its folder sees it.
+
+    Attributes:
+        name: ``kind`` in recipes, and the first part of its recipes' names.
+        settings: the model of a recipe's ``method`` section.
+        distil: makes the set; the caller stores it and ends the run. It raises PotstillError for
+            what a user can mend, and KeyboardInterrupt after a checkpoint was written.
+        work: what a recipe will take on data of this kind.
+        describe: the set in words. The header is that of the set, or empty while there is none.
+        recipes: the folder of its shipped recipes, ``NAME.yaml`` each.
+        teacher: of the settings, the teacher that is trained first; None for a method without.
+        parallel: whether it has independent units of work, which an executor can share out.
+        cost: the parts of a run's time that count as making the images, which a paper may count.
+    """
+
+    name: str
+    settings: type[S]
+    distil: Callable[[Recipe, SourceDataset, Session], DistilledDataset]
+    work: Callable[[Recipe, DatasetInfo], Work]
+    describe: Callable[[Recipe, Mapping[str, Any]], Description]
+    recipes: Traversable | None = None
+    teacher: Callable[[S], TeacherRecipe] | None = None
+    parallel: bool = False
+    cost: tuple[str, ...] = field(default=())

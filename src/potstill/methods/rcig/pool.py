@@ -1,0 +1,96 @@
+"""The pool of partly trained networks (3.3, Algorithm 1).
+
+Each meta-iteration draws one model, and afterwards trains it on the current S with
+standard dynamics: MSE on the centred labels, Adam, all parameters. A model older than
+``max_steps`` starts afresh. So that the pool holds every age from the beginning, model
+i of m starts with a step count of i max_steps / m: only the count, not the training.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from potstill import rng
+from potstill.methods.rcig.settings import PoolSettings
+from potstill.networks.functional import flatten
+from potstill.networks.init import initialise
+from potstill.networks.jacobian import Jacobian
+from potstill.solvers.adam import Moments
+
+
+class ModelPool:
+    """m parameter vectors with their optimisers.
+
+    Attributes:
+        parameters: (m, p) float32.
+    """
+
+    def __init__(
+        self, recipe: PoolSettings, network: nn.Module, seed: int, device: torch.device
+    ) -> None:
+        self._recipe, self._network, self._seed, self._device = recipe, network, seed, device
+        self._births = 0
+        first = [self._newborn() for _ in range(recipe.size)]
+        self.parameters = torch.stack(first)
+        self._moments = [Moments.zeros_like(p) for p in self.parameters]
+        self._ages = [i * recipe.max_steps // recipe.size for i in range(recipe.size)]
+
+    def draw(self, iteration: int) -> tuple[int, int]:
+        """The model of this iteration, and how many steps it then trains."""
+        generator = rng.stream(self._seed, "rcig/pool", iteration)
+        low, high = self._recipe.steps_per_visit
+        index = int(generator.integers(self._recipe.size))
+        return index, int(generator.integers(low, high, endpoint=True))
+
+    def train(
+        self, index: int, steps: int, jacobian: Jacobian, images: Tensor, labels: Tensor
+    ) -> bool:
+        """``steps`` full-batch steps of model ``index``; whether it then started afresh.
+
+        The gradient of 1/2 |f - y|^2 / n is J^T (f - y) / n, at parameters that move.
+
+        Args:
+            images: S (n, c, h, w); labels: (n, C); mirror images included.
+        """
+        theta, moments = self.parameters[index], self._moments[index]
+        for _ in range(steps):
+            j = jacobian.at(theta, images)
+            gradient = j.vjp((j.outputs - labels) / len(labels))
+            moments.update(theta, gradient, self._recipe.learning_rate)
+        self._ages[index] += steps
+        if self._ages[index] < self._recipe.max_steps:
+            return False
+        theta.copy_(self._newborn())
+        self._moments[index] = Moments.zeros_like(theta)
+        self._ages[index] = 0
+        return True
+
+    def state(self) -> dict[str, Any]:
+        """Everything that training changes."""
+        return {
+            "births": self._births,
+            "ages": self._ages,
+            "parameters": self.parameters,
+            "mean": torch.stack([m.mean for m in self._moments]),
+            "square": torch.stack([m.square for m in self._moments]),
+            "steps": [m.step for m in self._moments],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state` gave."""
+        self._births, self._ages = state["births"], list(state["ages"])
+        self.parameters, *moments = (
+            state[name].to(self._device, copy=True) for name in ("parameters", "mean", "square")
+        )
+        self._moments = [
+            Moments(mean, square, step)
+            for mean, square, step in zip(*moments, state["steps"], strict=True)
+        ]
+
+    def _newborn(self) -> Tensor:
+        initialise(self._network, self._seed, "rcig/newborn", self._births)
+        self._births += 1
+        return flatten(self._network).to(self._device)

@@ -1,0 +1,95 @@
+"""The settings of RCIG and of the ladder of methods below it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from potstill.config import Precision, Strict
+from potstill.methods.method import MethodSettings
+
+Variant = Literal["random", "frepo", "vig", "cig", "rig", "rcig"]
+
+
+class SolverSettings(Strict):
+    """How the inner problem and the inverse-Hessian product are solved."""
+
+    name: Literal["pcg", "adam"] = "pcg"
+    # pcg
+    tolerance: float = Field(1e-2, gt=0, lt=1, description="on the preconditioned residual")
+    max_steps: int = Field(50, ge=1)
+    # adam
+    inner_steps: int = Field(20, ge=0)
+    inverse_steps: int = Field(20, ge=0)
+    inner_learning_rate: float = Field(1e-5, gt=0, description="start of the search")
+    inverse_learning_rate: float = Field(5e-5, gt=0, description="start of the search")
+    tune: bool = Field(True, description="search both rates first, adapt them every 50 iterations")
+
+
+class PoolSettings(Strict):
+    """The pool of partly trained networks (3.3)."""
+
+    size: int = Field(30, ge=1)
+    max_steps: int = Field(100, ge=1, description="a model older than this starts afresh")
+    steps_per_visit: tuple[int, int] = Field(
+        (1, 15), description="uniform, inclusive; the paper's text has (1, 1), its runs (1, 15)"
+    )
+    learning_rate: float = Field(5e-5, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> PoolSettings:
+        low, high = self.steps_per_visit
+        if not 0 <= low <= high:
+            raise ValueError("steps_per_visit must be [low, high] with 0 <= low <= high")
+        return self
+
+
+class RCIGSettings(MethodSettings):
+    """Every setting of the RCIG ladder: random, FRePo, VIG, CIG, RIG, RCIG (Table 1)."""
+
+    kind: Literal["rcig"] = "rcig"
+    variant: Variant = "rcig"
+    iterations: int = Field(15_000, ge=0)
+    target_batch: int = Field(1024, ge=1)
+    solver: SolverSettings = SolverSettings()
+    l2_rate: float = Field(5e-4, gt=0, description="lambda = l2_rate * n, n without flips")
+    outer_loss: Literal["platt", "mse"] = "platt"
+    label_margin: bool = False
+    clip_implicit: bool = Field(False, description="adam only: |implicit| <= |direct|")
+    learn_labels: bool = True
+    flip: bool = Field(False, description="use S with its mirror images, same labels")
+    subset: int | None = Field(None, ge=1, description="images per backward pass; all if absent")
+    pool: PoolSettings = PoolSettings()
+    image_learning_rate: float = Field(3e-3, gt=0)
+    label_learning_rate: float = Field(3e-3, gt=0)
+    temperature_learning_rate: float = Field(3e-2, gt=0)
+    final_learning_rate: float = Field(
+        1.0, gt=0, le=1, description="of the three rates at the end, falling as a cosine"
+    )
+    ema_decay: float = Field(0.99, ge=0, lt=1)
+    start: Literal["real", "noise"] = "real"
+    softplus_beta: float | None = Field(60.0, gt=0, description="ReLU if null")
+    kernel_dtype: Literal["float32", "float64"] = "float64"
+    target_precision: Precision = Field(
+        "auto", description="auto: bfloat16 where the processor multiplies it natively"
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> RCIGSettings:
+        if self.variant in ("vig", "rig") and self.solver.name == "pcg":
+            raise ValueError(
+                f"variant {self.variant} has no quadratic inner problem; set solver.name to adam"
+            )
+        if self.variant in ("vig", "rig") and self.subset is not None:
+            raise ValueError(
+                f"variant {self.variant} passes all of S at every step; remove method.subset"
+            )
+        if self.clip_implicit and (
+            self.solver.name != "adam" or self.variant not in ("rig", "rcig")
+        ):
+            raise ValueError(
+                "clip_implicit needs a direct and an implicit part: variant rig or rcig, "
+                "solver.name adam"
+            )
+        return self

@@ -1,0 +1,186 @@
+"""Recipes: everything that decides the result of a run, in one validated document.
+
+A recipe is YAML on disk and a :class:`Recipe` in memory. Unknown keys and wrong
+types are refused. What depends on the machine (data root, device, output folder)
+is no part of a recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import Field, SerializeAsAny, ValidationError, model_validator
+
+from potstill import methods
+from potstill.config import DataRecipe, EvaluationRecipe, NetworkRecipe, PaperRow, Strict
+from potstill.errors import RecipeError
+from potstill.methods.method import MethodSettings
+
+DESCRIPTIVE = ("name", "description", "based_on", "paper")
+"""What a recipe says about itself and not about the result."""
+
+_M = TypeVar("_M", bound=MethodSettings)
+
+
+class Recipe(Strict):
+    """One run, from data to evaluation."""
+
+    name: str = "unnamed"
+    description: str = ""
+    based_on: str | None = Field(
+        None, description="the recipe that this one is, but for the settings that its name lists"
+    )
+    paper: tuple[PaperRow, ...] = ()
+    seed: int = Field(0, ge=0)
+    data: DataRecipe = DataRecipe()
+    images_per_class: int = Field(1, ge=1)
+    network: NetworkRecipe = NetworkRecipe()
+    method: SerializeAsAny[MethodSettings]
+    evaluation: EvaluationRecipe = EvaluationRecipe()
+    checkpoint_every: int = Field(200, ge=1, description="iterations between checkpoints")
+    log_every: int = Field(10, ge=1, description="iterations between lines of the log")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_its_method(cls, document: Any) -> Any:
+        """Settings become those of the method they name, and silence that method's defaults."""
+        if not isinstance(document, Mapping):
+            return document
+        given = document.get("method", {})
+        if not isinstance(given, Mapping):
+            return document
+        settings = _settings(given)
+        sections = settings.defaults(given)
+        merged = {key: _over(section, document.get(key)) for key, section in sections.items()}
+        return {**document, "method": settings.model_validate(given), **merged}
+
+
+def _settings(given: Mapping[str, Any]) -> type[MethodSettings]:
+    """The model of a ``method`` section, by its kind."""
+    settings: type[MethodSettings] = methods.named(
+        str(given.get("kind", methods.default()))
+    ).settings
+    return settings
+
+
+def _over(defaults: Any, given: Any) -> Any:
+    """``given``, and of ``defaults`` what it leaves out."""
+    if given is None:
+        return defaults
+    both = isinstance(defaults, Mapping) and isinstance(given, Mapping)
+    return {**defaults, **given} if both else given
+
+
+def method_of(recipe: Recipe, settings: type[_M]) -> _M:
+    """The recipe's settings, which must be of this type.
+
+    Raises:
+        RecipeError: it is a recipe for another method.
+    """
+    if not isinstance(recipe.method, settings):
+        wanted = settings.model_fields["kind"].default
+        raise RecipeError(
+            f"{recipe.name} is a recipe for {recipe.method.kind}, not {wanted}; "
+            f"take one with method.kind {wanted}"
+        )
+    return recipe.method
+
+
+def parse(document: Mapping[str, Any], *, source: str) -> Recipe:
+    """Validate ``document``; ``source`` names it in errors.
+
+    Raises:
+        RecipeError: an unknown key, a wrong type, or an impossible combination.
+    """
+    try:
+        given = document.get("method", {})
+        if not isinstance(given, Mapping):
+            raise RecipeError(f"method: must be a section of settings (got {given!r})")
+        _check(_settings(given), given, "method.")
+        return _check(Recipe, document, "")
+    except RecipeError as error:
+        raise RecipeError(f"{source}: {error}") from None
+
+
+def _check(model: type[Any], document: Mapping[str, Any], prefix: str) -> Any:
+    """``document`` as ``model`` has it; what is wrong first is said in a line."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = prefix + ".".join(str(part) for part in first["loc"])
+        where = where.removesuffix(".") or "recipe"
+        if first["type"] == "extra_forbidden":
+            message = f"unknown key {where!r}; remove it or correct its spelling"
+        elif first["type"] == "value_error":
+            message = f"{where}: {first['ctx']['error']}"
+        else:
+            message = f"{where}: {first['msg']} (got {first['input']!r})"
+        raise RecipeError(" ".join(message.split())) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        RecipeError: no such file, not YAML, or not a mapping.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"cannot read recipe {path}: {error.strerror}; check the path") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise RecipeError(f"{path} is not valid YAML: {reason}") from None
+    if not isinstance(document, dict):
+        raise RecipeError(f"{path} holds no recipe: expected keys and values at the top level")
+    return document
+
+
+def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """``document`` with ``dotted.key=YAML value`` assignments applied, in order.
+
+    Raises:
+        RecipeError: an assignment without ``=`` or with a value that is not YAML.
+    """
+    result = _deep_copy(document)
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key:
+            raise RecipeError(f"--set {assignment!r}: expected key=value, such as seed=1")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise RecipeError(f"--set {assignment!r}: the value is not valid YAML") from None
+        if isinstance(value, str):
+            value = _number(value)
+        node = result
+        *parents, leaf = key.split(".")
+        for parent in parents:
+            child = node.setdefault(parent, {})
+            if not isinstance(child, dict):
+                raise RecipeError(f"--set {assignment!r}: {parent!r} is a value, not a section")
+            node = child
+        node[leaf] = value
+    return result
+
+
+def dump(recipe: Recipe, *, leave_out: Collection[str] = ()) -> str:
+    """The resolved recipe as YAML: every key but those left out, in the order of the model."""
+    document = recipe.model_dump(mode="json", exclude=set(leave_out))
+    return yaml.safe_dump(document, sort_keys=False)
+
+
+def _number(text: str) -> str | float:
+    """YAML 1.1 reads 1e-3 as text; a user means the number."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _deep_copy(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: _deep_copy(v) if isinstance(v, Mapping) else v for k, v in node.items()}

@@ -1,0 +1,334 @@
+"""The teacher of a run: trained on the real data, or taken as the recipe says (squeeze)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from potstill import checkpoints, hardware, interrupt, methods, rng
+from potstill.config import TeacherRecipe, flat
+from potstill.data import views
+from potstill.data.preprocess import Preprocess, fit
+from potstill.data.source import SourceDataset
+from potstill.epochs import EpochTraining, Loss, Optimisation
+from potstill.errors import DataError, RecipeError, RunError
+from potstill.methods.product import portable
+from potstill.methods.recipe import Recipe
+from potstill.networks import zoo
+from potstill.networks.batch_norms import batch_norms
+from potstill.networks.factory import from_factory
+from potstill.networks.init import initialise_default, seeded, seeded_on
+from potstill.networks.pretrained import load_weights, pretrained
+from potstill.progress import Progress, silent
+from potstill.surroundings import versions
+from potstill.teacher import Teacher
+from potstill.train import favour_layout, in_favoured_layout
+
+TEACHER = "teacher.safetensors"
+CHECKPOINT = "teacher.checkpoint.safetensors"
+
+_SECONDS_BETWEEN_CHECKPOINTS = 120.0
+
+
+def squeeze(
+    recipe: Recipe,
+    source: SourceDataset,
+    *,
+    folder: Path | None = None,
+    device: str | torch.device = "cpu",
+    progress: Progress = silent,
+) -> Teacher:
+    """The teacher that ``recipe`` asks for, its accuracy measured after the last epoch.
+
+    Pretrained networks, and weights from a checkpoint of the user's, are taken as they are.
+
+    Args:
+        folder: of the run. ``teacher.safetensors`` there is returned if it is of this recipe
+            and data, and written otherwise; a training that was stopped goes on from
+            ``teacher.checkpoint.safetensors``, to the same bytes. Nothing is written if None.
+        device: where to train, and where the teacher's network will be.
+        progress: told of every epoch.
+
+    Raises:
+        NetworkError: the network has no batch norm with running statistics, does not fit the
+            images, or cannot be had.
+        DataError: the images cannot be preprocessed as the recipe says, or not standardised.
+        RecipeError: pretrained weights without the statistics that belong to them.
+        NumericalError: a loss left the finite numbers; the last checkpoint stands.
+        RunError: the folder holds a teacher of another recipe, or a checkpoint of another
+            network, or cannot be written.
+        KeyboardInterrupt: after a checkpoint was written.
+    """
+    hardware.prepare()
+    _require_possible(recipe)
+    preprocess = fit(recipe.data, source.train.images)
+    job = _Job(recipe, source, preprocess, torch.device(device))
+    kept = None if folder is None else folder / TEACHER
+    if kept is not None and kept.exists():
+        return job.fitting(kept)
+    network = job.network().to(job.device)
+    if job.trained:
+        job.train(network, folder, progress)
+    teacher = job.teacher(network)
+    if kept is not None:
+        teacher.save(kept)
+        kept.with_name(CHECKPOINT).unlink(missing_ok=True)
+    return teacher
+
+
+class _Job:
+    """What is asked for, in the forms that its steps need."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        source: SourceDataset,
+        preprocess: Preprocess,
+        device: torch.device,
+    ) -> None:
+        self.settings = settings_of(recipe)
+        self.device = device
+        self._recipe, self._source, self._preprocess = recipe, source, preprocess
+        self.trained = self.settings.pretrained is None and self.settings.checkpoint is None
+        self.header = _header(recipe, source, self.settings.epochs if self.trained else 0)
+
+    def network(self) -> nn.Module:
+        """Ready to be trained, or ready."""
+        settings, source = self.settings, self._source
+        shape = {
+            "channels": source.channels,
+            "resolution": source.resolution,
+            "classes": source.classes,
+        }
+        if settings.pretrained is not None:
+            network = pretrained(settings.pretrained, **shape, weights=True)
+        elif settings.module is not None:
+            # The factory's own weights, drawn from a stream of the recipe's seed.
+            with seeded(self._recipe.seed, "teacher/network"):
+                network = from_factory(settings.module, **shape)
+        else:
+            network = zoo.build(settings.network, **shape)
+            initialise_default(network, self._recipe.seed, "teacher/network")
+        network = network.float()
+        if settings.checkpoint is not None:
+            load_weights(network, settings.checkpoint)
+        batch_norms(network)
+        return network
+
+    def train(self, network: nn.Module, folder: Path | None, progress: Progress) -> None:
+        """Train ``network`` in place, for what is left of it."""
+        settings = self.settings
+        favour_layout(network)
+        training = EpochTraining(
+            network,
+            len(self._source.train),
+            Optimisation(
+                "sgd",
+                settings.learning_rate,
+                settings.epochs,
+                settings.batch_size,
+                momentum=settings.momentum,
+                weight_decay=settings.weight_decay,
+            ),
+            training_loss(settings, self._source, self._preprocess, self._recipe.seed, self.device),
+            seed=self._recipe.seed,
+            purpose="teacher",
+        )
+        keeper = _Keeper(folder, training, self.identity())
+        with interrupt.deferred() as ctrl_c:
+
+            def stop_if_asked() -> None:
+                if ctrl_c.requested:
+                    keeper.write()
+                    raise KeyboardInterrupt
+
+            def after_step(step: int, steps: int) -> None:
+                stop_if_asked()
+                keeper.write_if_due()
+
+            while training.epoch < settings.epochs:
+                loss = training.run_epoch(after_step)
+                progress("teacher epoch", training.epoch, settings.epochs, loss=loss)
+            stop_if_asked()
+        # As it comes out of a file, so that whoever goes on computes the same bits.
+        network.to(memory_format=torch.contiguous_format)
+
+    def teacher(self, network: nn.Module) -> Teacher:
+        """With its accuracy on the test images, if there are any."""
+        source = self._source
+        teacher = Teacher(network, self._preprocess, source.class_names, self.header)
+        if not len(source.test):
+            return teacher
+        result = {
+            "accuracy": teacher.score(source.test),
+            "dataset": source.name,
+            "epochs": self.header["epochs"],
+        }
+        return dataclasses.replace(teacher, header={**self.header, "results": [result]})
+
+    def fitting(self, path: Path) -> Teacher:
+        """The teacher in the file ``path``, which must be the one asked for.
+
+        A path in the recipe does not say which weights lie there, so they are compared.
+        """
+        teacher = Teacher.load(path, self.settings.module)
+        found = _identity(teacher.header, teacher.preprocess)
+        _require_same(path, "teacher", found, self.identity())
+        if self.settings.checkpoint is not None:
+            mine = dataclasses.replace(teacher, network=self.network())
+            _require_same(path, "teacher", {"weights": teacher.digest}, {"weights": mine.digest})
+        teacher.network.to(self.device)
+        return teacher
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the weights, apart from the machine."""
+        return _identity(self.header, self._preprocess)
+
+
+def settings_of(recipe: Recipe) -> TeacherRecipe:
+    """The teacher that the recipe's method trains first.
+
+    Raises:
+        RecipeError: its method has none.
+    """
+    method = methods.named(recipe.method.kind)
+    if method.teacher is None:
+        raise RecipeError(
+            f"{recipe.name} is a recipe for {method.name}, which has no teacher; take one whose "
+            "method has, such as dwa"
+        )
+    return method.teacher(recipe.method)
+
+
+def _require_possible(recipe: Recipe) -> None:
+    """What would otherwise come to light when the training is over, or never."""
+    kind = recipe.data.preprocess
+    if kind != "standardise":
+        raise DataError(
+            f"DWA keeps its images in the range of valid pixels, which {kind} does not have; "
+            "set data.preprocess to standardise"
+        )
+    name = settings_of(recipe).pretrained
+    if name is not None and recipe.data.mean is None:
+        raise RecipeError(
+            f"the weights of {name} belong to fixed statistics, not to those of the data; set "
+            "data.mean and data.std (ImageNet's: [0.485, 0.456, 0.406] and [0.229, 0.224, 0.225])"
+        )
+
+
+def training_loss(
+    settings: TeacherRecipe,
+    source: SourceDataset,
+    preprocess: Preprocess,
+    seed: int,
+    device: torch.device,
+) -> Loss:
+    """The cross-entropy on cropped and flipped training images of ``source``.
+
+    The images stay 8-bit on ``device``: a batch is preprocessed when it is needed.
+    """
+    images, labels = source.train.images.to(device), source.train.labels.to(device)
+    fill = views.fill_value(preprocess).to(device)
+
+    def loss(network: nn.Module, rows: Tensor, epoch: int, step: int) -> Tensor:
+        generator = rng.stream(seed, f"teacher/views/{epoch}", step)
+        rows = rows.to(device)
+        batch = preprocess.apply(images[rows])
+        if settings.crop_padding:
+            batch = views.random_crop(batch, settings.crop_padding, fill, generator)
+        if settings.flip:
+            batch = views.random_flip(batch, generator)
+        with (
+            seeded_on(device, seed, f"teacher/dropout/{epoch}", step),
+            hardware.autocast(settings.precision, device),
+        ):
+            outputs = network(in_favoured_layout(batch))
+        return F.cross_entropy(outputs.float(), labels[rows])
+
+    return loss
+
+
+class _Keeper:
+    """Keeps the state of a training on disk, and restores it when it is made."""
+
+    def __init__(
+        self, folder: Path | None, training: EpochTraining, identity: dict[str, Any]
+    ) -> None:
+        self._path = None if folder is None else folder / CHECKPOINT
+        self._training, self._identity = training, identity
+        self._last = monotonic()
+        if self._path is not None and self._path.exists():
+            state, header = checkpoints.read(self._path)
+            _require_same(self._path, "training", header, identity)
+            self._restore(self._path, state)
+
+    def _restore(self, path: Path, state: dict[str, Any]) -> None:
+        try:
+            self._training.restore(state)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, KeyError, ValueError) as error:
+            raise RunError(
+                f"checkpoint {path} is of another network; delete it, or restore the code"
+            ) from error
+
+    def write_if_due(self) -> None:
+        """Write if the last checkpoint is old: a crash costs no more time than that."""
+        if monotonic() - self._last >= _SECONDS_BETWEEN_CHECKPOINTS:
+            self.write()
+
+    def write(self) -> None:
+        """Write the present state, which must be finite."""
+        if self._path is not None:
+            checkpoints.write(self._path, self._training.state(), self._identity)
+        self._last = monotonic()
+
+
+def _header(recipe: Recipe, source: SourceDataset, epochs: int) -> dict[str, Any]:
+    wanted = settings_of(recipe)
+    settings = wanted.model_dump(mode="json")
+    settings["checkpoint"] = portable(wanted.checkpoint)
+    network = settings["network"]
+    if settings["pretrained"] is not None:
+        network = {"pretrained": settings["pretrained"]}
+    elif settings["module"] is not None:
+        network = {"module": settings["module"]}
+    return {
+        "network": network,
+        "teacher": settings,
+        "source": source.document(),
+        "epochs": epochs,
+        "seed": recipe.seed,
+        "versions": versions(),
+        "results": [],
+    }
+
+
+def _identity(header: Mapping[str, Any], preprocess: Preprocess) -> dict[str, Any]:
+    return {
+        "seed": header["seed"],
+        "method": {"teacher": header["teacher"]},
+        "source": header["source"],
+        "preprocess": preprocess.describe(),
+    }
+
+
+def _require_same(path: Path, what: str, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    found, wanted = flat(there), flat(here)
+    differing = [
+        f"{key} ({found.get(key)} there, {wanted.get(key)} here)"
+        for key in sorted({*found, *wanted})
+        if found.get(key) != wanted.get(key)
+    ]
+    if differing:
+        raise RunError(
+            f"{path} is a {what} of another recipe or other data, which differ in: "
+            f"{', '.join(differing[:3])}; use another --out, or the same recipe and data"
+        )

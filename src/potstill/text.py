@@ -1,0 +1,105 @@
+"""Numbers and names as a reader wants them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from potstill.config import NetworkRecipe
+
+if TYPE_CHECKING:
+    from potstill.report.documents import Accuracy
+
+_DATA_SETS = {
+    "digits": "Digits",
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "tiny_imagenet": "Tiny-ImageNet",
+    "cub200": "CUB-200",
+    "imagenette": "ImageNette",
+    "imagewoof": "ImageWoof",
+    "imagenet64": "ImageNet at 64 px",
+    "imagenet1k": "ImageNet-1K",
+    "image_folder": "image folder",
+}
+
+
+_ABBREVIATIONS = frozenset({"cpu", "gpu", "zca"})
+
+
+def data_set_text(name: str) -> str:
+    """The name that papers use, where there is one."""
+    return _DATA_SETS.get(name, name)
+
+
+def short_network_text(network: NetworkRecipe) -> str:
+    """The network's family alone."""
+    return "ConvNet" if network.name == "convnet" else network.name
+
+
+def network_detail(network: NetworkRecipe) -> str:
+    """Such as ``depth 3, width 128``, and the normalisation if there is one."""
+    parts = (
+        [f"depth {network.depth}", f"width {network.width}"] if network.name == "convnet" else []
+    )
+    if network.name == "convnet" and network.growth == 1:
+        parts[-1] += " throughout"
+    if network.normalisation != "none":
+        parts.append(f"{network.normalisation} norm.")
+    return ", ".join(parts)
+
+
+def network_text(network: NetworkRecipe) -> str:
+    """Such as ``ConvNet, depth 3, width 128``."""
+    detail = network_detail(network)
+    return short_network_text(network) + (f", {detail}" if detail else "")
+
+
+def percent(fraction: float) -> str:
+    """A fraction as percent with one decimal, without the sign."""
+    return f"{100 * fraction:.1f}"
+
+
+def points(difference: float) -> str:
+    """A signed difference of fractions in percentage points."""
+    text = f"{100 * abs(difference):.1f}"
+    sign = "" if text == "0.0" else "+" if difference > 0 else "−"  # noqa: RUF001
+    return f"{sign}{text}"
+
+
+def accuracy_text(accuracy: Accuracy) -> str:
+    """``mean ± std`` in percent; a single network has no spread."""
+    if len(accuracy.values) < 2:
+        return percent(accuracy.mean)
+    return f"{percent(accuracy.mean)} ± {percent(accuracy.std)}"
+
+
+def duration(seconds: float) -> str:
+    """Such as ``0.4 s``, ``42 s``, ``3 min 20 s``, ``1 h 5 min``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
+    minutes = round(seconds / 60)
+    return f"{minutes // 60:,} h" + (f" {minutes % 60} min" if minutes % 60 else "")
+
+
+def steps_text(done: int, planned: int | None) -> str:
+    """``done`` alone where it is all or all is unknown, else ``done of planned``."""
+    return f"{done:,}" if planned in (done, None) else f"{done:,} of {planned:,}"
+
+
+def count(number: int, noun: str) -> str:
+    """``1 image``, ``10 images``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def spaced(name: str) -> str:
+    """``inner_steps`` as ``Inner steps``."""
+    words = name.replace("_", " ").split()
+    text = " ".join(word.upper() if word in _ABBREVIATIONS else word for word in words)
+    return text[:1].upper() + text[1:]
