@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 from potstill.config import NetworkRecipe
+from potstill.data.facts import DATASETS
 from potstill.report.documents import Accuracy
-
-_DATA_SETS = {
-    "digits": "Digits",
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "tiny_imagenet": "Tiny-ImageNet",
-    "cub200": "CUB-200",
-    "imagenette": "ImageNette",
-    "imagewoof": "ImageWoof",
-    "imagenet64": "ImageNet at 64 px",
-    "imagenet1k": "ImageNet-1K",
-    "image_folder": "image folder",
-}
-
 
 _ABBREVIATIONS = frozenset({"cpu", "gpu", "zca"})
 
 
 def data_set_text(name: str) -> str:
     """The name that papers use, where there is one."""
-    return _DATA_SETS.get(name, name)
+    if name == "image_folder":
+        return "image folder"
+    return DATASETS[name].title if name in DATASETS else name
 
 
 def short_network_text(network: NetworkRecipe) -> str:

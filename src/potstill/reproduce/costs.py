@@ -10,11 +10,11 @@ counts instead.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from potstill import hardware, rng
 from potstill.audits.membership import STEPS
 from potstill.audits.students import Students
 from potstill.config import DWARecipe, NetworkRecipe, Precision, RCIGRecipe, Recipe
+from potstill.data.facts import DATASETS, DatasetInfo
 from potstill.evaluation.fixed_steps import Protocol
 from potstill.evaluation.plan import EvaluationProtocol
 from potstill.evaluation.protocol import named
@@ -44,32 +45,6 @@ _LOOSE = 1e-2
 _NETWORKS, _CHUNKS, _FIT = 5, 5, 2.5e-4
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A published data set, as far as work depends on it."""
-
-    classes: int
-    channels: int
-    resolution: int
-    training: int
-    test: int
-
-
-SHAPES = {
-    "digits": Shape(10, 1, 8, 1442, 355),
-    "mnist": Shape(10, 1, 28, 60_000, 10_000),
-    "fashion_mnist": Shape(10, 1, 28, 60_000, 10_000),
-    "cifar10": Shape(10, 3, 32, 50_000, 10_000),
-    "cifar100": Shape(100, 3, 32, 50_000, 10_000),
-    "tiny_imagenet": Shape(200, 3, 64, 100_000, 10_000),
-    "cub200": Shape(200, 3, 32, 5_994, 5_794),
-    "imagenette": Shape(10, 3, 128, 9_469, 3_925),
-    "imagewoof": Shape(10, 3, 128, 9_025, 3_929),
-    "imagenet64": Shape(1000, 3, 64, 1_281_167, 50_000),
-    "imagenet1k": Shape(1000, 3, 224, 1_281_167, 50_000),
-}
-
-
 class Stopwatch:
     """Times networks on a device, each once: what it finds is kept in a file."""
 
@@ -79,7 +54,9 @@ class Stopwatch:
         self._here = {**machine(device), "threads": torch.get_num_threads()}
         self._known = _read(self._path)
 
-    def unit(self, network: NetworkRecipe, shape: Shape, precision: Precision = "float32") -> float:
+    def unit(
+        self, network: NetworkRecipe, shape: DatasetInfo, precision: Precision = "float32"
+    ) -> float:
         """Seconds in which ``network`` learns from one image of this shape.
 
         Raises:
@@ -97,20 +74,17 @@ class Stopwatch:
         return self._known[key]
 
 
-def shape_of(recipe: Recipe) -> Shape:
-    """Of the recipe's images.
+def shape_of(recipe: Recipe) -> DatasetInfo:
+    """The recipe's data set, with the channels and the resolution that the recipe asks for.
 
     Raises:
         KeyError: it is no published data set.
     """
-    data = recipe.data
-    known = SHAPES[data.dataset]
-    return Shape(
-        known.classes,
-        data.channels or known.channels,
-        data.resolution or known.resolution,
-        known.training,
-        known.test,
+    known = DATASETS[recipe.data.dataset]
+    return dataclasses.replace(
+        known,
+        channels=recipe.data.channels or known.channels,
+        resolution=recipe.data.resolution or known.resolution,
     )
 
 
@@ -221,7 +195,7 @@ def _read(path: Path) -> dict[str, float]:
     return {key: value for key, value in seconds.items() if 0 < value < math.inf}
 
 
-def _key(network: NetworkRecipe, shape: Shape, here: dict[str, Any]) -> str:
+def _key(network: NetworkRecipe, shape: DatasetInfo, here: dict[str, Any]) -> str:
     facts = {
         "network": network.model_dump(mode="json"),
         "images": [shape.channels, shape.resolution, shape.classes],
@@ -233,7 +207,7 @@ def _key(network: NetworkRecipe, shape: Shape, here: dict[str, Any]) -> str:
 
 
 def _timed_step(
-    recipe: NetworkRecipe, shape: Shape, device: torch.device, precision: Precision
+    recipe: NetworkRecipe, shape: DatasetInfo, device: torch.device, precision: Precision
 ) -> float:
     """The faster of two training steps after one that is not counted, for each image."""
     hardware.prepare()

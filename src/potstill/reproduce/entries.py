@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
+from potstill.data.facts import DATASETS
 from potstill.errors import PotstillError
 from potstill.report import departures
 from potstill.report.text import duration
-from potstill.reproduce import costs
 from potstill.reproduce.found import Number
 from potstill.reproduce.lines import Job, Line
 from potstill.reproduce.workshop import Workshop
@@ -104,7 +104,7 @@ def groups(lines: Iterable[Line]) -> dict[Key, list[Job]]:
 
 def remaining(jobs: Sequence[Job], workshop: Workshop, seeds: int) -> float | None:
     """Seconds that are left for all of a set's starts; None where it cannot be told."""
-    if jobs[0].load().data.dataset not in costs.SHAPES:
+    if jobs[0].load().data.dataset not in DATASETS:
         return None
     if not any(needs_run(job) for job in jobs):
         return 0.0
