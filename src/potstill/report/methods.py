@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from potstill.config import DWARecipe, RCIGRecipe, Recipe, TeacherRecipe
+from potstill.networks.names import network_detail, short_network_text
 from potstill.report.records import RunRecord, Series
-from potstill.report.text import count, duration, network_detail, percent, short_network_text
+from potstill.report.text import count, duration, percent
 
 _VARIANTS = {"frepo": "FRePo", "random": "random images"}
 _SOLVERS = {"pcg": "solved by conjugate gradient", "adam": "solved by Adam"}

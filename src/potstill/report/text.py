@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from potstill.config import NetworkRecipe
 from potstill.data.facts import DATASETS
 from potstill.report.documents import Accuracy
 
@@ -14,29 +13,6 @@ def data_set_text(name: str) -> str:
     if name == "image_folder":
         return "image folder"
     return DATASETS[name].title if name in DATASETS else name
-
-
-def short_network_text(network: NetworkRecipe) -> str:
-    """The network's family alone."""
-    return "ConvNet" if network.name == "convnet" else network.name
-
-
-def network_detail(network: NetworkRecipe) -> str:
-    """Such as ``depth 3, width 128``, and the normalisation if there is one."""
-    parts = (
-        [f"depth {network.depth}", f"width {network.width}"] if network.name == "convnet" else []
-    )
-    if network.name == "convnet" and network.growth == 1:
-        parts[-1] += " throughout"
-    if network.normalisation != "none":
-        parts.append(f"{network.normalisation} norm.")
-    return ", ".join(parts)
-
-
-def network_text(network: NetworkRecipe) -> str:
-    """Such as ``ConvNet, depth 3, width 128``."""
-    detail = network_detail(network)
-    return short_network_text(network) + (f", {detail}" if detail else "")
 
 
 def percent(fraction: float) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from potstill.config import PaperRow, RCIGRecipe, dump
+from potstill.networks.names import network_detail, short_network_text
 from potstill.report import again, drawings, methods, plots
 from potstill.report.audit_views import audit_views
 from potstill.report.comparison import Comparison, Cost
@@ -17,10 +18,8 @@ from potstill.report.text import (
     count,
     data_set_text,
     duration,
-    network_detail,
     percent,
     points,
-    short_network_text,
     spaced,
     steps_text,
 )
