@@ -95,7 +95,7 @@ def test_attacks_that_cannot_be(finished: Path, fails: Callable[..., str]) -> No
     for steps in ("0", "ten", "1,,2", "-5"):
         assert "expected numbers such as 100,1000" in fails(*words, "--steps", steps)
     assert "too few for 40 chunks" in fails(*words, "--steps", "1", "--chunks", "40")
-    assert "one network at a time" in fails(*words, "--network", "convnet,resnet18")
+    assert "names several networks; name one" in fails(*words, "--network", "convnet,resnet18")
     assert "unknown network 'resnet1'" in fails(*words, "--network", "resnet1")
 
 

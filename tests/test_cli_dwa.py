@@ -162,13 +162,25 @@ def test_a_recipe_can_store_soft_labels(tmp_path: Path) -> None:
 
 
 def test_a_table_of_networks(finished: Path, answer: Callable[..., str]) -> None:
-    words = ["evaluate", finished / runs.DISTILLED, "--networks-arch", "convnet,convnet:instance"]
+    words = ["evaluate", finished / runs.DISTILLED, "--network", "own,convnet:instance,width=5"]
     more = ["--networks", "1", "--no-save", "--device", "cpu"]
     results = json.loads(answer(*words, *more, "--json"))["results"]
-    assert [r["network"]["normalisation"] for r in results] == ["batch", "instance"]
+    own = DistilledDataset.load(finished / runs.DISTILLED).header["evaluation"]["network"]
+    stated = {"name": "convnet", "depth": 3, "width": 5, "growth": 1, "normalisation": "instance"}
+    assert [r["network"] for r in results] == [own, stated]
     printed = answer(*words, *more).splitlines()
     assert printed[0] == "protocol dwa-paper, 2 epochs"
+    assert printed[2].startswith("ConvNet, depth 3, width 5, instance norm.  ")
     assert len(printed) == 3
+
+
+def test_the_older_name_of_the_option_is_understood(
+    finished: Path, answer: Callable[..., str]
+) -> None:
+    words = ["evaluate", finished / runs.DISTILLED, "--networks-arch", "convnet:none,width=2"]
+    more = ["--networks", "1", "--no-save", "--device", "cpu", "--json"]
+    (result,) = json.loads(answer(*words, *more))["results"]
+    assert (result["network"]["width"], result["network"]["normalisation"]) == (2, "none")
 
 
 def test_diversity_is_printed_drawn_and_kept(
@@ -217,10 +229,10 @@ def test_a_network_that_does_not_fit_is_refused_before_others_are_trained(
     finished: Path, fails: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("potstill.evaluation.evaluate", None)
-    words = ["evaluate", finished / runs.DISTILLED, "--networks-arch", "convnet,vgg11"]
+    words = ["evaluate", finished / runs.DISTILLED, "--network", "convnet,vgg11"]
     assert "vgg11 does not fit images of 8 px" in fails(*words, "--device", "cpu")
 
 
 def test_unknown_networks(finished: Path, fails: Callable[..., str]) -> None:
-    words = ["evaluate", finished / runs.DISTILLED, "--device", "cpu", "--networks-arch"]
+    words = ["evaluate", finished / runs.DISTILLED, "--device", "cpu", "--network"]
     assert "unknown network 'resnet1'" in fails(*words, "resnet1")

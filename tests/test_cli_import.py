@@ -251,6 +251,26 @@ def test_a_network_of_ones_own_is_stated(
     assert network["name"] == "networks_for_import:flat"
 
 
+def test_a_network_of_another_library_may_be_named_by_the_set(
+    files: Path, tmp_path: Path, answer: Callable[..., str]
+) -> None:
+    out, name = tmp_path / "foreign", "timm:test_resnet"
+    more = ["--dataset", "digits", "--network", name, *QUICK]
+    answer(*words(files / "standardised.pt", out, "standardised", *more))
+    one, artefact = ["--networks", "1", "--device", "cpu", "--json"], out / runs.DISTILLED
+    result = json.loads(answer("evaluate", artefact, *one))
+    assert result["network"]["name"] == name
+    several = ["--network", f"own,{name},convnet,width=2", "--no-save"]
+    results = json.loads(answer("evaluate", artefact, *several, *one))["results"]
+    assert results[0]["network"] == results[1]["network"] == result["network"]
+    assert results[0]["accuracy"] == results[1]["accuracy"] == result["accuracy"]
+    attack = ["--steps", "1", "--chunks", "2", "--no-save", "--network", "own"]
+    assert json.loads(answer("attack", artefact, *attack, *one))["network"]["name"] == name
+    page = tmp_path / "report.html"
+    answer("report", out, "--out", page)
+    assert name in page.read_text(encoding="utf-8")
+
+
 def test_a_folder_keeps_what_is_measured_and_is_reported(
     files: Path, tmp_path: Path, answer: Callable[..., str], fails: Callable[..., str]
 ) -> None:

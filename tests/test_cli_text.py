@@ -19,7 +19,7 @@ def result(*values: float, **more: Any) -> dict[str, Any]:
 
 def test_the_epochs_are_said_where_there_are_any():
     assert text.table([result(0.5, 0.7, epochs=40)]) == (
-        "protocol dwa-paper, 40 epochs\nresnet18, batch  60.00 ± 1.00 %"
+        "protocol dwa-paper, 40 epochs\nresnet18, batch norm.  60.00 ± 1.00 %"
     )
     assert text.table([result(0.5, 0.7)]).startswith("protocol dwa-paper\n")
     assert text.summary(result(0.5, 0.7, epochs=1)) == (

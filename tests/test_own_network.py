@@ -98,7 +98,7 @@ def test_a_set_is_distilled_scored_and_audited(
 ) -> None:
     artefact, own = finished / runs.DISTILLED, "my_own:plain"
     one = ["--networks", "1", "--device", "cpu", "--json"]
-    names = ["--networks-arch", f"{own},my_own:wider", "--protocol", "hard-label", "--epochs", "2"]
+    names = ["--network", f"{own},my_own:wider", "--protocol", "hard-label", "--epochs", "2"]
     results = json.loads(answer("evaluate", artefact, *names, *one))["results"]
     assert [each["network"]["name"] for each in results] == [own, "my_own:wider"]
     audits = {
@@ -124,7 +124,7 @@ def test_a_file_does_not_choose_what_code_runs(
     for command in ("evaluate", "attack", "scores", "continual"):
         message = fails(command, artefact, "--device", "cpu")
         assert "'my_own:plain', which is not part of potstill" in message
-        assert "--networks-arch" in message
+        assert "name it with --network" in message
     with pytest.raises(ArtefactError, match="no network 'my_own:plain'"):
         Teacher.load(teacher_that_claims(finished.parent / "teacher.safetensors"))
 

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from unittest.mock import create_autospec
 
 import pytest
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 
 from potstill import papers, recipes, runs
 from potstill import reproduce as tables
-from potstill.config import DataRecipe, NetworkRecipe, PaperRow
-from potstill.data import datasets
+from potstill.config import NetworkRecipe, PaperRow
 from potstill.data.distilled import DistilledDataset
+from potstill.data.facts import DATASETS, DatasetInfo
 from potstill.errors import NumericalError, RecipeError
 from potstill.evaluation import PROTOCOLS
 from potstill.reproduce import auditing, costs, entries, workshop
@@ -187,12 +188,15 @@ class Ones(costs.Stopwatch):
         return 1.0
 
 
-def test_the_shapes_are_those_of_the_data():
-    source = datasets.load(DataRecipe(dataset="digits"), None)
-    assert costs.SHAPES["digits"] == costs.Shape(
-        source.classes, source.channels, source.resolution, len(source.train), len(source.test)
-    )
-    assert set(costs.SHAPES) == {*datasets.names()} - {"image_folder"}
+def small(channels: Literal[1, 3]) -> DatasetInfo:
+    """The digits, with so many channels."""
+    return dataclasses.replace(DATASETS["digits"], channels=channels)
+
+
+def test_a_recipe_may_ask_for_another_size():
+    recipe = recipes.load("rcig/cifar10-ipc1", ["data.resolution=16", "data.channels=1"])
+    shape = costs.shape_of(recipe)
+    assert (shape.channels, shape.resolution, shape.training) == (1, 16, 50_000)
     for name in recipes.names():
         recipe = recipes.load(name)
         block, side = recipe.data.zca_block, costs.shape_of(recipe).resolution
@@ -235,7 +239,7 @@ def test_an_evaluation_is_counted_in_images():
 @given(width=st.integers(1, 3), channels=st.sampled_from([1, 3]))
 def test_a_network_is_timed_once(tmp_path_factory, width, channels):
     folder = tmp_path_factory.mktemp("costs") / "new"
-    network, shape = NetworkRecipe(depth=1, width=width), costs.Shape(10, channels, 8, 1, 1)
+    network, shape = NetworkRecipe(depth=1, width=width), small(channels)
     first = costs.Stopwatch(folder, "cpu").unit(network, shape)
     again = costs.Stopwatch(folder, "cpu")
     assert 0 < first == again.unit(network, shape)
@@ -248,7 +252,7 @@ def test_a_network_is_timed_once(tmp_path_factory, width, channels):
     "damage", ["{", "[]", '{"seconds": []}', '{"seconds": {"convnet": "fast"}}', '{"seconds": 1}']
 )
 def test_damaged_costs_are_measured_again(damage, tmp_path):
-    network, shape = NetworkRecipe(depth=1, width=1), costs.Shape(10, 1, 8, 1, 1)
+    network, shape = NetworkRecipe(depth=1, width=1), small(1)
     (tmp_path / costs.COSTS).write_text(damage)
     assert costs.Stopwatch(tmp_path, "cpu").unit(network, shape) > 0
     (key,) = json.loads((tmp_path / costs.COSTS).read_text())["seconds"]

@@ -251,3 +251,17 @@ def test_a_pretrained_network_is_rebuilt_without_fetching_its_weights(
     made.save(tmp_path / "teacher.safetensors")
     again = Teacher.load(tmp_path / "teacher.safetensors")
     assert again.digest == made.digest and again.classes == 1000
+
+
+def test_a_network_of_another_library_is_no_foreign_code(
+    tmp_path: Path, digits: SourceDataset
+) -> None:
+    recipe = NetworkRecipe(name="timm:test_resnet")
+    plain = teacher(digits, network=recipe.model_dump(mode="json"))
+    network = zoo.build(recipe, channels=1, resolution=8, classes=10)
+    made = Teacher(network, plain.preprocess, plain.class_names, plain.header)
+    made.save(tmp_path / "teacher.safetensors")
+    again = Teacher.load(tmp_path / "teacher.safetensors")
+    assert again.digest == made.digest
+    images = made.preprocess.apply(digits.test.images[:5])
+    assert torch.equal(again.logits(images), made.logits(images))

@@ -69,7 +69,9 @@ class NetworkRecipe(Strict):
     """The network a set is distilled for (RCIG, Appendix C), or a teacher's (DWA)."""
 
     name: str = Field(
-        "convnet", description="one of potstill's, or package.name:factory for one of your own"
+        "convnet",
+        description="one of potstill's, timm:NAME, torchvision:NAME, or package.name:factory for "
+        "one of your own",
     )
     depth: int = Field(3, ge=1, description="convnet only")
     width: int = Field(128, ge=1, description="convnet only: channels of the first block")
@@ -79,9 +81,17 @@ class NetworkRecipe(Strict):
     normalisation: Normalisation = "none"
 
     @property
+    def library(self) -> Literal["timm", "torchvision"] | None:
+        """The library whose network it is, made without weights; None if it is none of these."""
+        for library in ("timm", "torchvision"):
+            if self.name.startswith(f"{library}:"):
+                return library
+        return None
+
+    @property
     def foreign(self) -> bool:
-        """Whether code that is not potstill's makes it."""
-        return ":" in self.name
+        """Whether a user's code makes it, named ``package.name:factory``."""
+        return ":" in self.name and self.library is None
 
 
 class TeacherRecipe(Strict):

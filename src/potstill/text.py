@@ -4,56 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from potstill.config import NetworkRecipe
+from potstill.data.facts import DATASETS
 
 if TYPE_CHECKING:
     from potstill.report.documents import Accuracy
-
-_DATA_SETS = {
-    "digits": "Digits",
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "tiny_imagenet": "Tiny-ImageNet",
-    "cub200": "CUB-200",
-    "imagenette": "ImageNette",
-    "imagewoof": "ImageWoof",
-    "imagenet64": "ImageNet at 64 px",
-    "imagenet1k": "ImageNet-1K",
-    "image_folder": "image folder",
-}
-
 
 _ABBREVIATIONS = frozenset({"cpu", "gpu", "zca"})
 
 
 def data_set_text(name: str) -> str:
     """The name that papers use, where there is one."""
-    return _DATA_SETS.get(name, name)
-
-
-def short_network_text(network: NetworkRecipe) -> str:
-    """The network's family alone."""
-    return "ConvNet" if network.name == "convnet" else network.name
-
-
-def network_detail(network: NetworkRecipe) -> str:
-    """Such as ``depth 3, width 128``, and the normalisation if there is one."""
-    parts = (
-        [f"depth {network.depth}", f"width {network.width}"] if network.name == "convnet" else []
-    )
-    if network.name == "convnet" and network.growth == 1:
-        parts[-1] += " throughout"
-    if network.normalisation != "none":
-        parts.append(f"{network.normalisation} norm.")
-    return ", ".join(parts)
-
-
-def network_text(network: NetworkRecipe) -> str:
-    """Such as ``ConvNet, depth 3, width 128``."""
-    detail = network_detail(network)
-    return short_network_text(network) + (f", {detail}" if detail else "")
+    if name == "image_folder":
+        return "image folder"
+    return DATASETS[name].title if name in DATASETS else name
 
 
 def percent(fraction: float) -> str:

@@ -290,7 +290,7 @@ class _Batches:
         return images, labels
 
     def dropout(self, network: nn.Module, index: int, step: int) -> AbstractContextManager[None]:
-        """What a network of a user's draws in a step; potstill's draw nothing."""
+        """What a network that is none of potstill's draws in a step; potstill's draw nothing."""
         if not isinstance(network, ForeignNetwork):
             return nullcontext()
         return seeded_on(self._device, self._seed, f"{self._purpose}/dropout/{index}", step)

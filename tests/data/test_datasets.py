@@ -21,7 +21,6 @@ from sklearn.datasets import load_digits
 
 from potstill.config import DataRecipe
 from potstill.data.datasets import (
-    SourceDataset,
     Split,
     fingerprint,
     load,
@@ -294,18 +293,6 @@ def test_sample_per_class_is_uniform() -> None:
         counts[sample_per_class(split, 1, 2, stream(0, "test/uniform", step))] += 1
     assert counts.sum() == 1200
     assert (counts - 240).abs().max() < 60  # five standard deviations of a count
-
-
-@pytest.mark.parametrize(("name", "mean"), [("mnist", 0.1307), ("fashion_mnist", 0.2860)])
-def test_the_real_data(name: str, mean: float) -> None:
-    root = os.environ.get("POTSTILL_DATA_ROOT")
-    if not root:
-        pytest.skip("POTSTILL_DATA_ROOT is not set")
-    source: SourceDataset = load(DataRecipe(dataset=name), Path(root))
-    assert source.train.images.shape == (60_000, 1, 28, 28)
-    assert source.test.images.shape == (10_000, 1, 28, 28)
-    assert source.train.labels.bincount().min() > 5000
-    assert abs(source.train.images.double().mean().item() / 255 - mean) < 1e-4
 
 
 def test_some_training_images_are_balanced_and_the_same_for_every_recipe() -> None:

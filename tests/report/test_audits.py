@@ -166,7 +166,9 @@ def test_score_audits_are_told_apart_and_sentences_end_once(tmp_path):
     for seed in (0, 1):
         how = f"batch norms, protocol rcig-paper, hard labels after 40 epochs, seed {seed}. HLR"
         assert how in text
-    assert "For each task 2 networks of ConvNet, depth 2, width 16, batch norms, proto" in text
+    assert (
+        "For each task 2 networks of ConvNet, depth 2, width 16 to 32, batch norms, proto" in text
+    )
     assert "norm.." not in text
 
 
@@ -212,7 +214,7 @@ def test_other_students_stand_beside_table_3(tmp_path):
     document = synthetic.record("finished", 3, results)
     folder = synthetic.write_run(tmp_path / "run", of, record=document)
     text = page_of(folder).text
-    assert "resnet18 45.0 not measured 51.3 ± 1.7 RCIG, Table 3 rcig-paper" in text
+    assert "resnet18, no norm. 45.0 not measured 51.3 ± 1.7 RCIG, Table 3 rcig-paper" in text
     assert "vgg11, batch norm. 30.0 not measured 46.2 ± 1.8 RCIG, Table 3 rcig-paper" in text
 
 

@@ -32,9 +32,9 @@ def drawn(*results: Result) -> tuple[str, str]:
 def test_networks_of_one_family_are_told_apart_by_their_normalisation():
     shown, spoken = drawn(*(result({"width": 64, "normalisation": norm}) for norm in NORMS))
     for name in (
-        "ConvNet, depth 3, width 64 ",
-        "ConvNet, depth 3, width 64, batch norm.",
-        "ConvNet, depth 3, width 64, instance norm.",
+        "ConvNet, depth 3, width 64 to 256, no norm.",
+        "ConvNet, depth 3, width 64 to 256, batch norm.",
+        "ConvNet, depth 3, width 64 to 256, instance norm.",
     ):
         assert name in shown and name in spoken
     assert "rcig-paper" not in shown and "…" not in shown

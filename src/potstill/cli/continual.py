@@ -80,7 +80,7 @@ def continual(
             tasks=tasks,
             protocol=protocol,
             networks=networks,
-            network=network_of(network, dataset, source),
+            network=network_of(network, source),
             epochs=epochs,
             teacher=labeller,
             order=order,

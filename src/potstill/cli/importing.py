@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from potstill.cli.networks import ScoringNetwork
 from potstill.cli.options import DataRoot, Download, Json, app, read_source
 from potstill.config import DataRecipe, NetworkRecipe
 from potstill.errors import DataError
@@ -94,10 +95,7 @@ def import_images(
         str | None,
         typer.Option(metavar="NAME", help=f"To score it by  [{_HARD}; soft labels: {_SOFT}]"),
     ] = None,
-    network: Annotated[
-        str,
-        typer.Option(metavar="NAME[:NORMALISATION] or PACKAGE:FACTORY", help="To score it with"),
-    ] = "convnet:instance",
+    network: ScoringNetwork = "convnet:instance",
     networks: Annotated[int, typer.Option(min=1, help="How many of them")] = 5,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Of protocols that count them  [the protocol's]")
@@ -109,6 +107,7 @@ def import_images(
     """Make a distilled set of images from elsewhere, and check what is said of them."""
     from potstill import surroundings
     from potstill.data import foreign, importing, plausible
+    from potstill.networks.parsing import parse_network
 
     if train_images is not None and dataset is None:
         raise DataError("--train-images are of the data that --dataset names; pass it too")
@@ -134,7 +133,7 @@ def import_images(
     stated = parse(
         {
             "data": data,
-            "network": _network(network, given.images.shape[-1]),
+            "network": parse_network(network, resolution=given.images.shape[-1]).model_dump(),
             "evaluation": _evaluation(protocol or usual, networks, epochs),
         },
         source="potstill import",
@@ -187,16 +186,6 @@ def _numbers(option: str, text: str | None) -> list[float] | None:
 
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",")]
-
-
-def _network(name: str, resolution: int) -> dict[str, Any]:
-    """One network, as recipes have it."""
-    from potstill.evaluation import parse_architectures
-
-    if "," in name:
-        raise typer.BadParameter(f"--network {name!r} names several; name one")
-    (network,) = parse_architectures(name, resolution=resolution)
-    return network.model_dump(mode="json")
 
 
 def _evaluation(protocol: str, networks: int, epochs: int | None) -> dict[str, Any]:

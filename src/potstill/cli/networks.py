@@ -6,35 +6,44 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
 
 from potstill.config import NetworkRecipe
 
 if TYPE_CHECKING:
-    from potstill.data.distilled import DistilledDataset
     from potstill.data.source import SourceDataset
 
-_FORM = "NAME[:NORMALISATION] or PACKAGE:FACTORY"
-Network = Annotated[
-    str | None, typer.Option(metavar=_FORM, help="Which is trained  [the artefact's]")
-]
+_FORMS = (
+    "convnet, resnet18, ... (with :NORMALISATION; convnet also ,width=N,depth=N,growth=1|2), "
+    "timm:NAME, torchvision:NAME, PACKAGE:FACTORY"
+)
+_WHICH = f"Which is trained: {_FORMS}, or own, the artefact's"
+Network = Annotated[str | None, typer.Option(metavar="NETWORK", help=f"{_WHICH}  [own]")]
 Networks = Annotated[
     str | None,
     typer.Option(
-        metavar=f"{_FORM},...",
-        help="Which are trained, such as resnet18,convnet:instance  [the artefact's]",
+        "--network",
+        "--networks-arch",
+        metavar="NETWORK,...",
+        help=f"{_WHICH}. Several make a table  [own]",
     ),
+]
+ScoringNetwork = Annotated[
+    str, typer.Option("--network", metavar="NETWORK", help=f"To score it with: {_FORMS}")
 ]
 
 
-def network_of(
-    name: str | None, dataset: DistilledDataset, source: SourceDataset
-) -> NetworkRecipe | None:
-    """The one network that was named, for such images; None if none was."""
-    if name is not None and "," in name:
-        raise typer.BadParameter(f"--network {name!r}: one network at a time")
-    (network,) = networks_of(name, dataset, source)
-    return network
+def network_of(name: str | None, source: SourceDataset) -> NetworkRecipe | None:
+    """The one network that was named, for such images; None for the artefact's."""
+    from potstill.networks.parsing import OWN, parse_network
+
+    return None if name in (None, OWN) else parse_network(name, resolution=source.resolution)
+
+
+def networks_of(names: str | None, source: SourceDataset) -> list[NetworkRecipe | None]:
+    """The networks that were named, for such images; None for the artefact's."""
+    from potstill.networks.parsing import parse_networks
+
+    return [None] if names is None else parse_networks(names, resolution=source.resolution)
 
 
 def require_fitting(networks: Sequence[NetworkRecipe | None], source: SourceDataset) -> None:
@@ -49,18 +58,3 @@ def require_fitting(networks: Sequence[NetworkRecipe | None], source: SourceData
                 resolution=source.resolution,
                 classes=source.classes,
             )
-
-
-def networks_of(
-    names: str | None, dataset: DistilledDataset, source: SourceDataset
-) -> list[NetworkRecipe | None]:
-    """The networks that were named, for such images; [None] if none was."""
-    from potstill.evaluation import parse_architectures
-
-    if names is None:
-        return [None]
-    try:
-        own = NetworkRecipe.model_validate(dataset.header["evaluation"].get("network"))
-    except ValidationError:  # none, or one of another version, which no name stands for
-        own = None
-    return [*parse_architectures(names, resolution=source.resolution, made_for=own)]

@@ -82,7 +82,7 @@ def attack(
             networks=networks,
             chunks=chunks,
             baselines=baselines,
-            network=network_of(network, dataset, source),
+            network=network_of(network, source),
             students=Students(augmented=augment),
             device=where,
             seed=seed,

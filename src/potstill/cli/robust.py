@@ -78,7 +78,7 @@ def scores(
             source,
             protocol=protocol,
             networks=networks,
-            network=network_of(network, dataset, source),
+            network=network_of(network, source),
             seed=seed,
             device=where,
             teacher=labeller,

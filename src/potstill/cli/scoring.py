@@ -43,7 +43,7 @@ def evaluate(
     networks: Annotated[
         int | None, typer.Option(min=1, help="How many are trained  [the artefact's]")
     ] = None,
-    networks_arch: Networks = None,
+    network: Networks = None,
     data_root: DataRoot = None,
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also score as many random real images")
@@ -79,17 +79,17 @@ def evaluate(
         ),
     }
     results = []
-    chosen = networks_of(networks_arch, dataset, source)
+    chosen = networks_of(network, source)
     require_fitting(chosen, source)
-    for network in chosen:
+    for each in chosen:
         with stoppable("nothing of the network at hand is kept"):
-            result = score(dataset, source, network=network, **options)
+            result = score(dataset, source, network=each, **options)
         for warning in result.get("warnings", ()):
             warn(warning)
         results.append(result)
         if not no_save:
             dataset = keep_result(dataset, artefact, result)
-    if networks_arch is None:
+    if network is None:
         print(json.dumps(results[0], indent=2) if as_json else summary(results[0]))
     else:
         print(json.dumps({"results": results}, indent=2) if as_json else table(results))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from potstill import papers
-from potstill.config import PaperRow
+from potstill.config import NetworkRecipe, PaperRow
+from potstill.networks.names import network_text
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
@@ -28,7 +29,7 @@ def summary(result: dict[str, Any]) -> str:
 
 def table(results: list[dict[str, Any]]) -> str:
     """Of one evaluation for each network, a line a network."""
-    names = [network_name(result["network"]) for result in results]
+    names = [network_text(NetworkRecipe.model_validate(result["network"])) for result in results]
     width = max(map(len, names))
     lines = [
         f"{name:{width}}  {percent(result['accuracy'])}"
@@ -44,12 +45,6 @@ def _training(result: dict[str, Any]) -> str:
     epochs = result.get("epochs")
     lasting = "" if epochs is None else f", {count(epochs, 'epoch')}"
     return f"protocol {result['protocol']}{lasting}"
-
-
-def network_name(network: dict[str, Any]) -> str:
-    """Such as ``resnet18, batch``."""
-    shape = f" {network['depth']}x{network['width']}" if network["name"] == "convnet" else ""
-    return f"{network['name']}{shape}, {network['normalisation']}"
 
 
 def diversity_summary(audit: dict[str, Any]) -> str:

@@ -4,9 +4,11 @@
 ``digits``                                scikit-learn's 8x8 digits, embedded
 ``mnist fashion_mnist cifar10 cifar100``  under the data root, in torchvision's folders
 ``tiny_imagenet cub200 imagenette         image folders of that name under the data root,
-imagewoof imagenet64 imagenet1k``         resized to 64, 32, 128, 128, 64 and 224 px
+imagewoof imagenet64 imagenet1k``         resized to the side that the papers use
 ``image_folder``                          any image folder (``data.folder``)
 ========================================  ====================================================
+
+What is known of each but the last stands in :data:`potstill.data.facts.DATASETS`.
 
 ``data.channels=1`` converts colour to gray. ``data.channels=3`` on images that are all gray is
 refused: three equal channels cost three times the work and add nothing.
@@ -25,26 +27,18 @@ import torch
 from potstill import rng
 from potstill.config import DataRecipe
 from potstill.data import image_folder, pixels, torchvision_sets
+from potstill.data.facts import DATASETS
 from potstill.data.source import SourceDataset, Split, fingerprint, sample_per_class
 from potstill.errors import DataError
 
 __all__ = ["SourceDataset", "Split", "fingerprint", "load", "names", "sample_per_class"]
 
-# Image folders with a name of their own, and the side the papers use them at.
-_NAMED_FOLDERS = {
-    "tiny_imagenet": 64,
-    "cub200": 32,
-    "imagenette": 128,
-    "imagewoof": 128,
-    "imagenet64": 64,
-    "imagenet1k": 224,
-}
 _Parts = tuple[tuple[str, ...], Split, Split]
 
 
 def names() -> tuple[str, ...]:
     """Every value ``data.dataset`` may have."""
-    return ("digits", *torchvision_sets.names(), *_NAMED_FOLDERS, "image_folder")
+    return (*DATASETS, "image_folder")
 
 
 def load(
@@ -76,19 +70,20 @@ def load(
             f"data.folder is for image_folder, not for {name}; remove it, or set "
             "data.dataset to image_folder"
         )
-    if name == "image_folder" or name in _NAMED_FOLDERS:
+    info = DATASETS.get(name)
+    if info is None or info.reader == "image folder":
         folder = _folder(recipe, root)
         class_names, train, test = image_folder.read(
             folder,
-            resolution=recipe.resolution or _NAMED_FOLDERS.get(name),
+            resolution=recipe.resolution or (info.resolution if info else None),
             channels=recipe.channels,
             require_test=require_test,
         )
-        name = folder.resolve().name if name == "image_folder" else name
+        name = name if info else folder.resolve().name
     else:
         class_names, train, test = (
             _digits()
-            if name == "digits"
+            if info.reader == "embedded"
             else torchvision_sets.read(name, _root(name, root, download), download=download)
         )
         train, test = (_fit_recipe(name, split, recipe) for split in (train, test))
@@ -149,8 +144,8 @@ def _fit_recipe(name: str, split: Split, recipe: DataRecipe) -> Split:
 
 def _folder(recipe: DataRecipe, root: Path | None) -> Path:
     """Where an image folder lies: relative to the data root if there is one."""
-    if recipe.dataset != "image_folder":
-        return _root(recipe.dataset, root) / recipe.dataset
+    if recipe.dataset in DATASETS:
+        return _root(recipe.dataset, root) / DATASETS[recipe.dataset].folder
     if recipe.folder is None:
         raise DataError(
             "image_folder needs data.folder, the folder that holds train/ and test/; set it"

@@ -15,50 +15,40 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from potstill.data.facts import DATASETS
 from potstill.data.source import Split
 from potstill.errors import DataError
 
 
 @dataclass(frozen=True)
 class _Published:
+    """torchvision's class, and what a user puts under the data root by hand."""
+
     kind: str
-    folder: str
     files: str
-    classes: int
 
 
 _SETS = {
-    "mnist": _Published("MNIST", "MNIST", "the four IDX files in MNIST/raw", 10),
-    "fashion_mnist": _Published(
-        "FashionMNIST", "FashionMNIST", "the four IDX files in FashionMNIST/raw", 10
-    ),
-    "cifar10": _Published(
-        "CIFAR10", "cifar-10-batches-py", "the unpacked folder cifar-10-batches-py", 10
-    ),
-    "cifar100": _Published(
-        "CIFAR100", "cifar-100-python", "the unpacked folder cifar-100-python", 100
-    ),
+    "mnist": _Published("MNIST", "the four IDX files in MNIST/raw"),
+    "fashion_mnist": _Published("FashionMNIST", "the four IDX files in FashionMNIST/raw"),
+    "cifar10": _Published("CIFAR10", "the unpacked folder cifar-10-batches-py"),
+    "cifar100": _Published("CIFAR100", "the unpacked folder cifar-100-python"),
 }
-
-
-def names() -> tuple[str, ...]:
-    """The data sets read here."""
-    return tuple(_SETS)
 
 
 def read(name: str, root: Path, *, download: bool) -> tuple[tuple[str, ...], Split, Split]:
     """Class names, training and test split of a published data set, as published.
 
     Args:
-        name: one of :func:`names`.
+        name: one whose ``reader`` in :data:`potstill.data.facts.DATASETS` is torchvision.
         root: the data root, in torchvision's layout.
         download: fetch what is absent.
 
     Raises:
         DataError: absent and not to be downloaded, not to be had, incomplete, or damaged.
     """
-    published = _SETS[name]
-    folder = root / published.folder
+    published, info = _SETS[name], DATASETS[name]
+    folder = root / info.folder
     if not download and not folder.is_dir():
         raise DataError(
             f"{name} is not under the data root {root}; pass --download to fetch it, "
@@ -67,7 +57,7 @@ def read(name: str, root: Path, *, download: bool) -> tuple[tuple[str, ...], Spl
     try:
         train = _open(published.kind, root, train=True, download=download)
         test = _open(published.kind, root, train=False, download=False)
-        splits = tuple(_split(part, published.classes) for part in (train, test))
+        splits = tuple(_split(part, info.classes) for part in (train, test))
         class_names = tuple(str(label).split(" - ")[0] for label in train.classes)
     # torchvision lets through whatever a broken file or connection causes, of a dozen types.
     except Exception as error:

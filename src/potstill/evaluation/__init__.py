@@ -1,6 +1,5 @@
 """Scores of distilled sets: named protocols, fresh networks, the real test set."""
 
-from potstill.evaluation.architectures import parse_architectures
 from potstill.evaluation.fixed_steps import Protocol
 from potstill.evaluation.protocol import PROTOCOLS, evaluate
 from potstill.evaluation.relabel import labelled_views, relabel
@@ -12,6 +11,5 @@ __all__ = [
     "StudentProtocol",
     "evaluate",
     "labelled_views",
-    "parse_architectures",
     "relabel",
 ]

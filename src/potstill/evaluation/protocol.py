@@ -201,7 +201,7 @@ def network_made_for(dataset: DistilledDataset) -> NetworkRecipe:
     if recipe.foreign:
         raise ArtefactError(
             f"the distilled set was made for {recipe.name!r}, which is not part of potstill; if "
-            "you trust that code, name it with --network (evaluate: --networks-arch)"
+            "you trust that code, name it with --network"
         )
     return recipe
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from potstill.errors import NetworkError
 from potstill.networks.factory import check_shapes, one_line
+from potstill.networks.libraries import require_known
 from potstill.networks.zoo import HeadedNetwork
 
 _Load = Callable[[bool], nn.Module]
@@ -64,10 +65,7 @@ def pretrained(
 
 
 def _from_torchvision(name: str) -> tuple[int, Callable[[bool], nn.Module]]:
-    if name not in torchvision.models.list_models(module=torchvision.models):
-        raise NetworkError(
-            f"torchvision has no classifier {name!r}; see torchvision.models.list_models()"
-        )
+    require_known(f"torchvision:{name}")
     if name in _UNLIKE_THEIR_WEIGHTS:
         raise NetworkError(
             f"torchvision:{name} with weights is another network than without, so it cannot be "

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from difflib import get_close_matches
 from functools import partial
 
 import torch
@@ -23,6 +24,7 @@ from potstill.errors import NetworkError
 from potstill.networks.bodies import BODIES
 from potstill.networks.convnet import ConvNet, Softplus
 from potstill.networks.factory import from_factory
+from potstill.networks.libraries import from_library
 from potstill.networks.vision_transformer import NORMALISATIONS, vision_transformer
 
 _Parts = tuple[nn.Module, nn.Linear]
@@ -56,7 +58,7 @@ class HeadedNetwork(nn.Module):
 
 
 class ForeignNetwork(nn.Module):
-    """A network that is none of potstill's.
+    """A network of a user's or of another library, as its own code makes it.
 
     Args:
         construct: makes it, each time with new weights.
@@ -82,6 +84,16 @@ def names() -> tuple[str, ...]:
     return ("convnet", *BODIES, *NORMALISATIONS)
 
 
+def unknown(name: str) -> str:
+    """What to say of a name that is none of these, in one line."""
+    close = get_close_matches(name, names())
+    meant = f"did you mean {' or '.join(close)}? " if close else ""
+    return (
+        f"unknown network {name!r}; {meant}use one of {', '.join(names())}, timm:NAME, "
+        "torchvision:NAME, or package.name:factory for one of your own"
+    )
+
+
 def usual_normalisation(name: str) -> Normalisation:
     """What a network of this name normalises by where nobody says otherwise."""
     return NORMALISATIONS.get(name, "batch")
@@ -100,21 +112,29 @@ def build(
     Args:
         recipe: name and normalisation; depth, width and growth concern the convnet alone.
             Of the transformers, deit_tiny is asked for with normalisation layer and
-            deit_tiny_bn with batch.
+            deit_tiny_bn with batch; networks of timm and torchvision with none, which
+            leaves them their own.
         channels: of the images, c.
         resolution: side of the images in pixels.
         classes: outputs, C.
         softplus_beta: activation softplus(beta x)/beta in place of ReLU, with the
             ceiling that a ReLU6 has; SiLU and GELU, smooth by themselves, stay. In a
-            network of a user's, of its activations only those that are modules.
+            network of a user's or of another library, of its activations only those that
+            are modules.
 
     Raises:
-        NetworkError: unknown name, a network that does not fit the images, or a user's
-            that cannot be made.
+        NetworkError: unknown name, a network that does not fit the images, another
+            normalisation than the network can have, or a user's that cannot be made.
     """
-    if recipe.foreign:
+    if recipe.library and recipe.normalisation != "none":
+        raise NetworkError(
+            f"{recipe.name} comes with its own normalisation, not {recipe.normalisation}; "
+            "set network.normalisation to none"
+        )
+    if recipe.foreign or recipe.library:
+        make = from_library if recipe.library else from_factory
         return ForeignNetwork(
-            partial(_foreign, recipe.name, channels, resolution, classes, softplus_beta)
+            partial(_foreign, make, recipe.name, channels, resolution, classes, softplus_beta)
         )
     if recipe.name == "convnet":
         return ConvNet(
@@ -128,7 +148,7 @@ def build(
             recipe.growth,
         )
     if recipe.name not in names():
-        raise NetworkError(f"unknown network {recipe.name!r}; use one of {', '.join(names())}")
+        raise NetworkError(unknown(recipe.name))
     if recipe.name in NORMALISATIONS:
         return HeadedNetwork(partial(vision_transformer, recipe, channels, resolution, classes))
     return HeadedNetwork(
@@ -153,10 +173,15 @@ def _convolutional(
 
 
 def _foreign(
-    factory: str, channels: int, resolution: int, classes: int, softplus_beta: float | None
+    make: Callable[[str, int, int, int], nn.Module],
+    name: str,
+    channels: int,
+    resolution: int,
+    classes: int,
+    softplus_beta: float | None,
 ) -> nn.Module:
-    """A user's network with its activations exchanged."""
-    network = from_factory(factory, channels, resolution, classes)
+    """A user's network, or a library's, with its activations exchanged."""
+    network = make(name, channels, resolution, classes)
     _exchange_activations(network, softplus_beta)
     return network
 

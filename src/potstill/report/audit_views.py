@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from potstill.config import NetworkRecipe
+from potstill.networks.names import network_text
 from potstill.report import (
     again,
     audit_departures,
@@ -29,7 +30,7 @@ from potstill.report.documents import Accuracy, Result
 from potstill.report.drawings import Drawing, Key
 from potstill.report.paper_audits import Printed
 from potstill.report.records import RunRecord
-from potstill.text import accuracy_text, count, network_text, percent, points
+from potstill.text import accuracy_text, count, percent, points
 
 _Points = tuple[float, ...]
 

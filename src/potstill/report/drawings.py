@@ -14,12 +14,13 @@ from markupsafe import Markup
 
 from potstill.data.distilled import DistilledDataset
 from potstill.description import Curve, Panel, Scale
+from potstill.networks.names import network_text
 from potstill.report import pictures, plots
 from potstill.report.comparison import Comparison
 from potstill.report.documents import Accuracy, Diversity, Result
 from potstill.report.dots import Dots, dot_plot
 from potstill.report.records import RunRecord, Series
-from potstill.text import count, network_text, spaced
+from potstill.text import count, spaced
 
 _MOST_LABELS = 200
 _LEGIBLE_TILE = 20

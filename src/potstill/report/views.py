@@ -8,6 +8,7 @@ from typing import Any
 
 from potstill.config import PaperRow
 from potstill.methods.recipe import dump
+from potstill.networks.names import network_detail, short_network_text
 from potstill.report import again, drawings, methods, plots
 from potstill.report.audit_views import audit_views
 from potstill.report.comparison import Comparison, Cost
@@ -18,10 +19,8 @@ from potstill.text import (
     count,
     data_set_text,
     duration,
-    network_detail,
     percent,
     points,
-    short_network_text,
     spaced,
     steps_text,
 )

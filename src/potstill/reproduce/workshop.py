@@ -20,8 +20,9 @@ from typing import Any
 
 from potstill import evaluation, runs
 from potstill.config import DataRecipe
-from potstill.data import datasets, torchvision_sets
+from potstill.data import datasets
 from potstill.data.distilled import DistilledDataset
+from potstill.data.facts import DATASETS
 from potstill.data.source import SourceDataset
 from potstill.errors import DataError
 from potstill.evaluation.kept import Kept
@@ -103,7 +104,8 @@ class Workshop:
         return self._absent[data.dataset]
 
     def _missing(self, data: DataRecipe) -> str | None:
-        if data.dataset in torchvision_sets.names() or data.dataset == "digits":
+        info = DATASETS.get(data.dataset)
+        if info is None or info.reader != "image folder":
             try:
                 self.source(data)
             except DataError as error:
@@ -111,7 +113,7 @@ class Workshop:
             return None
         if self._root is None:
             return f"{data.dataset} is read from a data root and none is given; pass --data-root"
-        folder = self._root / data.dataset
+        folder = self._root / info.folder
         if not (folder / "train").is_dir():
             return f"{data.dataset} is not under the data root; put it into {folder}"
         return None

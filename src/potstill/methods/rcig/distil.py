@@ -104,7 +104,7 @@ class Distiller:
             classes=source.classes,
             softplus_beta=self.settings.softplus_beta,
         )
-        if recipe.network.foreign:
+        if recipe.network.foreign or recipe.network.library:
             shape = (2, source.channels, source.resolution, source.resolution)
             require_linearisable(
                 network, rng.normal(shape, rng.stream(recipe.seed, "rcig/foreign"))
