@@ -17,7 +17,6 @@ from potstill.config import DWARecipe, Recipe, TeacherRecipe, method_of
 from potstill.data import views
 from potstill.data.preprocess import Preprocess, fit
 from potstill.data.source import SourceDataset
-from potstill.epochs import EpochTraining, Loss, Optimisation
 from potstill.errors import DataError, RecipeError, RunError
 from potstill.networks import zoo
 from potstill.networks.batch_norms import batch_norms
@@ -25,7 +24,7 @@ from potstill.networks.factory import from_factory
 from potstill.networks.init import initialise_default, seeded, seeded_on
 from potstill.networks.pretrained import load_weights, pretrained
 from potstill.teacher import Teacher
-from potstill.train import favour_layout, in_favoured_layout
+from potstill.train import EpochTraining, Loss, Optimisation, favour_layout, in_favoured_layout
 
 TEACHER = "teacher.safetensors"
 CHECKPOINT = "teacher.checkpoint.safetensors"
