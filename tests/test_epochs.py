@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from potstill import checkpoints, rng
 from potstill.config import NetworkRecipe
-from potstill.epochs import EpochTraining, Optimisation, batches
 from potstill.errors import NumericalError
 from potstill.networks import zoo
 from potstill.networks.init import initialise
+from potstill.train import EpochTraining, Optimisation, batches
 
 ROWS, CLASSES = 11, 3
 SGD = Optimisation("sgd", 0.05, epochs=3, batch_size=4, weight_decay=0.01)
@@ -202,7 +202,7 @@ def test_a_loss_that_is_not_finite_stops_and_is_not_kept() -> None:
 
     with pytest.raises(_Stop):
         run.run_epoch(stop)
-    with pytest.raises(NumericalError, match=r"epoch 2, step 2; lower") as caught:
+    with pytest.raises(NumericalError, match="epoch 2, step 2 is not finite; lower") as caught:
         run.state()
     assert "\n" not in str(caught.value)
     with pytest.raises(NumericalError, match="epoch 2, step 2"):

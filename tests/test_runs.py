@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
 import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from potstill import checkpoints, runs
+from potstill import checkpoints, runs, storage
 from potstill.errors import RunError
 from potstill.methods.recipe import Recipe, parse, read_yaml
 from potstill.runs import Run
@@ -88,8 +90,20 @@ def test_awkward_numbers_come_back_the_same(tmp_path):
     assert math.isnan(round_trip(tmp_path / "c.safetensors", math.nan))
 
 
+def test_the_header_comes_back_the_same(tmp_path):
+    header = {"seconds": 0.1, "parts": {"z": 1.5, "a": math.inf}, "list": [1, None, "x"]}
+    checkpoints.write(tmp_path / "c.safetensors", 0, header)
+    assert same(checkpoints.read(tmp_path / "c.safetensors")[1], header)
+
+
+def test_the_same_state_gives_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        checkpoints.write(tmp_path / name, {"x": torch.ones(8), "n": [3, 0.1]}, {"iteration": 5})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
 def test_keys_that_look_like_our_tags_are_kept(tmp_path):
-    state = {"tensor": "0", "items": {"items": 1, "stride": [1]}, "": torch.ones(2)}
+    state = {"tensor": "0", "items": {"items": 1, "stride": [1]}, "float": "nan", "": torch.ones(2)}
     assert same(round_trip(tmp_path / "c.safetensors", state), state)
 
 
@@ -165,7 +179,7 @@ def test_a_truncated_file_never_passes(tmp_path_factory, data):
     checkpoints.write(path, {"x": torch.ones(8)}, {})
     content = path.read_bytes()
     path.write_bytes(content[: data.draw(st.integers(0, len(content) - 1))])
-    with pytest.raises(RunError, match="is damaged") as caught:
+    with pytest.raises(RunError, match="is truncated") as caught:
         checkpoints.read(path)
     assert "delete it" in one_line(caught)
 
@@ -173,15 +187,29 @@ def test_a_truncated_file_never_passes(tmp_path_factory, data):
 def test_other_files_and_formats_are_refused(tmp_path, monkeypatch):
     path = tmp_path / "c.safetensors"
     path.write_bytes(safetensors.torch.save({"x": torch.ones(2)}))
-    with pytest.raises(RunError, match="no checkpoint"):
+    with pytest.raises(RunError, match=r"no checkpoint.* delete it"):
+        checkpoints.read(path)
+    path.write_bytes(storage.encode({"format_version": 1, "results": []}, {}, storage.TEACHER))
+    with pytest.raises(RunError, match=r"is a teacher, no checkpoint; .* delete it"):
         checkpoints.read(path)
     with pytest.raises(RunError, match="cannot read"):
         checkpoints.read(tmp_path / "absent")
-    monkeypatch.setattr(checkpoints, "FORMAT", 2)
+    monkeypatch.setattr(storage, "CHECKPOINT", replace(storage.CHECKPOINT, newest=3))
     checkpoints.write(path, {}, {})
     monkeypatch.undo()
-    with pytest.raises(RunError, match="has format 2, this version reads 1"):
+    with pytest.raises(RunError, match=r"format 3, this one reads 2.*; upgrade"):
         checkpoints.read(path)
+
+
+def test_a_checkpoint_of_format_1_says_what_to_do(tmp_path):
+    document = '{"format": 1, "header": {"iteration": 5}, "state": {"items": {"n": 3}}}'
+    digest = hashlib.sha256(document.encode()).hexdigest()
+    envelope = json.dumps({"digest": digest, "document": document})
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(safetensors.torch.save({}, {"potstill": envelope}))
+    with pytest.raises(RunError, match=r"\(format 1\); finish .* start again with") as caught:
+        checkpoints.read(path)
+    assert "another --out" in one_line(caught)
 
 
 # A run's folder
@@ -366,7 +394,7 @@ def test_a_damaged_folder_is_refused_and_not_kept_locked(tmp_path):
     path = tmp_path / runs.CHECKPOINT
     intact = path.read_bytes()
     path.write_bytes(intact[:-1])
-    with pytest.raises(RunError, match="damaged"):
+    with pytest.raises(RunError, match="is truncated"):
         Run.create(tmp_path, RECIPE, resume=True)
     path.write_bytes(intact)
     (tmp_path / runs.RECORD).write_text("{")

@@ -1,6 +1,6 @@
 """A trained network that images are inverted against and labelled by, as one file.
 
-The file is a safetensors file like a distilled set's (:mod:`potstill.data.artefact`) of another
+The file is a safetensors file like a distilled set's (:mod:`potstill.storage`) of another
 kind: the weights, the preprocessing they were trained with, the class names, and in the header
 how the network is built and where it comes from.
 """
@@ -17,18 +17,16 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from potstill import storage
 from potstill.config import NetworkRecipe
-from potstill.data import artefact
-from potstill.data.hashing import add_tensor
 from potstill.data.preprocess import Preprocess
 from potstill.data.source import Split
 from potstill.errors import ArtefactError, DataError
 from potstill.files import atomic_write
+from potstill.hashing import add_tensor
 from potstill.networks import pretrained, zoo
 from potstill.networks.convnet import channels_last
 from potstill.networks.factory import from_factory
-
-FORMAT_VERSION = 1
 
 # What every header has.
 _FIELDS: Mapping[str, type] = {
@@ -157,7 +155,7 @@ class Teacher:
         """
         document = {
             **self.header,
-            "format_version": FORMAT_VERSION,
+            "format_version": storage.TEACHER.newest,
             "class_names": list(self.class_names),
             "preprocess": self.preprocess.describe(),
         }
@@ -167,7 +165,8 @@ class Teacher:
             for name, tensor in self.network.state_dict().items()
         }
         parts = {_PREPROCESS + name: value for name, value in self.preprocess.tensors().items()}
-        atomic_write(Path(path), artefact.encode(document, {**weights, **parts}, "teacher"))
+        content = storage.encode(document, {**weights, **parts}, storage.TEACHER)
+        atomic_write(Path(path), content)
 
     @classmethod
     def load(cls, path: Path | str, factory: str | None = None) -> Teacher:
@@ -184,7 +183,7 @@ class Teacher:
             NetworkError: the network cannot be built, or does not take the file's images.
         """
         path = Path(path)
-        document, tensors = artefact.decode(path, "teacher")
+        document, tensors = storage.decode(path, storage.TEACHER)
         try:
             header = {key: value for key, value in document.items() if key not in _DERIVED}
             preprocess = Preprocess.from_parts(

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
+from potstill import storage
 from potstill.config import DataRecipe
-from potstill.data import artefact
 from potstill.data.distilled import DistilledDataset
 from potstill.data.preprocess import Standardise, fit
 from potstill.errors import ArtefactError, DataError, RunError
@@ -70,13 +70,13 @@ def refusal(path: Path) -> str:
 
 def rewritten(path: Path, to: Path, change: Any, *, seal: bool) -> Path:
     """The file with its document and tensors changed; sealed, its digests are made to fit."""
-    document, tensors = artefact.decode(path)
+    document, tensors = storage.decode(path, storage.DISTILLED_SET)
     change(document, tensors)
-    data = artefact.encode(document, tensors)
+    data = storage.encode(document, tensors, storage.DISTILLED_SET)
     if not seal:
         original = json.loads(safetensors_metadata(path.read_bytes())["potstill"])
         document["digest"] = original["digest"]
-        data = safetensors.torch.save(tensors, {"potstill": artefact.canonical(document)})
+        data = safetensors.torch.save(tensors, {"potstill": storage.canonical(document)})
     to.write_bytes(data)
     return to
 

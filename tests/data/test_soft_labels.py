@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from potstill.data import artefact
+from potstill import storage
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import ArtefactError
 from potstill.rng import normal, stream
@@ -172,16 +173,17 @@ def test_version_2_without_soft_labels_and_altered_ones_are_refused(
 def test_a_version_1_reader_asks_for_an_upgrade(
     saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artefact, "FORMAT_VERSIONS", {"distilled set": 1})
+    older = replace(storage.DISTILLED_SET, newest=1)
+    monkeypatch.setattr(storage, "DISTILLED_SET", older)
     assert "newer potstill (format 2, this one reads 1); upgrade potstill" in refusal(saved)
 
 
 def test_a_file_of_another_kind_is_named_for_what_it_is(saved: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    path.write_bytes(artefact.encode({"results": [], "format_version": 1}, {}, "teacher"))
+    path.write_bytes(storage.encode({"format_version": 1}, {}, storage.TEACHER))
     assert "is a teacher, no distilled set" in refusal(path)
     with pytest.raises(ArtefactError, match="is a distilled set, no teacher"):
-        artefact.decode(saved, "teacher")
+        storage.decode(saved, storage.TEACHER)
     path.write_bytes(safetensors.torch.save({}, {"other": "{}"}))
     with pytest.raises(ArtefactError, match=r"it has no potstill\.teacher header"):
-        artefact.decode(path, "teacher")
+        storage.decode(path, storage.TEACHER)

@@ -18,9 +18,9 @@ from potstill.data.views import (
     random_flip,
     random_resized_crop,
 )
-from potstill.epochs import EpochTraining, Optimisation
 from potstill.errors import ArtefactError
 from potstill.evaluation.labelling import TeacherLabels, Views, ViewSettings
+from potstill.train import EpochTraining, Optimisation
 from tests.evaluation.problems import small_network, teacher_of
 
 CPU = torch.device("cpu")

@@ -15,13 +15,13 @@ from torch import nn
 from potstill import rng
 from potstill.data.source import centred_one_hot
 from potstill.data.views import Mix
-from potstill.epochs import Optimisation
 from potstill.errors import DataError, RecipeError
 from potstill.evaluation import PROTOCOLS, StudentProtocol, evaluate
 from potstill.evaluation import plan as plan_module
 from potstill.evaluation.labelling import ViewSettings
 from potstill.evaluation.scores import summary
 from potstill.evaluation.students import StudentTraining, by_size, hard_loss, soft_loss
+from potstill.train import Optimisation
 from tests.evaluation.problems import NETWORK, numbers, set_of, small_network, teacher_of
 
 RESIZED = ViewSettings("resized", 0, False, "cutmix", 1.0, 16)

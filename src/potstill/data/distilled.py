@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from potstill import storage
 from potstill.config import DataRecipe
-from potstill.data import artefact
 from potstill.data.preprocess import Preprocess
 from potstill.errors import ArtefactError, DataError
 from potstill.files import atomic_write
@@ -132,7 +132,7 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
     @property
     def digest(self) -> str:
         """SHA-256 in hexadecimal of all but the results: one set, however often it is scored."""
-        return artefact.content_digest(self._document(), self._tensors())
+        return storage.content_digest(self._document(), self._tensors())
 
     def hard_labels(self) -> Tensor:
         """The class of the largest label: (n,) int64."""
@@ -172,7 +172,8 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
             ArtefactError: tensors were changed in place to numbers that are not finite.
         """
         self._check_tensors()
-        atomic_write(Path(path), artefact.encode(self._document(), self._tensors()))
+        content = storage.encode(self._document(), self._tensors(), storage.DISTILLED_SET)
+        atomic_write(Path(path), content)
 
     @classmethod
     def load(cls, path: Path | str) -> DistilledDataset:
@@ -183,7 +184,7 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
                 or holds tensors that do not fit its header.
         """
         path = Path(path)
-        document, tensors = artefact.decode(path)
+        document, tensors = storage.decode(path, storage.DISTILLED_SET)
         try:
             _check_shapes(document, tensors)
             parts = {
@@ -270,7 +271,7 @@ def _header(header: Mapping[str, Any], soft: bool) -> dict[str, Any]:
                 f"header field {name!r} must be of type {kind.__name__}, not {given.get(name)!r}; "
                 "set it"
             )
-    copy: dict[str, Any] = json.loads(artefact.canonical(given))
+    copy: dict[str, Any] = json.loads(storage.canonical(given))
     return copy
 
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from potstill.data.hashing import add_tensor
 from potstill.errors import DataError
+from potstill.hashing import add_tensor
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def fingerprint(train: Split, test: Split) -> str:
     """SHA-256, in hexadecimal, over the shapes and bytes of both splits.
 
     ``train.images``, ``train.labels``, ``test.images`` and ``test.labels``, in this order, each
-    as :func:`potstill.data.hashing.add_tensor` puts it.
+    as :func:`potstill.hashing.add_tensor` puts it.
     """
     digest = hashlib.sha256()
     for name, split in (("train", train), ("test", test)):

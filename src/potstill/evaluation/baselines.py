@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset
 from potstill.data.views import fill_value
-from potstill.epochs import EpochTraining, Loss
 from potstill.errors import RecipeError
 from potstill.evaluation.fixed_steps import Protocol
 from potstill.evaluation.kept import Kept, trained_on
@@ -25,7 +24,7 @@ from potstill.evaluation.protocol import class_sizes, random_real_sets
 from potstill.evaluation.scores import accuracies, summary
 from potstill.evaluation.students import StudentProtocol, StudentTraining, hard_loss
 from potstill.networks.init import initialise_default, seeded_on
-from potstill.train import Progress, favour_layout, in_favoured_layout
+from potstill.train import EpochTraining, Loss, Progress, favour_layout, in_favoured_layout
 
 REAL_STEPS = 5000
 """The budget of a training on all real images, unless another is asked for."""

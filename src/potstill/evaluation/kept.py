@@ -14,9 +14,8 @@ from typing import Any
 
 import torch
 
-from potstill import __version__
+from potstill import __version__, storage
 from potstill.config import NetworkRecipe
-from potstill.data import artefact
 from potstill.data.preprocess import Preprocess
 from potstill.data.source import SourceDataset
 from potstill.errors import RunError
@@ -40,7 +39,7 @@ def trained_on(
         "torch": torch.__version__,
         "device": device.type,
         "source_fingerprint": source.fingerprint,
-        "preprocess": artefact.content_digest(preprocess.describe(), preprocess.tensors()),
+        "preprocess": storage.content_digest(preprocess.describe(), preprocess.tensors()),
         "network": network.model_dump(mode="json"),
         "seed": seed,
     }
@@ -99,4 +98,4 @@ class Kept:
 
 
 def _text(key: Mapping[str, Any]) -> str:
-    return artefact.canonical(key)
+    return storage.canonical(key)

@@ -27,10 +27,9 @@ from potstill.data.views import (
     random_flip,
     random_resized_crop,
 )
-from potstill.epochs import batches
 from potstill.errors import ArtefactError, DataError
 from potstill.teacher import Teacher
-from potstill.train import favour_layout, in_favoured_layout
+from potstill.train import batches, favour_layout, in_favoured_layout
 
 TeacherMode = Literal["eval", "train"]
 Target = Callable[[Mix, Tensor, int], Tensor]
@@ -101,7 +100,7 @@ class Views:
         return f"evaluation/views/{self.student}"
 
     def batches(self, rows: int, epoch: int) -> list[Tensor]:
-        """The rows (b,) int64 of each batch, as :class:`potstill.epochs.EpochTraining` has them."""
+        """The rows (b,) int64 of each batch, as :class:`potstill.train.EpochTraining` has them."""
         return batches(rows, self.settings.batch_size, self.seed, self.purpose, epoch)
 
     def of_batch(self, images: Tensor, epoch: int, step: int) -> Mix:

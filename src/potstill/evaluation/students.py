@@ -24,7 +24,6 @@ from torch import Tensor, nn
 
 from potstill.data.distilled import DistilledDataset
 from potstill.data.views import Mix
-from potstill.epochs import EpochTraining, Loss, Optimisation
 from potstill.errors import DataError, RecipeError
 from potstill.evaluation.labelling import (
     StoredLabels,
@@ -37,7 +36,14 @@ from potstill.evaluation.labelling import (
 from potstill.evaluation.plan import Assignment
 from potstill.evaluation.scores import accuracies, summary
 from potstill.networks.init import initialise_default, seeded_on
-from potstill.train import Progress, favour_layout, in_favoured_layout
+from potstill.train import (
+    EpochTraining,
+    Loss,
+    Optimisation,
+    Progress,
+    favour_layout,
+    in_favoured_layout,
+)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from potstill.config import TeacherRecipe, flat
 from potstill.data import views
 from potstill.data.preprocess import Preprocess, fit
 from potstill.data.source import SourceDataset
-from potstill.epochs import EpochTraining, Loss, Optimisation
 from potstill.errors import DataError, RecipeError, RunError
 from potstill.methods.product import portable
 from potstill.methods.recipe import Recipe
@@ -29,7 +28,7 @@ from potstill.networks.pretrained import load_weights, pretrained
 from potstill.progress import Progress, silent
 from potstill.surroundings import versions
 from potstill.teacher import Teacher
-from potstill.train import favour_layout, in_favoured_layout
+from potstill.train import EpochTraining, Loss, Optimisation, favour_layout, in_favoured_layout
 
 TEACHER = "teacher.safetensors"
 CHECKPOINT = "teacher.checkpoint.safetensors"

@@ -241,7 +241,8 @@ def read(folder: Path, group: Group, origin: Mapping[str, str]) -> Inverted | No
         state, header = checkpoints.read(path)
     except RunError:
         raise RunError(
-            f"{path} is damaged; delete it, and this group alone is made again"
+            f"{path} is damaged or of an earlier version; delete it, and this group alone is made "
+            "again"
         ) from None
     for name, digest in origin.items():
         if header.get(name) != digest:

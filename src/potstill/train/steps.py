@@ -19,18 +19,13 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from potstill import rng
-from potstill.errors import NumericalError
-from potstill.networks.convnet import channels_last
 from potstill.networks.init import seeded_on
 from potstill.networks.zoo import ForeignNetwork
+from potstill.train.layout import favour_layout, in_favoured_layout
+from potstill.train.trainer import Progress, Trainer
 
 Augment = Callable[[Tensor, np.random.Generator], Tensor]
 """(images (n, c, h, w), generator) -> images of the same shape."""
-Progress = Callable[[int, int], None]
-"""(steps done, steps in all), over all networks."""
-
-# Losses are looked at this often: each look waits for the device.
-_STEPS_BETWEEN_CHECKS = 50
 
 
 @dataclass(frozen=True)
@@ -97,10 +92,10 @@ def train(
         batched: all networks in one computation, or one after the other; the same
             result up to rounding. Whichever :func:`batching_pays` says if None. Networks
             that are not potstill's are always trained one after the other.
-        progress: called after every step.
+        progress: called after every step with the steps done and in all, over all networks.
 
     Returns:
-        The losses (steps, k), before each step, on the CPU.
+        The losses (steps, k) float64, before each step, on the CPU.
 
     Raises:
         NumericalError: a loss is not finite.
@@ -134,7 +129,7 @@ def _train_in_turn(
                 outputs = network(in_favoured_layout(images))
             return half_squared_error(outputs, labels)[None]
 
-        def report(step: int, index: int = index) -> None:
+        def report(step: int, _steps: int, index: int = index) -> None:
             if progress is not None:
                 progress(index * training.steps + step, len(networks) * training.steps)
 
@@ -175,7 +170,7 @@ def _train_batched(
         predicted = torch.vmap(outputs, (0, 0, dimension))(parameters, buffers, images)
         return half_squared_error(predicted, labels)
 
-    def report(step: int) -> None:
+    def report(step: int, _steps: int) -> None:
         if progress is not None:
             progress(len(networks) * step, len(networks) * training.steps)
 
@@ -207,56 +202,26 @@ def batching_pays(network: nn.Module, pixels: int, device: torch.device) -> bool
     return device.type == "cpu" and work < 100_000_000
 
 
-def favour_layout(network: nn.Module) -> None:
-    """Put the weights into the layout that this device convolves fastest, in place.
-
-    On CPUs that is channels-last: a ConvNet of width 32 trains 1.2 to 1.4 times and
-    is tested twice as fast, one of width 128 up to 1.1 and 1.3 times.
-    """
-    if next(network.parameters()).device.type == "cpu":
-        network.to(memory_format=torch.channels_last)
-
-
-def in_favoured_layout(images: Tensor) -> Tensor:
-    """Images (n, c, h, w), in the layout that goes with :func:`favour_layout`."""
-    return channels_last(images) if images.device.type == "cpu" else images
-
-
 def _minimise(
     parameters: list[Tensor],
     losses: Callable[[int], Tensor],
     training: Training,
     members: range,
-    report: Callable[[int], None],
+    report: Progress,
 ) -> Tensor:
-    """Adam on the sum of ``losses(step)`` (k,), which is Adam on each alone; returns (steps, k)."""
-    optimiser = torch.optim.Adam(parameters, lr=0.0, fused=True)
-    history = torch.zeros(training.steps, len(members), device=parameters[0].device)
-    checked = 0
-    for step in range(training.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = training.schedule(step)
-        optimiser.zero_grad(set_to_none=True)
-        current = losses(step)
-        torch.autograd.backward(current.sum())
-        optimiser.step()
-        history[step] = current.detach()
-        if (step + 1) % _STEPS_BETWEEN_CHECKS == 0 or step + 1 == training.steps:
-            _check(history[checked : step + 1], checked, members)
-            checked = step + 1
-        report(step + 1)
-    return history.cpu()
+    """Adam on ``losses(step)`` of these networks: (k,) before each step, (steps, k) in all."""
 
+    def name_loss(_round: int, step: int, network: int) -> str:
+        return f"the loss of network {members[network]} at training step {step}"
 
-def _check(losses: Tensor, first_step: int, members: range) -> None:
-    """Losses (steps, k) of consecutive steps."""
-    wrong = (~losses.isfinite()).nonzero()
-    if len(wrong):
-        step, member = wrong[0].tolist()
-        raise NumericalError(
-            f"the loss of network {members[member]} is not finite at training step "
-            f"{first_step + step}; lower the learning rate or check images and labels"
-        )
+    trainer = Trainer(
+        torch.optim.Adam(parameters, lr=0.0, fused=True),
+        training.schedule,
+        steps=training.steps,
+        networks=len(members),
+        name_loss=name_loss,
+    )
+    return trainer.run_round(losses, report)
 
 
 class _Batches:

@@ -16,16 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from potstill import rng
-from potstill.errors import NumericalError
+from potstill.train.trainer import Progress, Trainer
 
 Loss = Callable[[nn.Module, Tensor, int, int], Tensor]
 """(network, rows (b,) int64 on the CPU, epoch, step in the epoch), counted from 0 -> the mean
 loss over these rows, a scalar."""
-Progress = Callable[[int, int], None]
-"""(steps done, steps in all) of an epoch. An exception it raises stops between two steps."""
-
-# Losses are looked at this often: each look waits for the device.
-_STEPS_BETWEEN_CHECKS = 50
 
 
 @dataclass(frozen=True)
@@ -78,15 +73,25 @@ class EpochTraining:
         purpose: str,
     ) -> None:
         self.network = network
-        self.epoch = 0
-        """Epochs done."""
-        self.step = 0
-        """Steps done of the epoch after these."""
         self._rows, self._optimisation, self._loss = rows, optimisation, loss
         self._seed, self._purpose = seed, purpose
-        device = next(network.parameters()).device
-        self._losses = torch.zeros(self.steps_per_epoch, dtype=torch.float64, device=device)
-        self._optimiser = _optimiser(optimisation, network)
+        steps = self.steps_per_epoch
+        self._trainer = Trainer(
+            _optimiser(optimisation, network),
+            lambda step: optimisation.rate(step, steps),
+            steps=steps,
+            name_loss=lambda epoch, step, _: f"the loss in epoch {epoch + 1}, step {step + 1}",
+        )
+
+    @property
+    def epoch(self) -> int:
+        """Epochs done."""
+        return self._trainer.round
+
+    @property
+    def step(self) -> int:
+        """Steps done of the epoch after these."""
+        return self._trainer.step
 
     @property
     def steps_per_epoch(self) -> int:
@@ -96,6 +101,9 @@ class EpochTraining:
     def run_epoch(self, progress: Progress | None = None) -> float:
         """Train for one epoch, or for the rest of one that was stopped, in training mode.
 
+        Args:
+            progress: called after every step with the steps done and in all, of this epoch.
+
         Returns:
             The mean loss over the rows of the whole epoch, each before its step.
 
@@ -103,18 +111,13 @@ class EpochTraining:
             NumericalError: a loss is not finite; the network is spoilt.
         """
         self.network.train()
-        size = self._optimisation.batch_size
-        parts = batches(self._rows, size, self._seed, self._purpose, self.epoch)
-        while self.step < len(parts):
-            self._losses[self.step] = self._train_on(parts[self.step])
-            self.step += 1
-            if self.step % _STEPS_BETWEEN_CHECKS == 0 or self.step == len(parts):
-                self._require_finite()
-            if progress is not None:
-                progress(self.step, len(parts))
-        self.epoch, self.step = self.epoch + 1, 0
+        epoch, size = self.epoch, self._optimisation.batch_size
+        parts = batches(self._rows, size, self._seed, self._purpose, epoch)
+        losses = self._trainer.run_round(
+            lambda step: self._loss(self.network, parts[step], epoch, step), progress
+        )
         shares = torch.tensor([len(part) / self._rows for part in parts], dtype=torch.float64)
-        return float(self._losses.cpu() @ shares)
+        return float(losses[:, 0] @ shares)
 
     def state(self) -> dict[str, Any]:
         """All that :meth:`restore` needs, as :mod:`potstill.checkpoints` takes it.
@@ -122,48 +125,12 @@ class EpochTraining:
         Raises:
             NumericalError: the network is spoilt.
         """
-        self._require_finite()
-        return {
-            "epoch": self.epoch,
-            "step": self.step,
-            "losses": self._losses,
-            "network": dict(self.network.state_dict()),
-            "optimiser": [
-                dict(self._optimiser.state[parameter]) for parameter in self.network.parameters()
-            ],
-        }
+        return {**self._trainer.state(), "network": dict(self.network.state_dict())}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`state` gave."""
-        self.epoch, self.step = state["epoch"], state["step"]
-        self._losses.copy_(state["losses"])
         self.network.load_state_dict(state["network"])
-        document = self._optimiser.state_dict()
-        document["state"] = {
-            place: {name: value.clone() for name, value in values.items()}
-            for place, values in enumerate(state["optimiser"])
-            if values
-        }
-        self._optimiser.load_state_dict(document)
-
-    def _train_on(self, rows: Tensor) -> Tensor:
-        """One step; the loss before it."""
-        total = self.epoch * self.steps_per_epoch + self.step
-        for group in self._optimiser.param_groups:
-            group["lr"] = self._optimisation.rate(total, self.steps_per_epoch)
-        self._optimiser.zero_grad(set_to_none=True)
-        loss = self._loss(self.network, rows, self.epoch, self.step)
-        torch.autograd.backward(loss)
-        self._optimiser.step()
-        return loss.detach()
-
-    def _require_finite(self) -> None:
-        wrong = (~self._losses[: self.step].isfinite()).nonzero()
-        if len(wrong):
-            raise NumericalError(
-                f"the loss is not finite in epoch {self.epoch + 1}, step {int(wrong[0]) + 1}; "
-                "lower the learning rate"
-            )
+        self._trainer.restore(state)
 
 
 def batches(rows: int, size: int, seed: int, purpose: str, epoch: int) -> list[Tensor]:

@@ -1,0 +1,183 @@
+"""A JSON document and tensors as the bytes of one safetensors file, and back.
+
+Distilled sets, teachers and checkpoints are such files; ``docs/artefact.md`` specifies the first
+two. The invariant: the same document and tensors give the same bytes, and a file whose bytes say
+anything else than was written is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from potstill.errors import ArtefactError, PotstillError, RunError
+from potstill.hashing import add_tensor
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What tells the files of one kind from others, and what is said of a bad one."""
+
+    name: str
+    key: str
+    """The only key of the safetensors metadata: safetensors writes several in random order."""
+    newest: int
+    """The newest ``format_version`` that this version of the library reads."""
+    error: type[PotstillError] = ArtefactError
+    """Raised when a file is refused."""
+    remedy: str | None = None
+    """What helps against a bad file whatever is wrong with it; if None, it depends."""
+
+    def refusal(self, cause: str, remedy: str) -> PotstillError:
+        """The error for a file that is damaged or not of this kind."""
+        return self.error(f"{cause}; {self.remedy or remedy}")
+
+
+DISTILLED_SET = Kind("distilled set", "potstill", newest=3)
+TEACHER = Kind("teacher", "potstill.teacher", newest=1)
+CHECKPOINT = Kind(
+    "checkpoint",
+    "potstill.checkpoint",
+    newest=2,
+    error=RunError,
+    remedy="restore a copy, or delete it to start this run from the beginning",
+)
+_KINDS = (DISTILLED_SET, TEACHER, CHECKPOINT)
+_LONGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
+
+
+def canonical(document: Any) -> str:
+    """JSON with sorted keys, no spaces and ASCII only.
+
+    Raises:
+        ArtefactError: a value that JSON does not have, NaN and infinity among them.
+    """
+    try:
+        return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ArtefactError(
+            f"the header cannot be written as JSON ({error}); use finite numbers, text, lists "
+            "and dicts with text keys"
+        ) from None
+
+
+def content_digest(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of everything but the results: it stays when a result is added."""
+    content = {key: document[key] for key in document if key not in ("results", "digest")}
+    digest = hashlib.sha256(f"{canonical(content)}\n".encode())
+    for name in sorted(tensors):
+        add_tensor(digest, name, tensors[name])
+    return digest.hexdigest()
+
+
+def encode(document: Mapping[str, Any], tensors: Mapping[str, Tensor], kind: Kind) -> bytes:
+    """The file of a document (with ``format_version``, without ``digest``) and its tensors.
+
+    Raises:
+        ArtefactError: the document holds a value that JSON does not have.
+    """
+    text = canonical({**document, "digest": _digests(document, tensors)})
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    return safetensors.torch.save(contiguous, {kind.key: text})
+
+
+def decode(path: Path, kind: Kind) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The document (without ``digest``) and the tensors of a file, intact as written.
+
+    Raises:
+        PotstillError: ``kind.error``, as the file is missing, truncated, altered, not ours, of
+            another kind or of a newer format.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise kind.error(f"cannot read {path}: {reason}; check the path") from None
+    document = _document(path, _metadata(path, data, kind), kind)
+    _check_version(path, document, kind)
+    try:
+        tensors = safetensors.torch.load(data)
+        intact = document.pop("digest") == _digests(document, tensors)
+    # Besides safetensors' own errors: missing keys, NaN as JSON, types that NumPy does not have.
+    except (safetensors.SafetensorError, ArtefactError, KeyError, TypeError, RuntimeError):
+        intact = False
+    if not intact:
+        raise kind.refusal(
+            f"{path} was altered after it was written: its digest does not match",
+            "get the original file again",
+        )
+    return document, tensors
+
+
+def _digests(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """That of the content, and one that binds the results, if any, to what they measure."""
+    content = content_digest(document, tensors)
+    if "results" not in document:
+        return {"content": content}
+    results = f"{content}\n{canonical(document['results'])}"
+    return {"content": content, "results": hashlib.sha256(results.encode()).hexdigest()}
+
+
+def _metadata(path: Path, data: bytes, kind: Kind) -> Mapping[str, Any]:
+    """The metadata of a safetensors file, whose bytes must all be there."""
+    truncated = kind.refusal(f"{path} is truncated", "copy or download it again")
+    length = int.from_bytes(data[:8], "little")
+    if len(data) > 8 and (data[8:9] != b"{" or length > _LONGEST_HEADER):
+        raise kind.refusal(f"{path} is no safetensors file", "pass one that potstill wrote")
+    if len(data) < 8 + max(length, 2):
+        raise truncated
+    try:
+        header = json.loads(data[8 : 8 + length])
+        metadata = header.pop("__metadata__", {})
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        missing = 8 + length + end - len(data)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        raise kind.refusal(
+            f"{path} has a damaged safetensors header", "get the original file again"
+        ) from None
+    if missing > 0:
+        raise truncated
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _document(path: Path, metadata: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
+    if kind.key not in metadata:
+        for other in _KINDS:
+            if other.key in metadata:
+                raise kind.refusal(
+                    f"{path} is a {other.name}, no {kind.name}", f"pass a file with a {kind.name}"
+                )
+        raise kind.refusal(
+            f"{path} is a safetensors file but no {kind.name}: it has no {kind.key} header",
+            "pass a file that potstill wrote",
+        )
+    try:
+        document = json.loads(metadata[kind.key])
+    except (ValueError, TypeError):
+        document = None
+    if not isinstance(document, dict):
+        raise kind.refusal(
+            f"the {kind.key} header of {path} is not a JSON object", "get the original file again"
+        )
+    return document
+
+
+def _check_version(path: Path, document: Mapping[str, Any], kind: Kind) -> None:
+    version = document.get("format_version")
+    if type(version) is not int or version < 1:
+        raise kind.refusal(
+            f"{path} names no format version but {version!r}", "get the original file again"
+        )
+    if version > kind.newest:
+        raise kind.error(
+            f"{path} was made by a newer potstill (format {version}, this one reads "
+            f"{kind.newest}); upgrade potstill"
+        )

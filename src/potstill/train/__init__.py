@@ -1,0 +1,30 @@
+"""Training of networks: for a number of steps, or by epochs, in one loop (:class:`Trainer`)."""
+
+from potstill.train.epochs import EpochTraining, Loss, Optimisation, batches
+from potstill.train.layout import favour_layout, in_favoured_layout
+from potstill.train.steps import (
+    Augment,
+    Schedule,
+    Training,
+    batching_pays,
+    half_squared_error,
+    train,
+)
+from potstill.train.trainer import Progress, Trainer
+
+__all__ = [
+    "Augment",
+    "EpochTraining",
+    "Loss",
+    "Optimisation",
+    "Progress",
+    "Schedule",
+    "Trainer",
+    "Training",
+    "batches",
+    "batching_pays",
+    "favour_layout",
+    "half_squared_error",
+    "in_favoured_layout",
+    "train",
+]
