@@ -102,6 +102,6 @@ def _dwa(
         teacher=teacher,
         device=device,
         progress=tell,
-        execute=execution.in_processes(workers or 1),
+        executor=execution.in_processes(workers or 1),
         finish=label if stored else None,
     )

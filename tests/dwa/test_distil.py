@@ -109,7 +109,7 @@ def test_groups_do_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
             source(),
             run,
             teacher=teacher(),
-            execute=execution.in_processes(2),
+            executor=execution.in_processes(2),
             progress=lambda stage, done, total, _: told.append((stage, done, total)),
         )
     assert (here / "distilled.safetensors").read_bytes() == (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from potstill.dwa import groups
 from potstill.dwa.groups import Inverted, Inverter, Task
 from potstill.dwa.squeeze import TEACHER, squeeze
 from potstill.errors import DataError, RunError
+from potstill.execution import Executor, Here
 from potstill.files import make_folder
 from potstill.networks.batch_norms import batch_norms
 from potstill.runs import Run
@@ -26,11 +27,6 @@ GROUPS = "groups"
 
 Progress = Callable[[str, int, int, dict[str, float]], None]
 """Called with the stage (``teacher`` or ``synthesis``), what is done of it, all of it, losses."""
-Execute = Callable[
-    [Callable[[Task, Callable[[int], None]], Inverted], Sequence[Task], Callable[[int], None]],
-    Generator[Inverted],
-]
-"""Runs work on units and yields the results as they are done; see :mod:`potstill.execution`."""
 Finish = Callable[[DistilledDataset, Teacher], DistilledDataset]
 """The last thing done to a set before it is stored: relabelling, say."""
 
@@ -43,7 +39,7 @@ def distil(
     teacher: Teacher | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
-    execute: Execute | None = None,
+    executor: Executor | None = None,
     finish: Finish | None = None,
 ) -> DistilledDataset:
     """Distil ``source`` as ``recipe`` says.
@@ -55,7 +51,7 @@ def distil(
             recipe says if None.
         device: "cpu" or "cuda".
         progress: told of both stages.
-        execute: where groups are inverted; here, one after the other, if None.
+        executor: where groups are inverted; here, one after the other, if None.
         finish: applied to the set before it is stored.
 
     Raises:
@@ -89,7 +85,7 @@ def distil(
         if group.name not in ledger.finished
     ]
     # Closed, so that processes end with the iteration, however it ends.
-    with closing((execute or _in_turn)(inverter, tasks, ledger.tell)) as finished:
+    with closing((executor or Here()).map(inverter, tasks, ledger.tell)) as finished:
         for inverted in finished:
             ledger.add(inverted)
     images, labels = assemble(ledger.finished.values(), source.classes)
@@ -110,14 +106,6 @@ def assemble(inverted: Iterable[Inverted], classes: int) -> tuple[Tensor, Tensor
     labels = torch.tensor([label for one in ordered for label in one.group.classes])
     order = torch.argsort(labels, stable=True)
     return images[order], labels[order]
-
-
-def _in_turn(
-    work: Callable[[Task, Callable[[int], None]], Inverted],
-    tasks: Sequence[Task],
-    tell: Callable[[int], None],
-) -> Generator[Inverted]:
-    return (work(task, tell) for task in tasks)
 
 
 class _Ledger:
