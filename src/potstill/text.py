@@ -4,19 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from potstill.data.facts import DATASETS
-
 if TYPE_CHECKING:
     from potstill.report.documents import Accuracy
 
 _ABBREVIATIONS = frozenset({"cpu", "gpu", "zca"})
-
-
-def data_set_text(name: str) -> str:
-    """The name that papers use, where there is one."""
-    if name == "image_folder":
-        return "image folder"
-    return DATASETS[name].title if name in DATASETS else name
 
 
 def percent(fraction: float) -> str:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from potstill.config import NetworkRecipe, Precision, Strict, TeacherRecipe
 from potstill.description import Description
+from potstill.execution import Executor, Here
 from potstill.progress import Progress, silent
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
     from potstill.data.facts import DatasetInfo
     from potstill.data.source import SourceDataset
-    from potstill.execution import Executor
     from potstill.methods.recipe import Recipe
     from potstill.runs import Run
     from potstill.teacher import Teacher
@@ -50,7 +50,8 @@ class Session:
         run: a folder to log to, checkpoint in and resume from; nothing is written if None.
         device: "cpu" or "cuda".
         progress: told of every step.
-        executor: runs independent units of work; they run here, one after the other, if None.
+        executor: runs independent units of work; here, one after the other, unless it says
+            otherwise.
         teacher: a network to invert or to label with, for a method that takes one; trained as
             the recipe says if None.
     """
@@ -58,7 +59,7 @@ class Session:
     run: Run | None = None
     device: str = "cpu"
     progress: Progress = silent
-    executor: Executor | None = None
+    executor: Executor = field(default_factory=Here)
     teacher: Teacher | None = None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from potstill.config import PaperRow
+from potstill.data.facts import data_set_text
 from potstill.methods.recipe import dump
 from potstill.networks.names import network_detail, short_network_text
 from potstill.report import again, drawings, methods, plots
@@ -17,7 +18,6 @@ from potstill.report.records import RunRecord
 from potstill.text import (
     accuracy_text,
     count,
-    data_set_text,
     duration,
     percent,
     points,

@@ -15,7 +15,6 @@ from potstill.data.source import SourceDataset, centred_one_hot
 from potstill.errors import DataError, RecipeError, RunError
 from potstill.evaluation.protocol import named
 from potstill.evaluation.relabel import relabel
-from potstill.execution import in_turn
 from potstill.files import make_folder
 from potstill.methods.dwa import groups
 from potstill.methods.dwa.groups import Inverted, Inverter, Task
@@ -75,8 +74,7 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
         if group.name not in ledger.finished
     ]
     # Closed, so that processes end with the iteration, however it ends.
-    executor = session.executor or in_turn
-    with closing(executor(inverter, tasks, ledger.tell)) as finished:
+    with closing(session.executor.map(inverter, tasks, ledger.tell)) as finished:
         for inverted in finished:
             ledger.add(inverted)
     images, labels = assemble(ledger.finished.values(), source.classes)
