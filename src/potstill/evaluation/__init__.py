@@ -2,12 +2,14 @@
 
 from potstill.evaluation.architectures import parse_architectures
 from potstill.evaluation.fixed_steps import Protocol
+from potstill.evaluation.matching import MatchingProtocol
 from potstill.evaluation.protocol import PROTOCOLS, evaluate
 from potstill.evaluation.relabel import labelled_views, relabel
 from potstill.evaluation.students import StudentProtocol
 
 __all__ = [
     "PROTOCOLS",
+    "MatchingProtocol",
     "Protocol",
     "StudentProtocol",
     "evaluate",
