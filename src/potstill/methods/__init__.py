@@ -1,0 +1,1 @@
+"""Methods of dataset distillation, a folder for each family."""
