@@ -140,7 +140,7 @@ class EvaluationRecipe(Strict):
     protocol: str = "rcig-paper"
     networks: int = Field(5, ge=1)
     epochs: int | None = Field(
-        None, ge=1, description="dwa and hard-label protocols: instead of the protocol's"
+        None, ge=1, description="of protocols that count them: instead of the protocol's own"
     )
 
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from potstill import rng
+from potstill.data.operations import rotation
 from potstill.evaluation import augment as module
-from potstill.evaluation.augment import OPERATIONS, Draw, apply, augment, draw, rotation
+from potstill.evaluation.augment import OPERATIONS, Draw, apply, augment, draw
 
 
 def nothing(n: int, **changes) -> Draw:

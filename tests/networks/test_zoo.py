@@ -188,9 +188,22 @@ def test_convnet_takes_depth_width_and_growth_from_the_recipe(growth, widths):
     assert network.head.weight.shape == (5, widths[-1] * 2 * 2)
 
 
-def test_the_convnet_of_one_width_has_its_published_size():
-    recipe = NetworkRecipe(growth=1, normalisation="batch")
-    assert parameters(zoo.build(recipe, channels=3, resolution=32, classes=10)) == 320_010
+@pytest.mark.parametrize("kind", ["batch", "instance"])
+@pytest.mark.parametrize(
+    ("channels", "resolution", "classes", "depth", "size"),
+    [
+        (1, 28, 10, 3, 317_706),  # MNIST and Fashion-MNIST
+        (3, 32, 10, 3, 320_010),  # CIFAR-10
+        (3, 32, 100, 3, 504_420),  # CIFAR-100
+        (3, 64, 200, 4, 857_160),  # Tiny-ImageNet
+    ],
+)
+def test_the_convnet_of_one_width_has_its_published_size(
+    kind, channels, resolution, classes, depth, size
+):
+    recipe = NetworkRecipe(growth=1, normalisation=kind, depth=depth)
+    network = zoo.build(recipe, channels=channels, resolution=resolution, classes=classes)
+    assert parameters(network) == size
 
 
 @pytest.mark.parametrize("name", ["convnet", "resnet18"])

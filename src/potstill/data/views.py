@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from potstill.data.operations import cropped
 from potstill.data.preprocess import Preprocess, Standardise
 
 # Draws of a crop that may miss the image before the largest crop is taken (torchvision's number).
@@ -53,16 +54,8 @@ def random_crop(
 
     The same as padding every side and cropping to the old size at a uniformly random place.
     """
-    n, channels, height, width = images.shape
-    corner = torch.from_numpy(generator.integers(0, 2 * padding + 1, (2, n))).to(images.device)
-    frame = fill.to(images).view(1, -1, 1, 1)
-    padded = frame.repeat(n, 1, height + 2 * padding, width + 2 * padding)
-    padded[..., padding : padding + height, padding : padding + width] = images
-    rows = corner[0][:, None] + torch.arange(height, device=images.device)
-    columns = corner[1][:, None] + torch.arange(width, device=images.device)
-    down = rows[:, None, :, None].expand(-1, channels, -1, padded.shape[3])
-    across = columns[:, None, None, :].expand(-1, channels, height, -1)
-    return padded.gather(2, down).gather(3, across)
+    corner = torch.from_numpy(generator.integers(0, 2 * padding + 1, (2, len(images))))
+    return cropped(images, corner.to(images.device), padding, fill)
 
 
 def random_flip(images: Tensor, generator: np.random.Generator) -> Tensor:

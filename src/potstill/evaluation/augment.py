@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
+
+from potstill.data.operations import colour, rotation, warp
 
 GEOMETRY = ("zoom", "rotate", "translate", "cutout")
 OPERATIONS = ("flip", "colour", *GEOMETRY)
@@ -78,14 +79,14 @@ def apply(images: Tensor, draw: Draw) -> Tensor:
     if len(warped):
         matrix = _like(draw.matrix[warped.numpy()], images)
         warped = warped.to(images.device)
-        images[warped] = _warp(images[warped], matrix)
+        images[warped] = warp(images[warped], matrix)
     if len(coloured):
         factors = [
             _like(values[coloured.numpy()], images).view(-1, 1, 1, 1)
             for values in (draw.brightness, draw.contrast, draw.saturation)
         ]
         coloured = coloured.to(images.device)
-        images[coloured] = _colour(images[coloured], *factors)
+        images[coloured] = colour(images[coloured], *factors)
     _cut(images, draw.hole)
     return images
 
@@ -108,25 +109,6 @@ def _matrices(hit: dict[str, NDArray[Any]], unit: NDArray[Any]) -> NDArray[Any]:
 
     matrix[hit["translate"], :, 2] = 2 * TRANSLATION * unit[hit["translate"], :2]
     return matrix
-
-
-def rotation(angle: NDArray[Any]) -> NDArray[Any]:
-    """Angle (n,) in radians, anticlockwise as one sees the image -> (n, 2, 3)."""
-    cosine, sine, zero = np.cos(angle), np.sin(angle), np.zeros_like(angle)
-    return np.stack([np.stack([cosine, -sine, zero], 1), np.stack([sine, cosine, zero], 1)], 1)
-
-
-def _warp(images: Tensor, matrix: Tensor) -> Tensor:
-    """Bilinear; 0 outside the image."""
-    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
-
-
-def _colour(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:
-    """The three commute: saturation keeps the mean that contrast works about."""
-    mean = images.mean((1, 2, 3), keepdim=True)
-    grey = images.mean(1, keepdim=True)
-    return mean + brightness + contrast * (saturation * (images - grey) + grey - mean)
 
 
 def _cut(images: Tensor, hole: NDArray[Any]) -> None:

@@ -20,6 +20,7 @@ from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset, centred_one_hot, sample_per_class
 from potstill.errors import ArtefactError, DataError, RecipeError
 from potstill.evaluation.fixed_steps import Protocol
+from potstill.evaluation.matching import MatchingProtocol
 from potstill.evaluation.plan import Assignment, EvaluationProtocol
 from potstill.evaluation.students import StudentProtocol, as_run
 from potstill.teacher import Teacher
@@ -37,6 +38,8 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
         StudentProtocol("dwa-paper", "soft"),
         StudentProtocol("dwa-as-run", "soft", as_run),
         StudentProtocol("hard-label", "hard"),
+        MatchingProtocol("dc", epochs=300, augmented=False),
+        MatchingProtocol("dsa", epochs=1000, augmented=True),
     )
 }
 
@@ -77,7 +80,7 @@ def evaluate(
         teacher: labels what the students of a protocol with soft labels see; if None, the
             labels that the set stores.
         epochs: of protocols that count them; if None, the artefact's number, and if it has
-            none, the protocol's.
+            none, the protocol's. Protocols dc and dsa train for one more.
         best: also test after every epoch, and report each network's best.
         batched: see :func:`potstill.train.train`; protocols that count epochs train their
             networks one after the other.
@@ -90,7 +93,8 @@ def evaluate(
         there are any. Accuracies are fractions, ``std`` is the sample deviation.
         From protocols that count epochs besides: epochs, labels (stored, on the fly or
         hard), teacher {digest, network, accuracy} if there was one, and best_on_test
-        {mean, std, values, epochs} if asked for, in the baseline too.
+        {mean, std, values, epochs} if asked for, in the baseline too; from dsa, strategy:
+        the operations that its views are drawn from.
 
     Raises:
         ArtefactError: the set does not say what it was made for, and nothing was passed; or

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from potstill.data.distilled import DistilledDataset
 from potstill.data.views import Mix
 from potstill.errors import DataError, RecipeError
+from potstill.evaluation.in_turn import score_in_turn
 from potstill.evaluation.labelling import (
     StoredLabels,
     Target,
@@ -34,7 +35,7 @@ from potstill.evaluation.labelling import (
     ViewSettings,
 )
 from potstill.evaluation.plan import Assignment
-from potstill.evaluation.scores import accuracies, summary
+from potstill.evaluation.scores import accuracies
 from potstill.networks.init import initialise_default, seeded_on
 from potstill.train import (
     EpochTraining,
@@ -182,24 +183,8 @@ class Students:
 
     def scores(self, images: Tensor, labels: Tensor, progress: Progress) -> dict[str, Any]:
         """``accuracy``, and ``best_on_test`` if asked for: a summary, and ``epochs`` from 1."""
-        given, steps = self._assignment, self._steps(images.shape[-4])
-        histories = []
-        for index in range(given.networks):
-            own = images[index] if images.ndim == 5 else images
-            classes = (labels[index] if labels.ndim == 3 else labels).argmax(1)
-
-            def report(step: int, index: int = index) -> None:
-                progress(index * steps + step, given.networks * steps)
-
-            histories.append(self._train(index, own.to(given.device), classes, report))
-        result: dict[str, Any] = {"accuracy": summary([history[-1] for history in histories])}
-        if given.best:
-            best = [max(history) for history in histories]
-            epochs = [
-                history.index(most) + 1 for history, most in zip(histories, best, strict=True)
-            ]
-            result["best_on_test"] = {**summary(best), "epochs": epochs}
-        return result
+        steps = self._steps(images.shape[-4])
+        return score_in_turn(self._assignment, images, labels, steps, self._train, progress)
 
     def _train(
         self, index: int, images: Tensor, classes: Tensor, report: Callable[[int], None]
@@ -213,7 +198,7 @@ class Students:
             network,
             len(images),
             self._training.optimisation,
-            self._loss(index, views, images, classes.to(given.device)),
+            self._loss(index, views, images, classes),
             seed=views.seed,
             purpose=views.purpose,
         )

@@ -1,4 +1,4 @@
-"""Training by epochs: SGD or AdamW on a cosine, stopped and resumed at any step.
+"""Training by epochs: SGD or AdamW on a schedule, stopped and resumed at any step.
 
 Nothing is drawn from a generator that lives longer than a batch: the order of the rows is a
 function of the epoch, and what a loss draws should be one of its epoch and step. So a training
@@ -28,9 +28,9 @@ class Optimisation:
     """How a network is trained.
 
     The rate climbs linearly over the warm-up, which ends at ``learning_rate``, and falls to 0
-    along a cosine, step by step. ``weight_decay`` shrinks every parameter, as in the field: for
-    sgd it is added to the gradient, for adamw it is decoupled. ``momentum`` is sgd's, without
-    Nesterov; adamw has PyTorch's betas.
+    along a cosine, step by step, or stays there if ``schedule`` is constant. ``weight_decay``
+    shrinks every parameter, as in the field: for sgd it is added to the gradient, for adamw it is
+    decoupled. ``momentum`` is sgd's, without Nesterov; adamw has PyTorch's betas.
     """
 
     optimiser: Literal["sgd", "adamw"]
@@ -40,12 +40,15 @@ class Optimisation:
     momentum: float = 0.9
     weight_decay: float = 0.0
     warmup_epochs: int = 0
+    schedule: Literal["cosine", "constant"] = "cosine"
 
     def rate(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of ``step``, counted from 0 over all epochs."""
         warmup = self.warmup_epochs * steps_per_epoch
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
+        if self.schedule == "constant":
+            return self.learning_rate
         falling = max(1, self.epochs * steps_per_epoch - warmup)
         return self.learning_rate * (1 + math.cos(math.pi * (step - warmup) / falling)) / 2
 
@@ -60,6 +63,8 @@ class EpochTraining:
         loss: of a batch of rows; augments, casts and moves as it likes.
         seed: of the order of the rows, drawn from the stream ``purpose``/order of each epoch.
         purpose: what the training is for.
+        epoch: how many epochs others have trained the network for, with orders and losses of
+            their own: where counting begins.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class EpochTraining:
         *,
         seed: int,
         purpose: str,
+        epoch: int = 0,
     ) -> None:
         self.network = network
         self._rows, self._optimisation, self._loss = rows, optimisation, loss
@@ -82,6 +88,7 @@ class EpochTraining:
             steps=steps,
             name_loss=lambda epoch, step, _: f"the loss in epoch {epoch + 1}, step {step + 1}",
         )
+        self._trainer.round = epoch
 
     @property
     def epoch(self) -> int:

@@ -1,0 +1,55 @@
+"""Networks trained one after the other, and what is said of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from potstill.evaluation.plan import Assignment
+from potstill.evaluation.scores import summary
+from potstill.train import Progress
+
+Train = Callable[[int, Tensor, Tensor, Callable[[int], None]], list[float]]
+"""(index of the network, images (n, c, h, w) and classes (n,) int64 on the assignment's device,
+report of steps done) -> accuracies, after each epoch if the best is asked for, or of the last."""
+
+
+def score_in_turn(
+    given: Assignment,
+    images: Tensor,
+    labels: Tensor,
+    steps: int,
+    train: Train,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Train and test each network of an assignment.
+
+    Args:
+        given: says how many networks, where, and whether the best epoch is asked for.
+        images: (n, c, h, w) for all of them, or (k, n, c, h, w), a set for each.
+        labels: (n, C) or (k, n, C), likewise; a class is the largest entry.
+        steps: of one training.
+        train: one network.
+        progress: called with (steps done, steps in all) over all networks.
+
+    Returns:
+        ``accuracy``, a summary, and ``best_on_test`` if asked for: a summary, and ``epochs``
+        from 1.
+    """
+    histories = []
+    for index in range(given.networks):
+        own = images[index] if images.ndim == 5 else images
+        classes = (labels[index] if labels.ndim == 3 else labels).argmax(1)
+
+        def report(step: int, index: int = index) -> None:
+            progress(index * steps + step, given.networks * steps)
+
+        histories.append(train(index, own.to(given.device), classes.to(given.device), report))
+    result: dict[str, Any] = {"accuracy": summary([history[-1] for history in histories])}
+    if given.best:
+        best = [max(history) for history in histories]
+        epochs = [history.index(most) + 1 for history, most in zip(histories, best, strict=True)]
+        result["best_on_test"] = {**summary(best), "epochs": epochs}
+    return result

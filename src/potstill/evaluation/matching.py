@@ -1,0 +1,214 @@
+"""The protocols of DC, DSA and DM: hard labels, SGD at two rates, views that are the set's own.
+
+As the authors' published programs ran it (Zhao, Mopuri, Bilen, ICLR 2021; Zhao, Bilen, ICML 2021
+and WACV 2023). With E epochs asked for there are E + 1, numbered 0 to E. At the end of epoch
+E // 2 + 1 the learning rate falls to a tenth and the optimiser is made anew, without momentum:
+E = 1000 means 502 epochs at 0.01 and 499 at 0.001, E = 300 means 152 and 149.
+
+One departure: a last batch of a single image joins the one before it, as in every training by
+epochs here (:mod:`potstill.train`); no set of 10, 100 or 200 balanced classes has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from potstill import rng
+from potstill.data import siamese
+from potstill.data.distilled import DistilledDataset
+from potstill.data.siamese import Strategy
+from potstill.errors import ArtefactError, RecipeError
+from potstill.evaluation.in_turn import score_in_turn
+from potstill.evaluation.plan import Assignment
+from potstill.evaluation.scores import accuracies
+from potstill.networks.init import initialise_default, seeded_on
+from potstill.networks.instance_norms import favour_group_norms
+from potstill.train import (
+    EpochTraining,
+    Loss,
+    Optimisation,
+    Progress,
+    batches,
+    favour_layout,
+    in_favoured_layout,
+)
+
+
+@dataclass(frozen=True)
+class MatchingTraining:
+    """How a network is trained on a set."""
+
+    epochs: int
+    """E; networks are trained for E + 1 epochs."""
+    strategy: Strategy | None
+    """Each batch is seen after one operation of these, with parameters drawn for each image; if
+    None, as it is."""
+    learning_rate: float = 0.01
+    batch_size: int = 256
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+
+    def phases(self) -> tuple[Optimisation, Optimisation]:
+        """The epochs before and after the fall of the rate; of the later ones there may be none."""
+        early = self.epochs // 2 + 2
+        return (
+            self._phase(self.learning_rate, early),
+            self._phase(self.learning_rate / 10, self.epochs + 1 - early),
+        )
+
+    def _phase(self, rate: float, epochs: int) -> Optimisation:
+        return Optimisation(
+            "sgd",
+            rate,
+            epochs,
+            self.batch_size,
+            self.momentum,
+            self.weight_decay,
+            schedule="constant",
+        )
+
+
+@dataclass(frozen=True)
+class MatchingProtocol:
+    """A named way of training on hard labels for so many epochs."""
+
+    name: str
+    epochs: int
+    """E, unless the caller or the set says otherwise."""
+    augmented: bool
+    """Whether the images are seen through differentiable siamese augmentation."""
+
+    @property
+    def takes_teacher(self) -> bool:
+        """Never: the labels are the set's."""
+        return False
+
+    def training(self, dataset: DistilledDataset, epochs: int | None = None) -> MatchingTraining:
+        """How to train on the set: for these epochs, else the set's, else the protocol's own.
+
+        The strategy is the one that the set was made with, if its header names it
+        (``evaluation.strategy``, a list of operations), else what is usual for its data:
+        without flip for digits and MNIST, else all six operations.
+
+        Raises:
+            RecipeError: no epochs.
+            ArtefactError: the set names a strategy that there is not.
+        """
+        made_for = dataset.header["evaluation"]
+        lasting = made_for.get("epochs") if epochs is None else epochs
+        if lasting is not None and lasting < 1:
+            raise RecipeError(f"cannot train for {lasting} epochs; ask for at least 1")
+        strategy = _strategy(dataset) if self.augmented else None
+        return MatchingTraining(self.epochs if lasting is None else lasting, strategy)
+
+    def plan(self, assignment: Assignment) -> MatchingPlan:
+        """The training of the assignment's set.
+
+        Raises:
+            RecipeError: there is a teacher, or no epochs.
+            ArtefactError: the set names a strategy that there is not.
+        """
+        if assignment.teacher is not None:
+            raise RecipeError(
+                f"protocol {self.name} takes hard labels and no teacher; leave the teacher out"
+            )
+        return MatchingPlan(assignment, self.training(assignment.dataset, assignment.epochs))
+
+
+class MatchingPlan:
+    """One of these protocols applied to a set; see :class:`potstill.evaluation.plan.Plan`.
+
+    Network i starts from stream "evaluation/network" at step i, for all images, and sees orders
+    and views of its own.
+    """
+
+    def __init__(self, assignment: Assignment, training: MatchingTraining) -> None:
+        self._assignment, self._training = assignment, training
+        self.facts: dict[str, Any] = {"epochs": training.epochs, "labels": "hard"}
+        if training.strategy is not None:
+            self.facts["strategy"] = list(training.strategy)
+        self.steps = self._steps(len(assignment.dataset))
+
+    def scores(self, images: Tensor, labels: Tensor, progress: Progress) -> dict[str, Any]:
+        """``accuracy``, and ``best_on_test`` if asked for: a summary, and ``epochs`` from 1."""
+        steps = self._steps(images.shape[-4])
+        return score_in_turn(self._assignment, images, labels, steps, self._train, progress)
+
+    def _train(
+        self, index: int, images: Tensor, classes: Tensor, report: Callable[[int], None]
+    ) -> list[float]:
+        """The accuracies of network ``index``: after each epoch, or after the last one alone."""
+        given = self._assignment
+        network = given.build()
+        initialise_default(network, given.seed, "evaluation/network", index)
+        favour_layout(network)
+        favour_group_norms(network)
+        loss = self._loss(index, images, classes)
+        history: list[float] = []
+        end = 0
+        for phase in self._training.phases():
+            training = EpochTraining(
+                network,
+                len(images),
+                phase,
+                loss,
+                seed=given.seed,
+                purpose=_purpose(index),
+                epoch=end,
+            )
+            end += phase.epochs
+            while training.epoch < end:
+                done = training.epoch * training.steps_per_epoch
+
+                def tell(step: int, _total: int, done: int = done) -> None:
+                    report(done + step)
+
+                training.run_epoch(tell)
+                if given.best or training.epoch == self._training.epochs + 1:
+                    history += accuracies([network], given.source.test, given.dataset.preprocess)
+        return history
+
+    def _steps(self, rows: int) -> int:
+        each = batches(rows, self._training.batch_size, self._assignment.seed, _purpose(0), 0)
+        return (self._training.epochs + 1) * len(each)
+
+    def _loss(self, index: int, images: Tensor, classes: Tensor) -> Loss:
+        """Of a batch of ``images`` (n, c, h, h) of these ``classes`` (n,) int64."""
+        given, strategy = self._assignment, self._training.strategy
+        dropout = f"evaluation/dropout/{index}"
+
+        def loss(network: nn.Module, rows: Tensor, epoch: int, step: int) -> Tensor:
+            places = rows.to(images.device)
+            seen = images[places]
+            if strategy is not None:
+                generator = rng.stream(given.seed, f"{_purpose(index)}/draw/{epoch}", step)
+                drawn = siamese.draw(strategy, seen.shape[-1], generator, len(seen))
+                seen = siamese.apply(seen, drawn)
+            with seeded_on(images.device, given.seed, f"{dropout}/{epoch}", step):
+                outputs = network(in_favoured_layout(seen))
+            return F.cross_entropy(outputs, classes[places])
+
+        return loss
+
+
+def _purpose(index: int) -> str:
+    """What the streams of the order and of the views of a network begin with."""
+    return f"evaluation/views/{index}"
+
+
+def _strategy(dataset: DistilledDataset) -> Strategy:
+    named = dataset.header["evaluation"].get("strategy")
+    if named is None:
+        return siamese.usual_strategy(str(dataset.header["source"].get("name")))
+    try:
+        return siamese.strategy_of(named)
+    except (TypeError, ValueError) as error:
+        raise ArtefactError(
+            f"the set was made with an augmentation strategy this version does not know "
+            f"({error}); take the version that made it, or another protocol"
+        ) from None

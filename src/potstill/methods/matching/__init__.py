@@ -1,0 +1,1 @@
+"""Methods that match what a network makes of real and of synthetic images."""
