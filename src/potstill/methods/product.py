@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -26,6 +27,7 @@ def product(
     iterations: int,
     mirror_images: bool = False,
     teacher: Teacher | None = None,
+    evaluation: Mapping[str, Any] | None = None,
 ) -> DistilledDataset:
     """The set that ``recipe`` made of ``source``, described by its method.
 
@@ -36,9 +38,11 @@ def product(
         iterations: how many the method took; of groups of images, each.
         mirror_images: whether the set was made to be trained on with its mirror images.
         teacher: the network it was made with, if any.
+        evaluation: what the protocol that it is made for has to know besides the recipe.
     """
     header = facts(recipe, source)
     header |= {"iterations": iterations, "mirror_images": mirror_images}
+    header["evaluation"] |= evaluation or {}
     if teacher is not None:
         header["teacher"] = teacher.summary()
     description = methods.named(recipe.method.kind).describe(recipe, header)
@@ -52,7 +56,7 @@ def facts(recipe: Recipe, source: SourceDataset) -> dict[str, Any]:
     Where files lie is the machine's business: of absolute paths only the last part stays. To
     score a set made from an image folder, name the folder above it as data root.
     """
-    document = recipe.model_dump(mode="json", exclude_none=False)
+    document = recipe.model_dump(mode="json")
     document["data"]["folder"] = portable(recipe.data.folder)
     teacher = document["method"].get("teacher")
     if isinstance(teacher, dict) and "checkpoint" in teacher:

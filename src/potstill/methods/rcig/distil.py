@@ -6,16 +6,17 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from potstill import hardware, interrupt, rng
+from potstill import hardware, rng
 from potstill.data.datasets import SourceDataset
 from potstill.data.distilled import DistilledDataset
 from potstill.data.preprocess import Preprocess, fit
 from potstill.errors import NumericalError, RecipeError, RunError
+from potstill.methods.loop import iterate
 from potstill.methods.method import Session
 from potstill.methods.product import product
 from potstill.methods.rcig import dual, primal, standard
@@ -28,10 +29,6 @@ from potstill.methods.rcig.source import TargetImages, noise_start, real_start
 from potstill.methods.recipe import Recipe, method_of
 from potstill.networks import zoo
 from potstill.networks.jacobian import Jacobian, require_linearisable
-from potstill.progress import Progress, silent
-
-if TYPE_CHECKING:
-    from potstill.runs import Run
 
 Clock = Callable[[str | None], None]
 """Told of the part of an iteration that begins, None after the last."""
@@ -62,10 +59,7 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
     else:
         clock = Stopwatch(run.part) if run else _no_clock
         distiller = Distiller(recipe, source, preprocess, torch.device(session.device), clock)
-        checkpoint = run.load_checkpoint() if run else None
-        if checkpoint:
-            distiller.restore(*checkpoint)
-        distiller.train(run, session.progress)
+        iterate(distiller, settings.iterations, recipe, session)
         images, labels = distiller.coreset.average()
         iterations = distiller.iteration
     return product(
@@ -131,22 +125,6 @@ class Distiller:
             self.settings.pool.size, *self._support()[1].shape, device=device
         )
 
-    def train(self, run: Run | None = None, progress: Progress = silent) -> None:
-        """Iterate up to the recipe's number, with checkpoints on the way."""
-        with interrupt.deferred() as ctrl_c:
-            while self.iteration < self.settings.iterations:
-                metrics = self.step()
-                last = self.iteration == self.settings.iterations
-                if run and (self.iteration % self.recipe.log_every == 0 or last):
-                    run.log(self.iteration, metrics)
-                progress("iteration", self.iteration, self.settings.iterations, **metrics)
-                due = self.iteration % self.recipe.checkpoint_every == 0 or last
-                if run and (due or ctrl_c.requested):
-                    self._require_finite_coreset()
-                    run.save_checkpoint(self.iteration, self.state())
-                if ctrl_c.requested:
-                    raise KeyboardInterrupt
-
     def step(self) -> dict[str, float]:
         """One meta-iteration: draw, differentiate, update S, train the drawn model."""
         index, visit = self._pool.draw(self.iteration)
@@ -173,7 +151,8 @@ class Distiller:
         return metrics
 
     def state(self) -> dict[str, Any]:
-        """All that :meth:`restore` needs; random streams are functions of the iteration."""
+        """All that :meth:`restore` needs."""
+        self._require_finite_coreset()
         return {
             "coreset": self.coreset.state(),
             "pool": self._pool.state(),
