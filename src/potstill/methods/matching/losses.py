@@ -31,8 +31,8 @@ from potstill.train import in_favoured_layout
 Embed = Callable[[Tensor], Tensor]
 """Images (n, c, h, w) -> features (n, d), each of its own image alone."""
 
-# Activations of so many images stay in a processor's cache. 256 at once take a ConvNet of width 32
-# three times as long, one of width 128 twice; 100 with their gradient half as long again.
+# Activations of so many images stay in a processor's cache: 256 at once take a ConvNet of width 32
+# three times as long, one of width 128 twice.
 _CHUNK_CPU = 16
 
 
