@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -19,6 +20,7 @@ from potstill.data import artefact
 from potstill.data.preprocess import Preprocess
 from potstill.errors import ArtefactError, DataError
 from potstill.files import atomic_write
+from potstill.results import Evaluation
 
 # What every header has; docs/artefact.md says what each field means.
 _FIELDS: Mapping[str, type] = {
@@ -47,7 +49,8 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         class_names: C names; column k of ``labels`` is class k.
         preprocess: from pixels to network space and back.
         header: method, recipe, evaluation, source, versions, seed, iterations, results and
-            format_version, as JSON has them; relabelling where there are soft labels.
+            format_version, as JSON has them; relabelling where there are soft labels;
+            mirror_images where that is stated.
         soft_labels: (e, n, C) float16 or float32, a teacher's outputs before the softmax on a
             view of each image in each of e epochs, or None. ``header["relabelling"]`` says which
             views and which teacher.
@@ -110,6 +113,31 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
     def digest(self) -> str:
         """SHA-256 in hexadecimal of all but the results: one set, however often it is scored."""
         return artefact.content_digest(self._document(), self._tensors())
+
+    @property
+    def mirror_images(self) -> bool:
+        """Whether the set is to be trained on together with its mirror images.
+
+        It is a header field; where there is none, what such a file implies counts.
+        """
+        stated = self.header.get("mirror_images")
+        return _implied_mirror_images(self.header["recipe"]) if stated is None else bool(stated)
+
+    @property
+    def results(self) -> tuple[Evaluation, ...]:
+        """The evaluations measured so far, oldest first.
+
+        Raises:
+            ArtefactError: the header holds something else among them.
+        """
+        try:
+            return tuple(Evaluation.model_validate(result) for result in self.header["results"])
+        except ValidationError as error:
+            reason = " ".join(error.errors()[0]["msg"].split())
+            raise ArtefactError(
+                f"a result in the set is none that this version reads ({reason}); evaluate the set "
+                "again, or take the version that measured it"
+            ) from None
 
     def hard_labels(self) -> Tensor:
         """The class of the largest label: (n,) int64."""
@@ -215,6 +243,15 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
             _check_soft(self.soft_labels, tuple(self.labels.shape))
 
 
+def _implied_mirror_images(recipe: Mapping[str, Any]) -> bool:
+    """What files written before there was the field mean: RCIG's sets were made with them alone.
+
+    A method that does not say its kind is RCIG; what other methods call ``flip`` augments.
+    """
+    method = recipe.get("method", {})
+    return method.get("kind", "rcig") == "rcig" and bool(method.get("flip", False))
+
+
 def _copy_soft(soft_labels: Tensor) -> Tensor:
     half = soft_labels.dtype == torch.float16
     return _copy(soft_labels, torch.float16 if half else torch.float32)
@@ -246,6 +283,11 @@ def _header(header: Mapping[str, Any], soft: bool) -> dict[str, Any]:
                 f"header field {name!r} must be of type {kind.__name__}, not {given.get(name)!r}; "
                 "set it"
             )
+    if not isinstance(given.get("mirror_images", False), bool):
+        raise ArtefactError(
+            f"header field 'mirror_images' must be true or false, not {given['mirror_images']!r}; "
+            "set it or leave it out"
+        )
     copy: dict[str, Any] = json.loads(artefact.canonical(given))
     return copy
 

@@ -2,14 +2,19 @@
 
 from potstill.evaluation.architectures import parse_architectures
 from potstill.evaluation.fixed_steps import Protocol
+from potstill.evaluation.plan import Assignment, EvaluationProtocol, Plan, Work
 from potstill.evaluation.protocol import PROTOCOLS, evaluate
 from potstill.evaluation.relabel import labelled_views, relabel
 from potstill.evaluation.students import StudentProtocol
 
 __all__ = [
     "PROTOCOLS",
+    "Assignment",
+    "EvaluationProtocol",
+    "Plan",
     "Protocol",
     "StudentProtocol",
+    "Work",
     "evaluate",
     "labelled_views",
     "parse_architectures",

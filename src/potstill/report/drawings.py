@@ -15,11 +15,11 @@ from markupsafe import Markup
 from potstill.data.distilled import DistilledDataset
 from potstill.report import pictures, plots
 from potstill.report.comparison import Comparison
-from potstill.report.documents import Accuracy, Diversity, Result
 from potstill.report.dots import Dots, dot_plot
 from potstill.report.methods import Panel
 from potstill.report.records import RunRecord, Series
 from potstill.report.text import count, network_text, spaced
+from potstill.results import Accuracy, Diversity, Evaluation
 
 _MOST_LABELS = 200
 _LEGIBLE_TILE = 20
@@ -170,7 +170,7 @@ def _dots(name: str, accuracy: Accuracy, kind: int = 0) -> Dots:
     return Dots(name, accuracy.mean * 100, values, std, kind)
 
 
-def accuracies(results: Sequence[Result], anchor: str) -> Drawing:
+def accuracies(results: Sequence[Evaluation], anchor: str) -> Drawing:
     """Every network of every evaluation of one run."""
     lines = []
     kinds = {0}
@@ -188,7 +188,7 @@ def accuracies(results: Sequence[Result], anchor: str) -> Drawing:
     )
 
 
-def _names(results: Sequence[Result]) -> list[str]:
+def _names(results: Sequence[Evaluation]) -> list[str]:
     """The network of each result, and of how it was measured what sets the results apart."""
     described = [
         (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from potstill.config import NetworkRecipe
-from potstill.report.documents import Accuracy
+from potstill.results import Accuracy
 
 _DATA_SETS = {
     "digits": "Digits",

@@ -24,10 +24,8 @@ from potstill import hardware, rng
 from potstill.audits.membership import STEPS
 from potstill.audits.students import Students
 from potstill.config import DWARecipe, NetworkRecipe, Precision, RCIGRecipe, Recipe
-from potstill.evaluation.fixed_steps import Protocol
 from potstill.evaluation.plan import EvaluationProtocol
 from potstill.evaluation.protocol import named
-from potstill.evaluation.students import StudentProtocol
 from potstill.files import atomic_write, make_folder
 from potstill.networks import zoo
 from potstill.networks.init import initialise
@@ -164,24 +162,19 @@ def evaluating(
     """Seconds to score the recipe's set, with ``best`` after every epoch."""
     shape, method = shape_of(recipe), recipe.method
     unit = stopwatch.unit(network, shape)
-    images = recipe.images_per_class * shape.classes
-    tests = 1
-    if isinstance(protocol, Protocol):
-        training = protocol.training(images)
-        flip = 2 if isinstance(method, RCIGRecipe) and method.flip else 1
-        seen = training.steps * (training.batch_size or images) * flip
-        seconds = seen * unit
-    elif isinstance(protocol, StudentProtocol):
-        settings = protocol.settings(shape.channels, shape.resolution)
-        epochs = settings.lasting(recipe.evaluation.epochs).optimisation.epochs
-        tests = epochs if best else 1
-        seconds = epochs * images * unit
-        if isinstance(method, DWARecipe) and protocol.takes_teacher:
-            teacher = stopwatch.unit(method.teacher.network, shape)
-            seconds += epochs * images * teacher * _FORWARD
-    else:
-        raise TypeError(f"no cost is known of protocol {protocol.name}")
-    return recipe.evaluation.networks * (seconds + tests * shape.test * unit * _FORWARD)
+    work = protocol.work(
+        recipe.images_per_class * shape.classes,
+        shape.channels,
+        shape.resolution,
+        epochs=recipe.evaluation.epochs,
+        mirrored=isinstance(method, RCIGRecipe) and method.flip,
+    )
+    seconds = work.shown * unit
+    if isinstance(method, DWARecipe):
+        teacher = stopwatch.unit(method.teacher.network, shape)
+        seconds += work.labelled * teacher * _FORWARD
+    tested = (work.tests if best else 1) * shape.test
+    return recipe.evaluation.networks * (seconds + tested * unit * _FORWARD)
 
 
 def attacking(recipe: Recipe, stopwatch: Stopwatch) -> float:
