@@ -5,16 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from potstill.cli import continual, privacy, robust, text
+from potstill.results import Accuracy, Continual, Evaluation, Membership, RobustScores
+from tests.report import audit_records
+
+OF_SET = audit_records.OF_SET
+NETWORK = {"name": "resnet18", "normalisation": "batch"}
 
 
 def score(*values: float) -> dict[str, Any]:
     return {"mean": sum(values) / len(values), "std": 0.01, "values": list(values)}
 
 
-def result(*values: float, **more: Any) -> dict[str, Any]:
-    network = {"name": "resnet18", "normalisation": "batch"}
-    document = {"protocol": "dwa-paper", "network": network, "steps": 40}
-    return {**document, "accuracy": score(*values), **more}
+def accuracy(*values: float) -> Accuracy:
+    return Accuracy.model_validate(score(*values))
+
+
+def result(*values: float, **more: Any) -> Evaluation:
+    document = {**OF_SET, "protocol": "dwa-paper", "network": NETWORK, "steps": 40}
+    return Evaluation.model_validate({**document, "accuracy": score(*values), **more})
 
 
 def test_the_epochs_are_said_where_there_are_any():
@@ -28,10 +36,10 @@ def test_the_epochs_are_said_where_there_are_any():
 
 
 def test_a_single_value_has_no_deviation():
-    assert text.percent(score(0.5)) == "50.00 %"
-    assert text.percent(score(0.5, 0.7)) == "60.00 ± 1.00 %"
-    assert text.spread(score(0.5), 3) == "0.500"
-    assert text.spread(score(0.5, 0.7), 3) == "0.600 ± 0.010"
+    assert text.percent(accuracy(0.5)) == "50.00 %"
+    assert text.percent(accuracy(0.5, 0.7)) == "60.00 ± 1.00 %"
+    assert text.spread(accuracy(0.5), 3) == "0.500"
+    assert text.spread(accuracy(0.5, 0.7), 3) == "0.600 ± 0.010"
 
 
 def test_an_evaluation_of_one_network_for_one_step():
@@ -41,10 +49,20 @@ def test_an_evaluation_of_one_network_for_one_step():
 
 def scores(networks: int, **real: int) -> str:
     over = {"value": 0.1, "distilled": score(0.5), "random": score(0.4)}
-    hlr = {"value": 0.3, "real": {**score(0.8), **real}, "distilled": score(0.5)}
-    ars = {"value": 0.2, "augmented": over, "plain": over}
-    document = {"hlr": hlr, "ior": over, "ars": ars, "lrs": {"value": 0.3}}
-    return robust._text({**document, "networks": networks, "protocol": "dwa-paper"})
+    how = {"protocol": "hard-label", "epochs": 1, "steps": 1}
+    hlr = {
+        "value": 0.3,
+        "real": {**score(0.8), **how, **real},
+        "distilled": {**score(0.5), **how},
+    }
+    parts = {
+        "hlr": hlr,
+        "ior": over,
+        "ars": {"value": 0.2, "improvement": 0.1, "augmented": over, "plain": over},
+        "lrs": {"value": 0.3, "improvement": 0.1},
+    }
+    document = audit_records.scores(networks=networks, protocol="dwa-paper", **parts)
+    return robust._text(RobustScores.model_validate(document))
 
 
 def test_what_a_budget_came_to_is_said_without_contradiction():
@@ -61,9 +79,16 @@ def areas(*values: float) -> dict[str, Any]:
 
 def attack(*values: float, steps: int) -> list[str]:
     curve = [{"steps": steps, "accuracy": score(*values), **areas(*values)}]
-    document = {"members": 10, "others": 1, "attacks": ["threshold"]}
-    document |= {"distilled": {"curve": curve}, "untrained": areas(*values)}
-    return privacy.summary(document).splitlines()
+    targets = {"images": 1, "curve": curve, "roc": {"fpr": [], "tpr": {}}}
+    document = audit_records.membership(
+        baselines=False,
+        members=10,
+        others=1,
+        attacks=["threshold"],
+        distilled=targets,
+        untrained=areas(*values),
+    )
+    return privacy.summary(Membership.model_validate(document)).splitlines()
 
 
 def test_an_attack_on_one_network_has_no_spread():
@@ -82,8 +107,11 @@ def test_continual_learning_with_one_network_and_one_class():
         {"classes_so_far": 1, "images": 1, "accuracy": score(1.0)},
         {"classes_so_far": 2, "images": 2, "accuracy": score(0.5, 0.7)},
     ]
-    document = {"networks": 1, "protocol": "dwa-paper", "average_accuracy": 0.8, "tasks": tasks}
-    assert continual.summary(document).splitlines() == [
+    for index, task in enumerate(tasks):
+        task |= {"classes": [index], "tested": 1, "steps": 1}
+    facts = {"networks": 1, "protocol": "dwa-paper", "average_accuracy": 0.8, "tasks": tasks}
+    document = audit_records.continual() | facts
+    assert continual.summary(Continual.model_validate(document)).splitlines() == [
         "1 network per task, protocol dwa-paper",
         "1 class, 1 image: 100.00 %",
         "2 classes, 2 images: 60.00 ± 1.00 %",

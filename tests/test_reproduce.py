@@ -21,6 +21,7 @@ from potstill.evaluation import PROTOCOLS
 from potstill.reproduce import auditing, costs, entries, workshop
 from potstill.reproduce.lines import TRANSFER, Job, Line, select
 from potstill.reproduce.workshop import Workshop
+from potstill.results import Continual, Membership
 from tests.report import audit_records
 
 SMALL = (
@@ -373,11 +374,13 @@ def without_audits(monkeypatch):
 
 
 def test_audits_are_made_as_the_papers_and_once(tmp_path, monkeypatch):
-    def made(document):
-        return lambda dataset, *_a, **_o: {**document, "artefact_digest": dataset.digest}
+    def made(model, document):
+        return lambda dataset, *_a, **_o: model.model_validate(
+            {**document, "artefact_digest": dataset.digest}
+        )
 
-    attacked = create_autospec(auditing.membership, side_effect=made(attack()))
-    learned = create_autospec(auditing.continual, side_effect=made(lessons()))
+    attacked = create_autospec(auditing.membership, side_effect=made(Membership, attack()))
+    learned = create_autospec(auditing.continual, side_effect=made(Continual, lessons()))
     monkeypatch.setattr(auditing, "membership", attacked)
     monkeypatch.setattr(auditing, "continual", learned)
     wanted = [digits("membership", attack="rf", trained_on=whom) for whom in ("distilled", "real")]
@@ -446,7 +449,10 @@ def test_numbers_of_audits_are_taken_up(tmp_path):
         ({"networks": 1}, "1 network and 5 chunks (the paper's 5 and 5)"),
         ({"chunks": 2}, "5 networks and 2 chunks (the paper's 5 and 5)"),
         ({"network": {"width": 3, "depth": 1}}, "other networks attacked (ConvNet, depth 1, wid"),
-        ({"training": {"augmented": False}}, "trained without augmentation"),
+        (
+            {"training": audit_records.TRAINING | {"augmented": False}},
+            "trained without augmentation",
+        ),
     ],
 )
 @pytest.mark.usefixtures("without_audits")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from potstill.report.documents import Accuracy
+from potstill.results import Accuracy
 
 _ABBREVIATIONS = frozenset({"cpu", "gpu", "zca"})
 

@@ -33,12 +33,12 @@ def guessed(images: int, spread: float, seed: int) -> tuple[Evidence, np.ndarray
     return evidence(np.eye(3)[labels] - 1 / 3 + noise, labels), is_member
 
 
-def by_pairs(is_member: np.ndarray, suspicion: np.ndarray) -> float:
+def by_pairs(is_member: np.ndarray, scores: np.ndarray) -> float:
     """The area as the share of pairs in the right order, ties half."""
     pairs = [
         (member > other) + (member == other) / 2
-        for member in suspicion[is_member]
-        for other in suspicion[~is_member]
+        for member in scores[is_member]
+        for other in scores[~is_member]
     ]
     return float(np.mean(pairs))
 
@@ -46,10 +46,10 @@ def by_pairs(is_member: np.ndarray, suspicion: np.ndarray) -> float:
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 4)), min_size=2, max_size=30))
 def test_the_area_is_the_share_of_pairs_in_order(rows):
     is_member = np.array([True, False, *(member for member, _ in rows)])
-    suspicion = np.array([3.0, 1.0, *(float(value) for _, value in rows)])
-    area = attacks.area(is_member, suspicion)
-    assert area == pytest.approx(by_pairs(is_member, suspicion))
-    rates = attacks.curve(is_member, suspicion)
+    scores = np.array([3.0, 1.0, *(float(value) for _, value in rows)])
+    area = attacks.area(is_member, scores)
+    assert area == pytest.approx(by_pairs(is_member, scores))
+    rates = attacks.curve(is_member, scores)
     assert len(rates) == len(FALSE_POSITIVE_RATES) and rates[-1] == 1
     assert (np.diff(rates) >= 0).all()
     # The curve that is kept has nearly the area of the whole one.
@@ -69,10 +69,10 @@ def test_a_curve_shows_an_attacker_who_is_sure():
 def test_every_attack_tells_what_can_be_told_and_no_more(attack):
     known, truth = guessed(300, 0.6, 0)
     asked, answer = guessed(200, 0.6, 1)
-    assert attacks.area(answer, attacks.suspicions(attack, known, truth, asked, 0)) > 0.9
+    assert attacks.area(answer, attacks.membership_scores(attack, known, truth, asked, 0)) > 0.9
     known, truth = guessed(300, 0.0, 2)
     asked, answer = guessed(200, 0.0, 3)
-    area = attacks.area(answer, attacks.suspicions(attack, known, truth, asked, 0))
+    area = attacks.area(answer, attacks.membership_scores(attack, known, truth, asked, 0))
     assert 0.38 < area < 0.62
 
 
@@ -80,14 +80,14 @@ def test_every_attack_tells_what_can_be_told_and_no_more(attack):
 def test_fitted_attacks_learn_which_way_round_it_is(attack):
     known, truth = guessed(300, 0.6, 4)
     asked, answer = guessed(200, 0.6, 5)
-    assert attacks.area(answer, attacks.suspicions(attack, known, ~truth, asked, 0)) < 0.1
+    assert attacks.area(answer, attacks.membership_scores(attack, known, ~truth, asked, 0)) < 0.1
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_attack_is_the_same_again(attack):
     known, truth = guessed(120, 0.1, 6)
     asked, _ = guessed(60, 0.1, 7)
-    one, again = (attacks.suspicions(attack, known, truth, asked, 3) for _ in range(2))
+    one, again = (attacks.membership_scores(attack, known, truth, asked, 3) for _ in range(2))
     assert (one == again).all() and np.isfinite(one).all()
 
 
@@ -100,7 +100,7 @@ def test_fitted_attacks_see_the_label():
     assert seen.features.shape == (400, 5)
     one, other = seen.rows(np.arange(200)), seen.rows(np.arange(200, 400))
     for attack in ("lr", "mlp", "rf"):
-        guesses = attacks.suspicions(attack, one, one.labels == 0, other, 0)
+        guesses = attacks.membership_scores(attack, one, one.labels == 0, other, 0)
         assert attacks.area(other.labels == 0, guesses) > 0.95
 
 

@@ -21,7 +21,7 @@ from potstill.data.distilled import DistilledDataset
 from potstill.data.source import centred_one_hot, sample_per_class
 from potstill.errors import DataError, RecipeError
 from potstill.evaluation import Protocol, evaluate
-from potstill.evaluation.kept import Kept
+from potstill.evaluation.cache import Cache
 from potstill.networks import zoo
 from potstill.networks.init import initialise_default
 from potstill.rng import stream
@@ -83,42 +83,42 @@ def audit(dataset, digits):
 
 
 def test_classes_come_in_tasks_and_all_come(audit):
-    json.dumps(audit, allow_nan=False)
-    assert (audit["kind"], audit["order"], audit["protocol"]) == ("continual", "random", "quick")
-    rows = audit["tasks"]
-    assert [len(row["classes"]) for row in rows] == [3, 3, 2, 2]
-    assert [row["classes_so_far"] for row in rows] == [3, 6, 8, 10]
-    assert [row["images"] for row in rows] == [12, 24, 32, 40]
-    everything = [label for row in rows for label in row["classes"]]
+    json.dumps(audit.document(), allow_nan=False)
+    assert (audit.kind, audit.order, audit.protocol) == ("continual", "random", "quick")
+    rows = audit.tasks
+    assert [len(row.classes) for row in rows] == [3, 3, 2, 2]
+    assert [row.classes_so_far for row in rows] == [3, 6, 8, 10]
+    assert [row.images for row in rows] == [12, 24, 32, 40]
+    everything = [label for row in rows for label in row.classes]
     assert sorted(everything) == [*range(10)] != everything
-    assert all(len(row["accuracy"]["values"]) == 2 == audit["networks"] for row in rows)
-    means = [row["accuracy"]["mean"] for row in rows]
-    assert audit["average_accuracy"] == pytest.approx(sum(means) / 4)
+    assert all(len(row.accuracy.values) == 2 == audit.networks for row in rows)
+    means = [row.accuracy.mean for row in rows]
+    assert audit.average_accuracy == pytest.approx(sum(means) / 4)
     # Three classes are easier than ten, and all are better than a guess.
     assert means[0] > means[-1] > 0.3
-    assert min(row["baseline"]["mean"] for row in rows) > 0.3
+    assert min(row.baseline.mean for row in rows) > 0.3
 
 
 def test_only_images_of_classes_so_far_are_tested_on(audit, digits):
     seen: list[int] = []
-    for row in audit["tasks"]:
-        seen += row["classes"]
-        assert row["tested"] == sum(int((digits.test.labels == label).sum()) for label in seen)
+    for row in audit.tasks:
+        seen += row.classes
+        assert row.tested == sum(int((digits.test.labels == label).sum()) for label in seen)
 
 
 def test_the_last_task_is_an_evaluation_of_the_whole_set(audit, dataset, digits):
     whole = evaluate(dataset, digits, protocol=QUICK, baseline=True)
-    last = audit["tasks"][-1]
-    assert last["accuracy"] == whole["accuracy"]
-    assert last["baseline"] == whole["baseline"]
-    assert audit["artefact_digest"] == dataset.digest
-    assert audit["source_fingerprint"] == digits.fingerprint
-    assert "warnings" not in audit
+    last = audit.tasks[-1]
+    assert last.accuracy == whole.accuracy
+    assert last.baseline == whole.baseline
+    assert audit.artefact_digest == dataset.digest
+    assert audit.source_fingerprint == digits.fingerprint
+    assert not audit.warnings
 
 
 def test_an_earlier_task_knows_nothing_of_later_classes(dataset, digits, audit):
     """Whatever the images of other classes are, and the real ones, the first task is the same."""
-    later = [label for row in audit["tasks"][1:] for label in row["classes"]]
+    later = [label for row in audit.tasks[1:] for label in row.classes]
     other = torch.isin(dataset.hard_labels(), torch.tensor(later))
     images = torch.where(other[:, None, None, None], 0.0, dataset.images)
     header = {key: value for key, value in dataset.header.items() if key != "format_version"}
@@ -126,22 +126,22 @@ def test_an_earlier_task_knows_nothing_of_later_classes(dataset, digits, audit):
         images, dataset.labels, dataset.class_names, dataset.preprocess, header
     )
     again = continual(blank, digits, tasks=4, protocol=QUICK)
-    assert again["tasks"][0]["accuracy"] == audit["tasks"][0]["accuracy"]
-    assert again["tasks"][1]["accuracy"] != audit["tasks"][1]["accuracy"]
+    assert again.tasks[0].accuracy == audit.tasks[0].accuracy
+    assert again.tasks[1].accuracy != audit.tasks[1].accuracy
 
 
 def test_the_order_is_the_seeds_or_the_datas(dataset, digits):
     def order(**options):
         options |= {"tasks": 5, "protocol": QUICK, "networks": 1}
-        return [row["classes"] for row in continual(dataset, digits, **options)["tasks"]]
+        return [list(row.classes) for row in continual(dataset, digits, **options).tasks]
 
     assert order(order="given") == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
     assert order(seed=1) == order(seed=1) != order(seed=2)
 
 
 def test_one_task_is_all_classes(dataset, digits):
-    (row,) = continual(dataset, digits, tasks=1, protocol=QUICK)["tasks"]
-    assert row["accuracy"] == evaluate(dataset, digits, protocol=QUICK)["accuracy"]
+    (row,) = continual(dataset, digits, tasks=1, protocol=QUICK).tasks
+    assert row.accuracy == evaluate(dataset, digits, protocol=QUICK).accuracy
 
 
 @given(st.sets(st.integers(0, 9), min_size=1))
@@ -182,17 +182,15 @@ def test_a_teacher_labels_with_the_classes_so_far_alone(teacher, dataset):
 def test_soft_labels_need_a_teacher_who_is_named(teacher, dataset, digits):
     options = {"tasks": 2, "protocol": "dwa-paper", "networks": 1, "epochs": 2}
     audit = continual(dataset, digits, teacher=teacher, baseline=True, **options)
-    assert audit["teacher"] == teacher.summary()
-    assert (audit["epochs"], audit["labels"]) == (2, "on the fly")
+    assert audit.teacher == teacher.summary()
+    assert (audit.epochs, audit.labels) == (2, "on the fly")
     whole = evaluate(dataset, digits, teacher=teacher, protocol="dwa-paper", networks=1, epochs=2)
-    assert audit["tasks"][-1]["accuracy"]["mean"] == pytest.approx(
-        whole["accuracy"]["mean"], abs=0.01
-    )
+    assert audit.tasks[-1].accuracy.mean == pytest.approx(whole.accuracy.mean, abs=0.01)
     with pytest.raises(DataError, match="stored labels mix all classes") as caught:
         continual(dataset, digits, **options)
     assert "\n" not in str(caught.value)
     hard = continual(dataset, digits, **{**options, "protocol": "hard-label"})
-    assert hard["labels"] == "hard"
+    assert hard.labels == "hard"
 
 
 def test_what_cannot_be_is_refused(dataset, digits, teacher):
@@ -221,7 +219,7 @@ def test_other_data_is_warned_of_once(dataset, digits):
     other = restricted_source(digits, [*range(10)])
     other = type(other)("digits", other.class_names, other.train, other.test, "f" * 64)
     audit = continual(dataset, other, tasks=2, protocol=QUICK, networks=1)
-    assert len(audit["warnings"]) == 1 and "fingerprint" in audit["warnings"][0]
+    assert len(audit.warnings) == 1 and "fingerprint" in audit.warnings[0]
 
 
 def test_progress_counts_each_task(dataset, digits):
@@ -248,13 +246,13 @@ def test_a_stop_loses_one_task_at_most(dataset, digits, audit, tmp_path, monkeyp
 
     monkeypatch.setattr("potstill.audits.continual.evaluate", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
-        continual(dataset, digits, kept=Kept(tmp_path), **ASKED)
+        continual(dataset, digits, cache=Cache(tmp_path), **ASKED)
     (damaged, _) = sorted(tmp_path.iterdir())
     damaged.write_text(json.dumps(json.loads(damaged.read_text()) | {"value": {}}))
     monkeypatch.setattr("potstill.audits.continual.evaluate", evaluate)
-    resumed = continual(dataset, digits, kept=Kept(tmp_path), **ASKED)
-    assert {**resumed, "seconds": 0} == {**audit, "seconds": 0}
+    resumed = continual(dataset, digits, cache=Cache(tmp_path), **ASKED)
+    assert {**resumed.document(), "seconds": 0} == {**audit.document(), "seconds": 0}
     monkeypatch.setattr("potstill.audits.continual.evaluate", None)
-    assert continual(dataset, digits, kept=Kept(tmp_path), **ASKED)["tasks"] == audit["tasks"]
+    assert continual(dataset, digits, cache=Cache(tmp_path), **ASKED).tasks == audit.tasks
     with pytest.raises(TypeError):
-        continual(dataset, digits, kept=Kept(tmp_path), **ASKED, seed=1)
+        continual(dataset, digits, cache=Cache(tmp_path), **ASKED, seed=1)

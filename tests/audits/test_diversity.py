@@ -112,18 +112,18 @@ def test_the_sum_over_pairs_is_that_of_the_loops(images, width, seed, offset):
 
 def test_distances_are_those_of_the_last_convolution(source, teacher, dataset):
     document = diversity(dataset, teacher, source)
-    assert document["teacher"] == {"digest": teacher.digest, "layer": "blocks.1.conv"}
-    assert document["artefact_digest"] == dataset.digest
+    assert (document.teacher.digest, document.teacher.layer) == (teacher.digest, "blocks.1.conv")
+    assert document.artefact_digest == dataset.digest
     pixels = (dataset.pixels() * 255).round().to(torch.uint8)
     features = last_convolution(teacher, pixels)
     labels = dataset.hard_labels()
     sums = [by_loops(features[labels == label]) for label in range(source.classes)]
-    assert document["distance"]["sums"] == pytest.approx(sums, rel=1e-5)
-    assert document["distance"]["classes"] == pytest.approx([s / 6 for s in sums], rel=1e-5)
-    assert document["distance"]["mean"] == pytest.approx(np.mean(sums) / 6, rel=1e-5)
-    assert document["relative"] == document["distance"]["mean"] / document["real"]["mean"]
+    assert document.distance.sums == pytest.approx(sums, rel=1e-5)
+    assert document.distance.classes == pytest.approx([s / 6 for s in sums], rel=1e-5)
+    assert document.distance.mean == pytest.approx(np.mean(sums) / 6, rel=1e-5)
+    assert document.relative == document.distance.mean / document.real.mean
     # Real images beside real images: about as diverse.
-    assert 0.6 < document["relative"] < 1.6
+    assert 0.6 < document.relative < 1.6
     assert not teacher.network.blocks[-1].conv._forward_hooks
 
 
@@ -131,10 +131,10 @@ def test_copies_have_no_diversity_and_blacker_images_less(source, teacher, datas
     pixels = (dataset.pixels() * 255).round().to(torch.uint8)
     labels = dataset.hard_labels()
     faint = diversity(a_set(source, teacher, pixels // 4, labels), teacher)
-    assert faint["distance"]["mean"] < diversity(dataset, teacher)["distance"]["mean"]
+    assert faint.distance.mean < diversity(dataset, teacher).distance.mean
     same = pixels[::3].repeat_interleave(3, 0)
     copies = diversity(a_set(source, teacher, same, labels), teacher)
-    assert copies["distance"]["mean"] == pytest.approx(0, abs=1e-9)
+    assert copies.distance.mean == pytest.approx(0, abs=1e-9)
 
 
 def test_a_class_of_one_image_has_no_distance(source, teacher, dataset):
@@ -142,39 +142,39 @@ def test_a_class_of_one_image_has_no_distance(source, teacher, dataset):
     labels = dataset.hard_labels()
     keep = torch.arange(len(labels)) >= 2  # class 0 keeps one of its three
     document = diversity(a_set(source, teacher, pixels[keep], labels[keep]), teacher)
-    first, *others = document["distance"]["classes"]
+    first, *others = document.distance.classes
     assert first is None and None not in others
     one = torch.arange(0, len(labels), 3)
     single = diversity(a_set(source, teacher, pixels[one], labels[one]), teacher, source)
-    assert single["distance"]["mean"] is None and single["relative"] is None
-    assert single["real"]["mean"] > 0
+    assert single.distance.mean is None and single.relative is None
+    assert single.real.mean > 0
 
 
 def test_the_map_places_every_image_of_the_shown_classes(source, teacher, dataset):
     document = diversity(dataset, teacher, source, shown=[7, 2], seed=3)
-    points = document["embedding"]
-    assert points["class_names"] == ["7", "2"]
-    kinds = list(zip(points["classes"], points["real"], strict=True))
+    points = document.embedding
+    assert points.class_names == ("7", "2")
+    kinds = list(zip(points.classes, points.real, strict=True))
     assert [kinds.count((place, real)) for real in (False, True) for place in (0, 1)] == [
         3,
         3,
         50,
         50,
     ]
-    assert len(points["x"]) == len(points["y"]) == len(kinds)
-    assert np.isfinite(points["x"] + points["y"]).all()
+    assert len(points.x) == len(points.y) == len(kinds)
+    assert np.isfinite(points.x + points.y).all()
     again = diversity(dataset, teacher, source, shown=[7, 2], seed=3)
-    seconds = (document.pop("seconds"), again.pop("seconds"))
-    assert min(seconds) > 0 and again == document
-    json.dumps(document, allow_nan=False)
-    assert diversity(dataset, teacher, source, shown=[7, 2], seed=4)["real"] != document["real"]
+    assert document.seconds > 0
+    assert again.model_copy(update={"seconds": document.seconds}) == document
+    json.dumps(document.document(), allow_nan=False)
+    assert diversity(dataset, teacher, source, shown=[7, 2], seed=4).real != document.real
 
 
 def test_without_real_images_the_map_is_of_the_distilled_ones(teacher, dataset):
     document = diversity(dataset, teacher)
-    assert not any(document["embedding"]["real"]) and len(document["embedding"]["x"]) == 30
-    assert "real" not in document and "relative" not in document
-    assert diversity(dataset, teacher, shown=[4])["embedding"] is None  # three points
+    assert not any(document.embedding.real) and len(document.embedding.x) == 30
+    assert not {"real", "relative"} & document.document().keys()
+    assert diversity(dataset, teacher, shown=[4]).embedding is None  # three points
 
 
 def test_a_network_in_whitened_space_is_seen_through_its_pixels(source, teacher, dataset):
@@ -188,8 +188,8 @@ def test_a_network_in_whitened_space_is_seen_through_its_pixels(source, teacher,
         whitened,
         {key: value for key, value in dataset.header.items() if key != "format_version"},
     )
-    ours, theirs = (diversity(one, teacher)["distance"] for one in (dataset, other))
-    assert theirs["classes"] == pytest.approx(ours["classes"], rel=1e-5)
+    ours, theirs = (diversity(one, teacher).distance for one in (dataset, other))
+    assert theirs.classes == pytest.approx(ours.classes, rel=1e-5)
 
 
 def test_a_transformer_shows_what_its_head_sees(source, dataset):
@@ -207,11 +207,11 @@ def test_a_transformer_shows_what_its_head_sees(source, dataset):
     torch.manual_seed(0)
     teacher = teacher_of(source, Patches())
     document = diversity(dataset, teacher)
-    assert document["teacher"]["layer"] == "input of head"
+    assert document.teacher.layer == "input of head"
     pixels = (dataset.pixels() * 255).round().to(torch.uint8)
     features = teacher.network.features(teacher.preprocess.apply(pixels))
     own = features[dataset.hard_labels() == 0]
-    assert document["distance"]["sums"][0] == pytest.approx(by_loops(own), rel=1e-4)
+    assert document.distance.sums[0] == pytest.approx(by_loops(own), rel=1e-4)
 
 
 def test_what_does_not_fit_is_refused_in_one_line(source, teacher, dataset):

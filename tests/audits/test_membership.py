@@ -10,17 +10,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from potstill.audits import victims
+from potstill.audits import targets
 from potstill.audits.attacks import ATTACKS
+from potstill.audits.candidates import pair_up
 from potstill.audits.membership import membership
 from potstill.audits.students import Students
-from potstill.audits.suspects import pair_up
 from potstill.config import DataRecipe, NetworkRecipe
 from potstill.data import datasets, preprocess
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset, Split, centred_one_hot, fingerprint
 from potstill.errors import ArtefactError, DataError, RecipeError
-from potstill.evaluation.kept import Kept
+from potstill.evaluation.cache import Cache
 from potstill.rng import stream
 
 NETWORK = NetworkRecipe(depth=1, width=24)
@@ -79,7 +79,7 @@ def other_images(small: SourceDataset, digits: SourceDataset) -> DistilledDatase
 
 
 def final(scores, attack="threshold") -> float:
-    return scores["curve"][-1]["auc"][attack]["mean"]
+    return scores.curve[-1].auc[attack].mean
 
 
 @pytest.fixture(scope="module")
@@ -91,29 +91,30 @@ def memorised(guessing: SourceDataset):
 
 
 def test_a_network_that_memorises_is_caught_by_every_attack(memorised):
-    assert final(memorised["distilled"]) > 0.98
+    assert final(memorised.distilled) > 0.98
     for attack in ATTACKS:
-        assert final(memorised["distilled"], attack) > 0.85, attack
-    early, late = memorised["distilled"]["curve"]
-    assert (early["steps"], late["steps"]) == (5, 400)
-    assert early["auc"]["threshold"]["mean"] < late["auc"]["threshold"]["mean"]
-    assert late["member_accuracy"]["mean"] > 0.97
-    assert late["accuracy"]["mean"] < 0.3
+        assert final(memorised.distilled, attack) > 0.85, attack
+    early, late = memorised.distilled.curve
+    assert (early.steps, late.steps) == (5, 400)
+    assert early.auc["threshold"].mean < late.auc["threshold"].mean
+    assert late.member_accuracy.mean > 0.97
+    assert late.accuracy.mean < 0.3
 
 
 def test_the_document_is_json_with_an_area_for_each_network_and_chunk(memorised):
-    json.dumps(memorised, allow_nan=False)
-    assert memorised["kind"] == "membership" and memorised["attacks"] == [*ATTACKS]
-    assert (memorised["members"], memorised["others"], memorised["images"]) == (100, 100, 100)
-    assert memorised["training"]["steps"] == 400
-    assert "warnings" not in memorised and "baselines" not in memorised
-    for moment in memorised["distilled"]["curve"]:
-        assert len(moment["accuracy"]["values"]) == 2
-        assert {len(area["values"]) for area in moment["auc"].values()} == {6}
-    roc = memorised["distilled"]["roc"]
+    document = memorised.document()
+    json.dumps(document, allow_nan=False)
+    assert memorised.kind == "membership" and memorised.attacks == ATTACKS
+    assert (memorised.members, memorised.others, memorised.images) == (100, 100, 100)
+    assert memorised.training.steps == 400
+    assert not {"warnings", "baselines"} & document.keys()
+    for moment in memorised.distilled.curve:
+        assert len(moment.accuracy.values) == 2
+        assert {len(area.values) for area in moment.auc.values()} == {6}
+    roc = memorised.distilled.roc
     for attack in ATTACKS:
-        area = np.trapezoid(roc["tpr"][attack], roc["fpr"])
-        assert area == pytest.approx(final(memorised["distilled"], attack), abs=0.03)
+        area = np.trapezoid(roc.tpr[attack], roc.fpr)
+        assert area == pytest.approx(final(memorised.distilled, attack), abs=0.03)
 
 
 def test_the_distilled_images_are_trained_on_and_not_those_they_started_from(guessing):
@@ -125,10 +126,10 @@ def test_the_distilled_images_are_trained_on_and_not_those_they_started_from(gue
     audit = membership(
         dataset, guessing, steps=[400], networks=1, chunks=2, students=QUICK, baselines=True
     )
-    assert final(audit["distilled"]) < 0.02
-    assert audit["distilled"]["curve"][-1]["accuracy"]["mean"] > 0.97
-    assert final(audit["baselines"]["members"]) > 0.98
-    assert audit["baselines"]["members"]["images"] == 100
+    assert final(audit.distilled) < 0.02
+    assert audit.distilled.curve[-1].accuracy.mean > 0.97
+    assert final(audit.baselines["members"]) > 0.98
+    assert audit.baselines["members"].images == 100
 
 
 def test_networks_that_never_saw_the_members_do_not_betray_them(digits):
@@ -137,9 +138,9 @@ def test_networks_that_never_saw_the_members_do_not_betray_them(digits):
     own = slice(half, half + 200)
     dataset = set_of(source, digits.train.images[own], digits.train.labels[own])
     audit = membership(dataset, source, steps=[150], networks=2, chunks=3, students=QUICK)
-    assert audit["distilled"]["curve"][-1]["accuracy"]["mean"] > 0.85
+    assert audit.distilled.curve[-1].accuracy.mean > 0.85
     for attack in ATTACKS:
-        assert final(audit["distilled"], attack) == pytest.approx(0.5, abs=0.07), attack
+        assert final(audit.distilled, attack) == pytest.approx(0.5, abs=0.07), attack
 
 
 def test_classes_that_differ_in_size_betray_nothing(digits):
@@ -153,61 +154,60 @@ def test_classes_that_differ_in_size_betray_nothing(digits):
     source = source_of(first(digits.train, low), first(digits.test, low[::-1]))
     dataset = set_of(source, source.train.images, source.train.labels)
     audit = membership(dataset, source, steps=[1], networks=3, chunks=2, students=QUICK)
-    assert audit["members"] == audit["others"] == 100
+    assert audit.members == audit.others == 100
     for attack in ATTACKS:
-        assert audit["untrained"]["auc"][attack]["mean"] == pytest.approx(0.5, abs=0.12), attack
+        assert audit.untrained.auc[attack].mean == pytest.approx(0.5, abs=0.12), attack
 
 
 @pytest.mark.parametrize("chunks", [2, 3, 7])
 def test_every_member_stands_beside_another_of_its_class_in_one_chunk(digits, chunks):
-    suspects = pair_up(digits, chunks, 0)
-    classes = digits.train.labels[suspects.members]
-    assert torch.equal(classes, digits.test.labels[suspects.others])
-    assert len({*suspects.members.tolist()}) == len({*suspects.others.tolist()}) == len(classes)
+    candidates = pair_up(digits, chunks, 0)
+    classes = digits.train.labels[candidates.members]
+    assert torch.equal(classes, digits.test.labels[candidates.others])
+    assert len({*candidates.members.tolist()}) == len({*candidates.others.tolist()}) == len(classes)
     assert torch.equal(classes.bincount(), digits.test.labels.bincount())
     seen = []
-    for inside, outside in suspects.chunks(chunks):
+    for inside, outside in candidates.chunks(chunks):
         assert sorted([*inside, *outside]) == [*range(len(classes))]
         seen += inside.tolist()
     assert sorted(seen) == [*range(len(classes))]
     again, other = pair_up(digits, chunks, 0), pair_up(digits, chunks, 1)
-    assert (suspects.members == again.members).all()
-    assert (suspects.members != other.members).any()
+    assert (candidates.members == again.members).all()
+    assert (candidates.members != other.members).any()
 
 
 def test_networks_before_their_training_betray_nothing(memorised):
     for attack in ATTACKS:
-        area = memorised["untrained"]["auc"][attack]
-        assert len(area["values"]) == 6
-        assert area["mean"] == pytest.approx(0.5, abs=0.15), attack
+        area = memorised.untrained.auc[attack]
+        assert len(area.values) == 6
+        assert area.mean == pytest.approx(0.5, abs=0.15), attack
 
 
 def test_random_members_are_as_many_as_distilled_images(small, other_images):
     audit = membership(other_images, small, baselines=True, **SMALL)
-    assert [*audit["baselines"]] == ["members", "random"]
-    counts = {name: scores["images"] for name, scores in audit["baselines"].items()}
+    assert [*audit.baselines] == ["members", "random"]
+    counts = {name: scores.images for name, scores in audit.baselines.items()}
     assert counts == {"members": 60, "random": 20}
     pairs = [
         min(int((small.train.labels == k).sum()), int((small.test.labels == k).sum()))
         for k in range(10)
     ]
-    assert audit["members"] == audit["others"] == sum(pairs) == 50
+    assert audit.members == audit.others == sum(pairs) == 50
 
 
 def test_a_seed_decides_everything_and_neither_other_networks_nor_steps(small, other_images):
     def run(**changes):
         audit = membership(other_images, small, **{**SMALL, "steps": [3, 6], **changes})
-        audit.pop("seconds")
-        return audit
+        return audit.model_copy(update={"seconds": 0.0})
 
     one = run()
     assert run() == one
-    assert run(seed=1)["distilled"] != one["distilled"]
+    assert run(seed=1).distilled != one.distilled
     two = run(networks=2, steps=[3])
-    for ours, theirs in zip(one["distilled"]["curve"], two["distilled"]["curve"], strict=False):
-        assert theirs["accuracy"]["values"][:1] == ours["accuracy"]["values"]
+    for ours, theirs in zip(one.distilled.curve, two.distilled.curve, strict=False):
+        assert theirs.accuracy.values[:1] == ours.accuracy.values
         for attack in ATTACKS:
-            assert theirs["auc"][attack]["values"][:2] == ours["auc"][attack]["values"]
+            assert theirs.auc[attack].values[:2] == ours.auc[attack].values
 
 
 def test_students_are_trained_as_in_the_paper():
@@ -235,22 +235,22 @@ def test_a_stop_loses_one_network_at_most(small, other_images, tmp_path, monkeyp
         if len(attacked) == 4:
             raise KeyboardInterrupt
         attacked.append(options["index"])
-        return victims.attack(*arguments, **options)
+        return targets.attack(*arguments, **options)
 
     monkeypatch.setattr("potstill.audits.membership.attack", stop_at_the_fifth)
     with pytest.raises(KeyboardInterrupt):
-        membership(other_images, small, **asked, kept=Kept(tmp_path))
+        membership(other_images, small, **asked, cache=Cache(tmp_path))
     assert len([*tmp_path.iterdir()]) == 4
-    monkeypatch.setattr("potstill.audits.membership.attack", victims.attack)
+    monkeypatch.setattr("potstill.audits.membership.attack", targets.attack)
     (damaged, *_) = tmp_path.iterdir()
     damaged.write_text(json.dumps(json.loads(damaged.read_text()) | {"value": {"victims": [{}]}}))
-    resumed = membership(other_images, small, **asked, kept=Kept(tmp_path))
-    assert {**resumed, "seconds": 0} == {**whole, "seconds": 0}
+    resumed = membership(other_images, small, **asked, cache=Cache(tmp_path))
+    assert {**resumed.document(), "seconds": 0} == {**whole.document(), "seconds": 0}
     # Networks on all members and on random ones are there for other sets of the same data.
     monkeypatch.setattr("potstill.audits.membership.attack", stop_at_the_fifth)
     attacked.clear()
     other = set_of(small, small.train.images[:20].flip(-1), small.train.labels[:20])
-    membership(other, small, **asked, kept=Kept(tmp_path))
+    membership(other, small, **asked, cache=Cache(tmp_path))
     assert attacked == [0, 1]
 
 
@@ -260,7 +260,7 @@ def test_members_must_be_known(small, other_images, digits):
     assert "\n" not in str(caught.value)
     unsaid = set_of(small, other_images.images, other_images.hard_labels(), fingerprint="unknown")
     audit = membership(unsaid, small, **SMALL)
-    assert "taken on trust" in audit["warnings"][0]
+    assert "taken on trust" in audit.warnings[0]
 
 
 def test_members_of_an_imported_set_are_taken_on_trust(small, other_images):
@@ -272,9 +272,9 @@ def test_members_of_an_imported_set_are_taken_on_trust(small, other_images):
         other_images.preprocess,
         header,
     )
-    (warning,) = membership(imported, small, **SMALL)["warnings"]
+    (warning,) = membership(imported, small, **SMALL).warnings
     assert "members are taken on trust" in warning and "the 60 training images" in warning
-    assert "warnings" not in membership(other_images, small, **SMALL)
+    assert not membership(other_images, small, **SMALL).warnings
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_what_does_not_fit_is_refused(small, other_images):
     with pytest.raises(DataError, match="differ in classes or in the images' shape"):
         membership(other_images, fewer, **SMALL)
     few = set_of(small, other_images.images[:9], other_images.hard_labels()[:9])
-    assert membership(few, small, **SMALL)["images"] == 9
+    assert membership(few, small, **SMALL).images == 9
     with pytest.raises(DataError, match="leave out the baselines"):
         membership(few, small, baselines=True, **SMALL)
     few.header["evaluation"] = {"network": {"name": "x", "depth": -1}}
@@ -307,4 +307,4 @@ def test_what_does_not_fit_is_refused(small, other_images):
     few.header["evaluation"] = {}
     with pytest.raises(ArtefactError, match="does not say which network"):
         membership(few, small, **SMALL)
-    assert membership(few, small, network=NETWORK, **SMALL)["network"]["width"] == 24
+    assert membership(few, small, network=NETWORK, **SMALL).network.width == 24

@@ -183,6 +183,31 @@ def test_the_digest_depends_on_the_header(change: dict[str, Any]) -> None:
     assert other.digest != base.digest
 
 
+@pytest.mark.parametrize(
+    ("fields", "mirrored"),
+    [
+        ({"mirror_images": True}, True),
+        ({"recipe": {"method": {"kind": "rcig", "flip": True}}}, True),
+        ({"recipe": {"method": {"flip": True}}}, True),
+        ({"recipe": {"method": {"kind": "rcig", "flip": True}}, "mirror_images": False}, False),
+        ({"recipe": {"method": {"kind": "dwa", "flip": True}}}, False),
+        ({"recipe": {"method": {"kind": "dwa", "flip": True}}, "mirror_images": True}, True),
+        ({"recipe": {"method": {"kind": "rcig", "flip": False}}}, False),
+        ({}, False),
+    ],
+)
+def test_mirror_images_belong_to_a_set_that_says_so_or_was_made_so(
+    fields: dict[str, Any], mirrored: bool, tmp_path: Path
+) -> None:
+    plain = tiny()
+    parts = (plain.images, plain.labels, plain.class_names, plain.preprocess)
+    path = tmp_path / "set.safetensors"
+    DistilledDataset(*parts, header(**fields)).save(path)
+    assert DistilledDataset.load(path).mirror_images is mirrored
+    with pytest.raises(ArtefactError, match="'mirror_images' must be true or false, not 'yes'"):
+        DistilledDataset(*parts, header(mirror_images="yes"))
+
+
 def test_the_set_owns_its_tensors_and_header() -> None:
     images, document = torch.zeros(1, 1, 2, 2), header()
     base = tiny()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
@@ -19,7 +18,9 @@ from potstill.evaluation import PROTOCOLS, Protocol, evaluate
 from potstill.evaluation.augment import augment
 from potstill.evaluation.fixed_steps import with_mirror_images
 from potstill.evaluation.protocol import class_sizes, random_real_sets
-from potstill.evaluation.scores import accuracies, summary
+from potstill.evaluation.scores import accuracies
+from potstill.results import Accuracy, Evaluation
+from tests.evaluation.problems import numbers
 
 RECIPE = DataRecipe(dataset="digits")
 NETWORK = NetworkRecipe(depth=2, width=8)
@@ -70,10 +71,6 @@ def class_means(digits, standardise):
     return distilled(digits, standardise, means, centred_one_hot(torch.arange(10), 10))
 
 
-def numbers(result):
-    return {key: value for key, value in result.items() if key != "seconds"}
-
-
 @pytest.mark.parametrize(
     ("name", "augmented", "images", "steps", "length"),
     [
@@ -102,24 +99,25 @@ def test_batches_are_whole_sets_up_to_256_images(images, size):
     assert PROTOCOLS["rcig-paper"].training(images).batch_size == size
 
 
-def test_summary_is_mean_and_sample_deviation():
-    values = [0.5, 0.75, 0.25, 0.625]
-    result = summary(values)
-    assert result["mean"] == pytest.approx(np.mean(values))
-    assert result["std"] == pytest.approx(np.std(values, ddof=1))
-    assert result["values"] == values
-    assert summary([0.25]) == {"mean": 0.25, "std": 0.0, "values": [0.25]}
+def test_an_accuracy_is_mean_and_sample_deviation():
+    values = (0.5, 0.75, 0.25, 0.625)
+    result = Accuracy.of(values)
+    assert result.mean == pytest.approx(np.mean(values))
+    assert result.std == pytest.approx(np.std(values, ddof=1))
+    assert result.values == values
+    assert Accuracy.of([0.25]).document() == {"mean": 0.25, "std": 0.0, "values": [0.25]}
 
 
 def test_the_result_is_a_document_with_every_number(digits, class_means):
     result = evaluate(class_means, digits, protocol=QUICK, networks=3, seed=4)
-    assert json.loads(json.dumps(result)) == result
-    values = result["accuracy"]["values"]
+    document = result.document()
+    assert Evaluation.model_validate(document | {"a key of tomorrow": 1}) == result
+    values = result.accuracy.values
     assert len(values) == 3
-    assert result["accuracy"] == summary(values)
-    assert result.pop("seconds") > 0
-    del result["accuracy"]
-    assert result == {
+    assert result.accuracy == Accuracy.of(values)
+    assert document.pop("accuracy")["values"] == list(values)
+    assert document.pop("seconds") == result.seconds > 0
+    assert document == {
         "protocol": "quick",
         "dataset": "digits",
         "images": 10,
@@ -147,9 +145,9 @@ def test_protocol_network_and_number_default_to_the_artefacts(
         network=network.model_dump(mode="json"),
     )
     result = evaluate(dataset, digits)
-    assert result["protocol"] == "quick"
-    assert result["network"] == network.model_dump(mode="json")
-    assert len(result["accuracy"]["values"]) == 1 and result["accuracy"]["std"] == 0.0
+    assert result.protocol == "quick"
+    assert result.network == network
+    assert len(result.accuracy.values) == 1 and result.accuracy.std == 0.0
 
 
 @pytest.mark.parametrize("normalisation", ["none", "batch"])
@@ -165,25 +163,25 @@ def test_same_seed_same_numbers(digits, class_means, normalisation):
     first = run(0)
     assert numbers(run(0)) == numbers(first)
     other = run(1)
-    assert other["accuracy"]["values"] != first["accuracy"]["values"]
-    assert other["baseline"]["values"] != first["baseline"]["values"]
-    assert len(set(first["baseline"]["values"])) == 2
+    assert other.accuracy.values != first.accuracy.values
+    assert other.baseline.values != first.baseline.values
+    assert len(set(first.baseline.values)) == 2
 
 
 def test_one_network_more_leaves_the_others_as_they_were(digits, class_means):
     few = evaluate(class_means, digits, protocol=QUICK, networks=2, baseline=True, batched=False)
     more = evaluate(class_means, digits, protocol=QUICK, networks=3, baseline=True, batched=False)
-    for part in ("accuracy", "baseline"):
-        assert more[part]["values"][:2] == few[part]["values"]
+    for ours, theirs in ((few.accuracy, more.accuracy), (few.baseline, more.baseline)):
+        assert theirs.values[:2] == ours.values
 
 
 def test_batched_networks_score_as_networks_in_turn(digits, class_means):
     scores = [
-        evaluate(class_means, digits, protocol=QUICK, networks=3, batched=batched)["accuracy"]
+        evaluate(class_means, digits, protocol=QUICK, networks=3, batched=batched).accuracy
         for batched in (False, True)
     ]
     # Rounding can tip an image that lies on the fence; there are 355 of them.
-    assert scores[0]["values"] == pytest.approx(scores[1]["values"], abs=0.01)
+    assert scores[0].values == pytest.approx(scores[1].values, abs=0.01)
 
 
 def test_all_training_images_beat_class_means_beat_random_images(digits, standardise, class_means):
@@ -195,12 +193,12 @@ def test_all_training_images_beat_class_means_beat_random_images(digits, standar
     )
     long = Protocol("long", False, (150, 150), (150, 150), learning_rate=1e-2, warmup=20)
     wide = NETWORK.model_copy(update={"width": 16})
-    whole = evaluate(everything, digits, protocol=long, network=wide)["accuracy"]
+    whole = evaluate(everything, digits, protocol=long, network=wide).accuracy
     few = evaluate(class_means, digits, protocol=long, network=wide, baseline=True)
-    assert whole["mean"] > 0.9
-    assert whole["mean"] > few["accuracy"]["mean"] > few["baseline"]["mean"] + 0.05
-    assert few["baseline"]["mean"] > 0.2
-    assert few["baseline"]["kind"] == "random real images"
+    assert whole.mean > 0.9
+    assert whole.mean > few.accuracy.mean > few.baseline.mean + 0.05
+    assert few.baseline.mean > 0.2
+    assert few.baseline.kind == "random real images"
 
 
 def test_random_sets_are_real_images_of_every_class_and_differ(digits, standardise):
@@ -231,16 +229,28 @@ def test_a_set_of_uneven_classes_stands_beside_as_many_images(digits, standardis
     assert class_sizes(even) == [1] * 10
 
 
+def restated(dataset, **fields):
+    header = {key: value for key, value in dataset.header.items() if key != "format_version"}
+    parts = (dataset.images, dataset.labels, dataset.class_names, dataset.preprocess)
+    return DistilledDataset(*parts, header | fields)
+
+
 def test_the_flip_trick_is_training_with_mirror_images(digits, standardise, class_means):
     images, labels = with_mirror_images(class_means.images, class_means.labels)
     assert images[13].equal(class_means.images[3].flip(-1)) and labels[13].equal(labels[3])
     tricked = distilled(digits, standardise, class_means.images, class_means.labels, flip=True)
     doubled = distilled(digits, standardise, images, labels)
     first, second = (
-        evaluate(dataset, digits, protocol=QUICK)["accuracy"] for dataset in (tricked, doubled)
+        evaluate(dataset, digits, protocol=QUICK).accuracy for dataset in (tricked, doubled)
     )
     assert first == second
-    assert first != evaluate(class_means, digits, protocol=QUICK)["accuracy"]
+    assert first != evaluate(class_means, digits, protocol=QUICK).accuracy
+    stated, unstated = (
+        restated(dataset, mirror_images=mirrored)
+        for dataset, mirrored in ((class_means, True), (tricked, False))
+    )
+    assert evaluate(stated, digits, protocol=QUICK).accuracy == first
+    assert evaluate(unstated, digits, protocol=QUICK).accuracy != first
 
 
 def test_test_images_pass_through_the_artefacts_own_preprocessing(digits, standardise, class_means):
@@ -250,9 +260,9 @@ def test_test_images_pass_through_the_artefacts_own_preprocessing(digits, standa
     calls = []
     apply = other.apply
     other.apply = lambda images: calls.append(len(images)) or apply(images)
-    result = evaluate(strange, digits, protocol=QUICK)["accuracy"]
+    result = evaluate(strange, digits, protocol=QUICK).accuracy
     assert sum(calls) == len(digits.test)
-    assert result != evaluate(class_means, digits, protocol=QUICK)["accuracy"]
+    assert result != evaluate(class_means, digits, protocol=QUICK).accuracy
 
 
 class Brightest(nn.Module):
@@ -298,10 +308,10 @@ def test_progress_runs_through_set_and_baseline(digits, class_means):
 def test_other_data_under_the_same_name_is_a_warning(digits, class_means):
     altered = dataclasses.replace(digits, fingerprint="f" * 64)
     result = evaluate(class_means, altered, protocol=QUICK, networks=1)
-    assert result["source_fingerprint"] == "f" * 64
-    [warning] = result["warnings"]
+    assert result.source_fingerprint == "f" * 64
+    [warning] = result.warnings
     assert digits.fingerprint[:12] in warning and "ffffffffffff" in warning
-    assert "warnings" not in evaluate(class_means, digits, protocol=QUICK, networks=1)
+    assert not evaluate(class_means, digits, protocol=QUICK, networks=1).warnings
 
 
 def one_class_less(digits):
@@ -354,7 +364,7 @@ def test_a_set_of_fewer_images_than_classes_has_no_random_counterpart(
     digits, standardise, class_means
 ):
     five = distilled(digits, standardise, class_means.images[:5], class_means.labels[:5])
-    assert evaluate(five, digits, protocol=QUICK, networks=1)["images"] == 5
+    assert evaluate(five, digits, protocol=QUICK, networks=1).images == 5
     with pytest.raises(DataError, match="baseline"):
         evaluate(five, digits, protocol=QUICK, baseline=True)
 
@@ -374,3 +384,41 @@ def test_an_artefact_that_does_not_say_what_it_is_for_needs_to_be_told(digits, c
     with pytest.raises(ArtefactError, match="networks"):
         evaluate(silent, digits, protocol=QUICK, network=NETWORK)
     evaluate(silent, digits, protocol=QUICK, network=NETWORK, networks=1)
+
+
+def test_numbers_are_cached_under_what_they_were_cached_under_before(digits, standardise):
+    """Whoever changes these throws away what users' caches hold."""
+    images, labels = torch.zeros(10, 1, 8, 8), torch.eye(10)
+    for flip in (False, True):
+        dataset = distilled(digits, standardise, images, labels, flip=flip)
+        assert PROTOCOLS["rcig-as-run"].cache_key(dataset, None) == {
+            "name": "rcig-as-run",
+            "augmented": False,
+            "steps": (2500, 5000),
+            "schedule_length": (1000, 2000),
+            "learning_rate": 1e-4,
+            "warmup": 500,
+            "largest_full_batch": 256,
+            "method": "rcig",
+            "flip": flip,
+        }
+        student = PROTOCOLS["hard-label"]
+        assert student.cache_key(dataset, 3) == dataclasses.asdict(student.training(dataset, 3))
+
+
+@pytest.mark.parametrize(
+    ("images", "mirrored", "shown"),
+    [(10, False, 1000 * 10), (10, True, 1000 * 20), (300, False, 2000 * 256)],
+)
+def test_fixed_steps_say_how_many_images_they_show(images, mirrored, shown):
+    work = PROTOCOLS["rcig-paper"].work(images, 1, 28, epochs=None, mirrored=mirrored)
+    assert (work.shown, work.labelled, work.tests) == (shown, 0, 1)
+
+
+def test_students_say_how_many_images_they_see_and_who_labels_them():
+    soft, hard = (
+        PROTOCOLS[name].work(100, 3, 32, epochs=7, mirrored=False)
+        for name in ("dwa-paper", "hard-label")
+    )
+    assert (soft.shown, soft.labelled, soft.tests) == (700, 700, 7)
+    assert (hard.shown, hard.labelled) == (700, 0)

@@ -75,11 +75,11 @@ def test_a_student_learns_the_same_from_stored_labels_as_with_the_teacher(
 
     beside, without = run(real, teacher=teacher), run(stored)
     for part in ("accuracy", "best_on_test", "steps", "epochs", "teacher"):
-        assert beside[part] == without[part]
-    assert (beside["labels"], without["labels"]) == ("on the fly", "stored")
-    assert run(stored, teacher=teacher)["labels"] == "on the fly"
-    both = run(stored, networks=2)["accuracy"]["values"]
-    assert both[0] == without["accuracy"]["values"][0] != both[1]
+        assert getattr(beside, part) == getattr(without, part)
+    assert (beside.labels, without.labels) == ("on the fly", "stored")
+    assert run(stored, teacher=teacher).labels == "on the fly"
+    both = run(stored, networks=2).accuracy.values
+    assert both[0] == without.accuracy.values[0] != both[1]
 
 
 def test_stored_labels_come_with_their_own_views_whatever_the_seed(
@@ -94,7 +94,7 @@ def test_stored_labels_come_with_their_own_views_whatever_the_seed(
 
     monkeypatch.setattr(Views, "of_batch", spy)
     values = [
-        evaluate(stored, digits, protocol=QUICK, seed=seed)["accuracy"]["values"] for seed in (3, 4)
+        evaluate(stored, digits, protocol=QUICK, seed=seed).accuracy.values for seed in (3, 4)
     ]
     assert values[0] != values[1]
     assert seen == {(3, 0)}
@@ -117,7 +117,7 @@ def test_the_file_brings_labels_and_views_back(tmp_path, digits, stored):
     assert again.soft_labels.equal(stored.soft_labels) and again.header == stored.header
     assert again.digest == stored.digest
     first, second = (
-        evaluate(dataset, digits, protocol=QUICK)["accuracy"] for dataset in (stored, again)
+        evaluate(dataset, digits, protocol=QUICK).accuracy for dataset in (stored, again)
     )
     assert first == second
 
@@ -165,7 +165,7 @@ def test_stored_labels_of_other_views_are_refused(digits, teacher, real, stored)
             evaluate(dataset, digits, **options)
         assert all(word in str(caught.value) for word in words)
         assert "\n" not in str(caught.value)
-    assert evaluate(short, digits, epochs=1)["epochs"] == 1
+    assert evaluate(short, digits, epochs=1).epochs == 1
     with pytest.raises(DataError, match="leave out the baseline"):
         evaluate(short, digits, epochs=2, baseline=True)
 

@@ -13,8 +13,8 @@ from potstill.data.source import Split, centred_one_hot
 from potstill.errors import DataError, RecipeError
 from potstill.evaluation import PROTOCOLS, evaluate
 from potstill.evaluation.baselines import all_real, random_real
+from potstill.evaluation.cache import Cache
 from potstill.evaluation.fixed_steps import Protocol
-from potstill.evaluation.kept import Kept
 from potstill.evaluation.plan import Assignment
 from potstill.evaluation.robust import (
     augmentation_robust,
@@ -66,28 +66,30 @@ def test_scores_rise_with_what_is_good(hlr, ior, weight, step):
 def test_all_real_images_train_as_a_set_of_all_of_them_does(few, standardise):
     labels = centred_one_hot(few.train.labels, 10)
     everything = set_of(few, standardise, few.train.images, labels)
-    found = all_real(assignment(everything, few), HARD, Kept(), silent, most_steps=5)
-    slow = evaluate(
-        everything, few, protocol="hard-label", networks=2, epochs=found["epochs"], seed=0
-    )
-    assert (found["epochs"], found["steps"]) == (2, 4)
-    assert found["budget_steps"] == 5
-    assert found["values"] == slow["accuracy"]["values"]
-    assert found["steps"] == slow["steps"]
+    found = all_real(assignment(everything, few), HARD, Cache(), silent, most_steps=5)
+    slow = evaluate(everything, few, protocol="hard-label", networks=2, epochs=found.epochs, seed=0)
+    assert (found.epochs, found.steps) == (2, 4)
+    assert found.budget_steps == 5
+    assert found.values == slow.accuracy.values
+    assert found.steps == slow.steps
 
 
 def test_a_budget_is_kept_but_for_one_epoch(few, standardise, real):
     steps = []
     for most in (1, 2, 3, 4):
         found = all_real(
-            assignment(real, few, networks=1), HARD, Kept(), lambda d, t: steps.append((d, t)), most
+            assignment(real, few, networks=1),
+            HARD,
+            Cache(),
+            lambda d, t: steps.append((d, t)),
+            most,
         )
-        assert found["steps"] == max(2, 2 * (most // 2))
-        assert steps[-1] == (found["steps"], found["steps"])
+        assert found.steps == max(2, 2 * (most // 2))
+        assert steps[-1] == (found.steps, found.steps)
     short = replace(HARD, settings=lambda c, r: HARD.settings(c, r).lasting(3))
-    assert all_real(assignment(real, few, networks=1), short, Kept(), silent)["epochs"] == 3
+    assert all_real(assignment(real, few, networks=1), short, Cache(), silent).epochs == 3
     with pytest.raises(RecipeError, match="at least 1"):
-        all_real(assignment(real, few), HARD, Kept(), silent, 0)
+        all_real(assignment(real, few), HARD, Cache(), silent, 0)
 
 
 @pytest.mark.parametrize("name", ["hard-label", "rcig-paper"])
@@ -95,10 +97,10 @@ def test_random_images_are_those_of_the_evaluation(name, few, real):
     protocol = PROTOCOLS[name]
     if name == "rcig-paper":
         protocol = replace(protocol, steps=(3, 3))
-    found = random_real(assignment(real, few), protocol, Kept(), silent)
-    slow = evaluate(real, few, protocol=protocol, networks=2, baseline=True)["baseline"]
-    assert found["values"] == slow["values"]
-    assert found["kept"] is False
+    found = random_real(assignment(real, few), protocol, Cache(), silent)
+    slow = evaluate(real, few, protocol=protocol, networks=2, baseline=True).baseline
+    assert found.values == slow.values
+    assert found.kept is False
 
 
 def counting(monkeypatch):
@@ -116,29 +118,29 @@ def counting(monkeypatch):
 
 def test_baselines_are_trained_once(few, real, tmp_path, monkeypatch):
     trained = counting(monkeypatch)
-    kept = Kept(tmp_path / "cache")
-    first = all_real(assignment(real, few), HARD, kept, silent, 2)
-    again = all_real(assignment(real, few), HARD, Kept(tmp_path / "cache"), silent, 2)
+    cache = Cache(tmp_path / "cache")
+    first = all_real(assignment(real, few), HARD, cache, silent, 2)
+    again = all_real(assignment(real, few), HARD, Cache(tmp_path / "cache"), silent, 2)
     assert trained == [0, 1]
-    assert (first["kept"], again["kept"]) == (0, 2)
-    assert again["values"] == first["values"]
+    assert (first.kept, again.kept) == (0, 2)
+    assert again.values == first.values
     # A third network is trained beside the two that are there.
-    more = all_real(assignment(real, few, networks=3), HARD, kept, silent, 2)
+    more = all_real(assignment(real, few, networks=3), HARD, cache, silent, 2)
     assert trained == [0, 1, 2]
-    assert more["values"][:2] == first["values"]
-    random_real(assignment(real, few), HARD, kept, silent)
-    assert random_real(assignment(real, few), HARD, kept, silent)["kept"] is True
+    assert more.values[:2] == first.values
+    random_real(assignment(real, few), HARD, cache, silent)
+    assert random_real(assignment(real, few), HARD, cache, silent).kept is True
 
 
 def test_everything_that_matters_is_in_the_key(few, real, standardise, digits, tmp_path):
-    kept = Kept(tmp_path)
+    cache = Cache(tmp_path)
     base = assignment(real, few, networks=1)
     wider = NETWORK.model_copy(update={"width": 9})
     fewer = set_of(few, standardise, real.images[:20], real.labels[:20], epochs=3)
     other = type(standardise)(standardise.mean + 0.1, standardise.std)
     elsewhere = set_of(few, other, real.images, real.labels, epochs=3)
-    all_real(base, HARD, kept, silent, 2)
-    random_real(base, HARD, kept, silent)
+    all_real(base, HARD, cache, silent, 2)
+    random_real(base, HARD, cache, silent)
     changes = {
         "seed": {"seed": 1},
         "network": {"network": wider},
@@ -147,37 +149,37 @@ def test_everything_that_matters_is_in_the_key(few, real, standardise, digits, t
     }
     for what, change in changes.items():
         changed = replace(base, **change)
-        assert all_real(changed, HARD, kept, silent, 2)["kept"] == 0, what
-        assert random_real(changed, HARD, kept, silent)["kept"] is False, what
-    assert all_real(base, HARD, kept, silent, 4)["kept"] == 0
+        assert all_real(changed, HARD, cache, silent, 2).kept == 0, what
+        assert random_real(changed, HARD, cache, silent).kept is False, what
+    assert all_real(base, HARD, cache, silent, 4).kept == 0
     for change in ({"epochs": 1}, {"networks": 2}, {"dataset": fewer}):
-        assert random_real(replace(base, **change), HARD, kept, silent)["kept"] is False, change
+        assert random_real(replace(base, **change), HARD, cache, silent).kept is False, change
     plain = with_and_without(HARD)[1]
-    assert random_real(base, plain, kept, silent)["kept"] is False
-    assert all_real(base, HARD, kept, silent, 2)["kept"] == 1
+    assert random_real(base, plain, cache, silent).kept is False
+    assert all_real(base, HARD, cache, silent, 2).kept == 1
 
 
 def test_random_images_under_another_teacher_are_others(few, real, teacher, standardise, tmp_path):
-    kept, protocol = Kept(tmp_path), PROTOCOLS["dwa-paper"]
+    cache, protocol = Cache(tmp_path), PROTOCOLS["dwa-paper"]
     stranger = teacher_of(small_network(seed=1), few, standardise)
     for labeller in (teacher, stranger):
         given = assignment(real, few, networks=1, teacher=labeller)
-        assert random_real(given, protocol, kept, silent)["kept"] is False
-        assert random_real(given, protocol, kept, silent)["kept"] is True
+        assert random_real(given, protocol, cache, silent).kept is False
+        assert random_real(given, protocol, cache, silent).kept is True
 
 
 def test_damaged_and_foreign_files_are_as_good_as_none(tmp_path):
-    kept = Kept(tmp_path)
+    cache = Cache(tmp_path)
     key = {"what": "x", "pair": (1, 2)}
-    kept.put(key, {"accuracy": 0.5})
+    cache.put(key, {"accuracy": 0.5})
     (path,) = tmp_path.iterdir()
-    assert kept.get({"what": "x", "pair": [1, 2]}) == {"accuracy": 0.5}
-    assert kept.get({"what": "y"}) is None
+    assert cache.get({"what": "x", "pair": [1, 2]}) == {"accuracy": 0.5}
+    assert cache.get({"what": "y"}) is None
     whole = path.read_text()
     for damaged in (whole[:20], "[]", json.dumps({"key": {"what": "z"}, "value": {}}), "\xff"):
         path.write_text(damaged)
-        assert kept.get(key) is None
-    blocked = Kept(path)
+        assert cache.get(key) is None
+    blocked = Cache(path)
     blocked.put(key, {"accuracy": 0.5})
     assert blocked.problem is not None
     assert str(path) in blocked.problem
@@ -188,20 +190,20 @@ def test_damaged_and_foreign_files_are_as_good_as_none(tmp_path):
     "value", [{}, {"accuracies": 0.5}, {"accuracies": [0.5]}, {"accuracies": [0.5, "much"]}]
 )
 def test_a_value_of_another_kind_is_as_good_as_none(value, few, real, tmp_path):
-    first = random_real(assignment(real, few), SHORT, Kept(tmp_path), silent)
+    first = random_real(assignment(real, few), SHORT, Cache(tmp_path), silent)
     (path,) = tmp_path.iterdir()
     key = json.loads(path.read_text())["key"]
     path.write_text(json.dumps({"key": key, "value": value}))
-    again = random_real(assignment(real, few), SHORT, Kept(tmp_path), silent)
-    assert again == first and not again["kept"]
-    assert Kept(tmp_path).numbers(key, "accuracies", 2) == first["values"]
+    again = random_real(assignment(real, few), SHORT, Cache(tmp_path), silent)
+    assert again == first and not again.kept
+    assert Cache(tmp_path).numbers(key, "accuracies", 2) == list(first.values)
 
 
 def test_hlr_is_of_the_sets_images_however_briefly_its_protocol_runs(few, real, teacher):
     short = scores(real, few, teacher=teacher, networks=1, epochs=1, real_steps=2)
     longer = scores(real, few, teacher=teacher, networks=1, epochs=40, real_steps=2)
-    assert short["hlr"] == longer["hlr"] and short["hlr"]["distilled"]["epochs"] == 3
-    assert short["ior"] != longer["ior"]
+    assert short.hlr == longer.hlr and short.hlr.distilled.epochs == 3
+    assert short.ior != longer.ior
 
 
 def test_too_little_training_on_real_images_is_a_warning(few, real):
@@ -210,8 +212,8 @@ def test_too_little_training_on_real_images_is_a_warning(few, real):
         found = scores(
             real, few, protocol="hard-label", networks=1, epochs=60, real_steps=real_steps
         )
-        warned = [words in warning for warning in found.get("warnings", ())]
-        assert any(warned) == (found["hlr"]["value"] < 0) == (real_steps == 1)
+        warned = [words in warning for warning in found.warnings]
+        assert any(warned) == (found.hlr.value < 0) == (real_steps == 1)
 
 
 def test_protocols_have_a_form_with_and_without_augmentation(real):
@@ -229,12 +231,10 @@ def test_protocols_have_a_form_with_and_without_augmentation(real):
         views = plain.training(real).views
         assert (views.padding, views.flip, views.mix) == (0, False, "none")
         assert plain.training(real).optimisation == augmented.training(real).optimisation
-
-    class Other:
-        name = "other"
-
-    with pytest.raises(RecipeError, match="no form without augmentation"):
-        with_and_without(Other())
+    single = replace(PROTOCOLS["rcig-transfer-augmented"], name="own")
+    augmented, plain = with_and_without(single)
+    assert augmented is single and (plain.name, plain.augmented) == ("own-plain", False)
+    assert replace(plain, name="own", augmented=True) == single
 
 
 def test_plain_views_are_the_images(real):
@@ -261,21 +261,21 @@ def test_scores_are_made_of_their_parts(few, real, teacher):
     )
     own = evaluate(real, few, networks=2, teacher=teacher, baseline=True)
     hard = evaluate(real, few, networks=2, protocol="hard-label")
-    hlr, ior, ars = document["hlr"], document["ior"], document["ars"]
-    assert ior["distilled"] == own["accuracy"]
-    assert ior["random"]["values"] == own["baseline"]["values"]
-    assert hlr["distilled"]["values"] == hard["accuracy"]["values"]
-    assert ior["value"] == own["accuracy"]["mean"] - own["baseline"]["mean"]
-    assert hlr["value"] == hlr["real"]["mean"] - hlr["distilled"]["mean"]
-    assert document["lrs"]["value"] == label_robust(hlr["value"], ior["value"])
-    assert ars["augmented"]["value"] == ior["value"]
-    assert ars["plain"]["protocol"] == "dwa-paper-plain"
-    assert ars["value"] == augmentation_robust(ior["value"], ars["plain"]["value"])
-    assert document["kind"] == "scores"
-    assert document["artefact_digest"] == real.digest
-    assert document["teacher"]["digest"] == teacher.digest
+    hlr, ior, ars = document.hlr, document.ior, document.ars
+    assert ior.distilled == own.accuracy
+    assert ior.random.values == own.baseline.values
+    assert hlr.distilled.values == hard.accuracy.values
+    assert ior.value == own.accuracy.mean - own.baseline.mean
+    assert hlr.value == hlr.real.mean - hlr.distilled.mean
+    assert document.lrs.value == label_robust(hlr.value, ior.value)
+    assert ars.augmented.value == ior.value
+    assert ars.plain.protocol == "dwa-paper-plain"
+    assert ars.value == augmentation_robust(ior.value, ars.plain.value)
+    assert document.kind == "scores"
+    assert document.artefact_digest == real.digest
+    assert document.teacher["digest"] == teacher.digest
     assert len(set(told)) == 6
-    json.dumps(document, allow_nan=False)
+    json.dumps(document.document(), allow_nan=False)
     again = scores(real, few, networks=2, teacher=teacher, real_steps=4)
     assert numbers(again) == numbers(document)
 
@@ -289,14 +289,14 @@ def test_scores_refuse_what_cannot_be_compared(few, real, teacher, standardise, 
     with pytest.raises(DataError, match="not one per class"):
         scores(short, few, protocol="hard-label")
     (tmp_path / "file").write_text("")
-    kept = Kept(tmp_path / "file")
+    cache = Cache(tmp_path / "file")
     document = scores(
         real,
         replace(few, fingerprint="?"),
         protocol="hard-label",
         epochs=1,
         real_steps=1,
-        kept=kept,
+        cache=cache,
     )
-    assert len(document["warnings"]) == 2
-    assert "not kept" in document["warnings"][1]
+    assert len(document.warnings) == 2
+    assert "not kept" in document.warnings[1]

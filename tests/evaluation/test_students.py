@@ -19,8 +19,8 @@ from potstill.errors import DataError, RecipeError
 from potstill.evaluation import PROTOCOLS, StudentProtocol, evaluate
 from potstill.evaluation import plan as plan_module
 from potstill.evaluation.labelling import ViewSettings
-from potstill.evaluation.scores import summary
 from potstill.evaluation.students import StudentTraining, by_size, hard_loss, soft_loss
+from potstill.results import Accuracy, Evaluation
 from potstill.train import Optimisation
 from tests.evaluation.problems import NETWORK, numbers, set_of, small_network, teacher_of
 
@@ -118,22 +118,22 @@ def test_the_hard_loss_is_the_cross_entropy_with_the_mixed_classes():
 
 def test_the_result_says_who_labelled_and_for_how_long(digits, real, teacher):
     result = evaluate(real, digits, teacher=teacher, networks=2, seed=3)
-    assert json.loads(json.dumps(result)) == result
-    assert result["protocol"] == "dwa-paper"
-    assert (result["epochs"], result["steps"]) == (3, 3)
-    assert result["labels"] == "on the fly"
-    assert result["teacher"] == {
+    assert Evaluation.model_validate_json(json.dumps(result.document())) == result
+    assert result.protocol == "dwa-paper"
+    assert (result.epochs, result.steps) == (3, 3)
+    assert result.labels == "on the fly"
+    assert result.teacher == {
         "digest": teacher.digest,
         "accuracy": 0.9,
         "network": NETWORK.model_dump(mode="json"),
         "epochs": teacher.header["epochs"],
         "settings": teacher.header["teacher"],
     }
-    assert result["accuracy"] == summary(result["accuracy"]["values"])
-    assert "best_on_test" not in result and "baseline" not in result
+    assert result.accuracy == Accuracy.of(result.accuracy.values)
+    assert not {"best_on_test", "baseline"} & result.document().keys()
     assert numbers(evaluate(real, digits, teacher=teacher, networks=2, seed=3)) == numbers(result)
     hard = evaluate(real, digits, protocol="hard-label")
-    assert hard["labels"] == "hard" and hard["epochs"] == 3 and "teacher" not in hard
+    assert hard.labels == "hard" and hard.epochs == 3 and "teacher" not in hard.document()
 
 
 def test_epochs_are_the_callers_else_the_sets_else_the_protocols(digits, real):
@@ -156,18 +156,18 @@ def taught(digits, real, teacher):
 def test_students_learn_and_each_is_the_same_whoever_is_trained_beside_it(
     digits, real, teacher, taught
 ):
-    assert taught["accuracy"]["mean"] > 0.6
-    assert taught["baseline"]["mean"] > 0.6
-    assert taught["baseline"]["values"] != taught["accuracy"]["values"]
+    assert taught.accuracy.mean > 0.6
+    assert taught.baseline.mean > 0.6
+    assert taught.baseline.values != taught.accuracy.values
     alone = evaluate(real, digits, protocol=QUICK, teacher=teacher, epochs=40)
-    assert alone["accuracy"]["values"] == taught["accuracy"]["values"][:1]
-    assert len(set(taught["accuracy"]["values"])) == 2
+    assert alone.accuracy.values == taught.accuracy.values[:1]
+    assert len(set(taught.accuracy.values)) == 2
 
 
 def test_hard_labels_are_the_sets_own(digits, real):
-    right = evaluate(real, digits, protocol=QUICK_HARD, epochs=40)["accuracy"]["mean"]
+    right = evaluate(real, digits, protocol=QUICK_HARD, epochs=40).accuracy.mean
     turned = set_of(digits, real.preprocess, real.images, real.labels.roll(1, 1))
-    wrong = evaluate(turned, digits, protocol=QUICK_HARD, epochs=40)["accuracy"]["mean"]
+    wrong = evaluate(turned, digits, protocol=QUICK_HARD, epochs=40).accuracy.mean
     assert right > 0.6 and wrong < 0.15
 
 
@@ -179,15 +179,15 @@ def test_the_labels_are_the_teachers_and_not_the_sets(digits, real, teacher):
         parameter.data = parameter.data.roll(1, 0)
     wrong = teacher_of(network, digits, real.preprocess)
     result = evaluate(real, digits, protocol=QUICK, teacher=wrong, epochs=40)
-    assert result["accuracy"]["mean"] < 0.15
-    assert "accuracy" in result["teacher"] and result["teacher"]["accuracy"] is None
+    assert result.accuracy.mean < 0.15
+    assert "accuracy" in result.teacher and result.teacher["accuracy"] is None
 
 
 def test_sgd_cutmix_and_resized_crops_train_too(digits, real, teacher):
     protocol = StudentProtocol("fast", "soft", fast)
     result = evaluate(real, digits, protocol=protocol, teacher=teacher, epochs=30)
-    assert result["accuracy"]["mean"] > 0.3
-    assert result["steps"] == 30 * 4
+    assert result.accuracy.mean > 0.3
+    assert result.steps == 30 * 4
 
 
 def test_the_squared_temperature_is_a_factor_of_sgds_rate(digits, real, teacher):
@@ -206,7 +206,7 @@ def test_the_squared_temperature_is_a_factor_of_sgds_rate(digits, real, teacher)
             teacher=teacher,
             epochs=10,
             best=True,
-        )["best_on_test"]
+        ).best_on_test
         for settings in (fast, unscaled)
     ]
     assert values[0] == values[1]
@@ -219,14 +219,14 @@ def test_the_best_epoch_stands_beside_the_last_and_never_in_its_place(digits, re
         )
 
     result = run(6, best=True, baseline=True)
-    assert numbers(run(6))["accuracy"] == result["accuracy"]
-    best = result["best_on_test"]
-    assert best.pop("epochs") and best == summary(best["values"])
-    for chosen, last in zip(best["values"], result["accuracy"]["values"], strict=True):
+    assert run(6).accuracy == result.accuracy
+    best = result.best_on_test
+    assert Accuracy(**dict(best)) == Accuracy.of(best.values) and min(best.epochs) >= 1
+    for chosen, last in zip(best.values, result.accuracy.values, strict=True):
         assert chosen >= last
-    assert set(result["baseline"]) == {"kind", "mean", "std", "values", "best_on_test"}
+    assert set(result.baseline.document()) == {"kind", "mean", "std", "values", "best_on_test"}
     once = run(1, best=True)
-    assert once["best_on_test"] == {**once["accuracy"], "epochs": [1, 1]}
+    assert once.best_on_test.document() == {**once.accuracy.document(), "epochs": [1, 1]}
 
 
 def test_progress_counts_every_step_of_set_and_baseline(digits, real, teacher):
@@ -265,7 +265,7 @@ def test_dropout_draws_from_a_stream_of_its_own(digits, real, teacher, monkeypat
         before = torch.random.get_rng_state()
         result = evaluate(real, digits, protocol=QUICK, teacher=teacher, epochs=4)
         assert torch.random.get_rng_state().equal(before)
-        values.append(result["accuracy"]["values"])
+        values.append(result.accuracy.values)
     assert values[0] == values[1]
 
 
@@ -303,7 +303,6 @@ def test_rcigs_protocols_do_not_take_a_flip_of_another_method_for_theirs(digits,
     plain.header["recipe"] = {}
     quick = dataclasses.replace(PROTOCOLS["rcig-paper"], steps=(9, 9))
     first, second = (
-        evaluate(dataset, digits, protocol=quick, networks=1)["accuracy"]
-        for dataset in (real, plain)
+        evaluate(dataset, digits, protocol=quick, networks=1).accuracy for dataset in (real, plain)
     )
     assert first == second

@@ -10,6 +10,14 @@ import numpy as np
 from tests.report import synthetic
 
 ATTACKS = ("threshold", "lr", "mlp", "rf", "knn")
+OF_SET = {"dataset": "digits", "images": 10, "images_per_class": 1}
+TRAINING = {
+    "optimiser": "adam",
+    "learning_rate": 3e-4,
+    "batch_size": 256,
+    "augmented": True,
+    "steps": 16_000,
+}
 NETWORK = {"name": "convnet", "depth": 2, "width": 16, "growth": 2, "normalisation": "none"}
 
 
@@ -18,8 +26,8 @@ def summary(*values: float) -> dict[str, Any]:
     return {"mean": float(np.mean(values)), "std": std, "values": list(values)}
 
 
-def victims(images: int, leak: float, attacks: tuple[str, ...] = ATTACKS) -> dict[str, Any]:
-    """Of networks that betray their members as ``leak`` says: 0 nothing, 1 nearly all."""
+def targets(images: int, leak: float, attacks: tuple[str, ...] = ATTACKS) -> dict[str, Any]:
+    """Target models that betray their members as ``leak`` says: 0 nothing, 1 nearly all."""
     fpr = [step / 20 for step in range(21)]
     curve = [
         {
@@ -40,19 +48,21 @@ def victims(images: int, leak: float, attacks: tuple[str, ...] = ATTACKS) -> dic
 def membership(baselines: bool = True, **changes: Any) -> dict[str, Any]:
     document: dict[str, Any] = {
         "kind": "membership",
+        **OF_SET,
         "artefact_digest": synthetic.OWN,
         "network": NETWORK,
+        "training": TRAINING,
         "attacks": list(ATTACKS),
         "members": 10_000,
         "others": 10_000,
         "networks": 5,
         "chunks": 5,
         "untrained": {"auc": {name: summary(0.5, 0.501) for name in ATTACKS}},
-        "distilled": victims(500, 0.05),
+        "distilled": targets(500, 0.05),
         "seconds": 12.0,
     }
     if baselines:
-        document["baselines"] = {"members": victims(10_000, 1.0), "random": victims(500, 0.1)}
+        document["baselines"] = {"members": targets(10_000, 1.0), "random": targets(500, 0.1)}
     return document | changes
 
 
@@ -64,6 +74,7 @@ def scores(**changes: Any) -> dict[str, Any]:
     how = {"protocol": "hard-label", "epochs": 40, "steps": 1000}
     document = {
         "kind": "scores",
+        **OF_SET,
         "artefact_digest": synthetic.OWN,
         "network": NETWORK,
         "networks": 2,
@@ -102,6 +113,7 @@ def continual(classes: int = 10, tasks: int = 5, **changes: Any) -> dict[str, An
     ]
     document = {
         "kind": "continual",
+        **OF_SET,
         "artefact_digest": synthetic.OWN,
         "protocol": "rcig-paper",
         "network": NETWORK,

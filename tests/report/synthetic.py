@@ -240,6 +240,9 @@ def diversity(distilled: float = 3.0, real: float = 4.0) -> dict[str, Any]:
     draws = stream(0, "test/points").normal(size=(60, 2)).round(3)
     return {
         "kind": "diversity",
+        "dataset": "digits",
+        "images": 15,
+        "images_per_class": 5,
         "distance": {"mean": distilled, "classes": [distilled - 1, distilled + 1, None]},
         "real": {"mean": real, "classes": [real, real, real]},
         "relative": distilled / real,

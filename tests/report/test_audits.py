@@ -100,7 +100,9 @@ def test_the_tables_of_attacks_stand_beside_sets_of_their_size(tmp_path):
 
 def test_what_an_attack_did_otherwise_than_the_paper_is_said(tmp_path):
     of = synthetic.recipe(**PRIVACY, name="mine")
-    audit = audit_records.membership(networks=2, training={"augmented": False})
+    audit = audit_records.membership(
+        networks=2, training=audit_records.TRAINING | {"augmented": False}
+    )
     record = synthetic.record("stopped", 3) | {"audits": [audit]}
     text = page_of(synthetic.write_run(tmp_path / "run", of, record=record)).text
     assert "steps without augmentation; 10,000 members" in text
@@ -239,7 +241,7 @@ def test_what_the_audits_return_is_read(tmp_path):
     attacked = membership(dataset, source, steps=(1, 2), networks=1, chunks=2, network=small)
     short = Protocol("short", augmented=False, steps=(2, 2), schedule_length=(2, 2), warmup=1)
     learned = continual(dataset, source, tasks=2, protocol=short, networks=1, network=small)
-    folder = audit_records.audited_run(tmp_path / "run", attacked, learned)
+    folder = audit_records.audited_run(tmp_path / "run", attacked.document(), learned.document())
     run = read(folder)
     assert run.membership[0].distilled.last.steps == 2
     assert run.continual[0].tasks[1].classes_so_far == 10

@@ -9,8 +9,8 @@ import pytest
 
 from potstill.methods.recipe import Recipe
 from potstill.report import choice, comparison, records, write
-from potstill.report.documents import Result
 from potstill.report.measured import once
+from potstill.results import Evaluation
 from tests.report import synthetic
 from tests.report.test_page import Page
 
@@ -25,8 +25,8 @@ CIFAR_ROW = {
 }
 
 
-def result(of: Recipe, values: list[float], **changes: Any) -> Result:
-    return Result.model_validate(synthetic.result(of, values) | changes)
+def result(of: Recipe, values: list[float], **changes: Any) -> Evaluation:
+    return Evaluation.model_validate(synthetic.result(of, values) | changes)
 
 
 def lasting(epochs: int | None) -> Recipe:

@@ -6,16 +6,16 @@ import xml.etree.ElementTree as ElementTree
 from typing import Any
 
 from potstill.report import drawings
-from potstill.report.documents import Result
 from potstill.report.dots import Dots, dot_plot
+from potstill.results import Evaluation
 from tests.report import audit_records, synthetic
 
 NORMS = ("none", "batch", "instance")
 
 
-def result(network: dict[str, Any], **changes: Any) -> Result:
+def result(network: dict[str, Any], **changes: Any) -> Evaluation:
     document = synthetic.result(synthetic.recipe(), [0.5, 0.6]) | {"network": network}
-    return Result.model_validate(document | changes)
+    return Evaluation.model_validate(document | changes)
 
 
 def words(svg: str) -> str:
@@ -23,7 +23,7 @@ def words(svg: str) -> str:
     return " ".join("".join(text.itertext()) for text in texts)
 
 
-def drawn(*results: Result) -> tuple[str, str]:
+def drawn(*results: Evaluation) -> tuple[str, str]:
     """The words in the plot, and those that stand for it."""
     drawing = drawings.accuracies(results, "a")
     return words(drawing.svg), drawing.alt

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from potstill.report import plots
-from potstill.report.documents import Embedding
 from potstill.report.dots import Dots, dot_plot
 from potstill.report.records import Series
+from potstill.results import Embedding
 from tests.report import synthetic
 
 POINTS = Embedding.model_validate(synthetic.diversity()["embedding"])

@@ -101,7 +101,7 @@ def observe(network: nn.Module, split: Split, preprocess: Preprocess) -> Evidenc
     return Evidence(outputs.numpy(), losses.numpy(), split.labels.numpy())
 
 
-def suspicions(
+def membership_scores(
     attack: str, known: Evidence, is_member: NDArray[np.bool_], asked: Evidence, seed: int
 ) -> NDArray[np.float64]:
     """How much each image looks like a member to an attacker.
@@ -127,14 +127,14 @@ def suspicions(
     return guesses
 
 
-def area(is_member: NDArray[np.bool_], suspicion: NDArray[np.float64]) -> float:
+def area(is_member: NDArray[np.bool_], scores: NDArray[np.float64]) -> float:
     """Area under the curve of true over false positives: 1/2 for an attack that guesses."""
-    return float(roc_auc_score(is_member, suspicion))
+    return float(roc_auc_score(is_member, scores))
 
 
-def curve(is_member: NDArray[np.bool_], suspicion: NDArray[np.float64]) -> NDArray[np.float64]:
+def curve(is_member: NDArray[np.bool_], scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """The true positive rate at each of ``FALSE_POSITIVE_RATES``."""
-    false, true, _ = roc_curve(is_member, suspicion)
+    false, true, _ = roc_curve(is_member, scores)
     # Where the curve is vertical, interpolation takes its upper end.
     return np.asarray(np.interp(FALSE_POSITIVE_RATES, false, true), dtype=np.float64)
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from potstill import rng
@@ -26,19 +27,15 @@ from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset, Split
 from potstill.errors import DataError, RecipeError
-from potstill.evaluation.baselines import training_settings
-from potstill.evaluation.kept import Kept, trained_on
+from potstill.evaluation.cache import Cache, trained_on
 from potstill.evaluation.plan import EvaluationProtocol
 from potstill.evaluation.protocol import evaluate, made_for, named, network_made_for
+from potstill.results import Continual, Evaluation, Task
 from potstill.teacher import Teacher
 
 Order = Literal["random", "given"]
 Progress = Callable[[int, int, int], None]
 """(task, counted from 1; steps done and steps in all of its trainings)."""
-
-# Of a result, what is the same for every task.
-_SHARED = ("protocol", "network", "epochs", "labels")
-_NEEDED = {"protocol", "network", "images", "steps", "accuracy"}
 
 
 def continual(
@@ -55,9 +52,9 @@ def continual(
     baseline: bool = False,
     device: str | torch.device = "cpu",
     seed: int = 0,
-    kept: Kept | None = None,
+    cache: Cache | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Continual:
     """Train on the classes of one task, of two, and so on; test on the classes so far.
 
     Args:
@@ -73,17 +70,9 @@ def continual(
         baseline: also train on as many random real images of the same classes.
         device: where to train and test.
         seed: of everything that is drawn.
-        kept: where each finished task is kept and looked for, so that a stop loses one at most;
+        cache: where each finished task is stored and looked for, so that a stop loses one at most;
             nowhere if None, or if the network is not one of potstill's.
         progress: told of every step.
-
-    Returns:
-        A JSON document: kind ("continual"), dataset, images, images_per_class,
-        artefact_digest, source_fingerprint, protocol, network, networks, order; epochs, labels
-        and teacher as an evaluation has them. tasks: a list of {classes (indices that are new),
-        classes_so_far (how many), images, tested (test images), steps, accuracy, baseline if
-        asked for}. average_accuracy: the mean of the tasks' means. seed, seconds; warnings if
-        there are any.
 
     Raises:
         RecipeError: fewer tasks than one or more than classes; else as
@@ -104,8 +93,9 @@ def continual(
         "device": torch.device(device),
         "seed": seed,
     }
-    store = Kept() if kept is None or asked["network"].foreign else kept
-    results = []
+    store = Cache() if cache is None or asked["network"].foreign else cache
+    results: list[Evaluation] = []
+    rows: list[Task] = []
     parts = _parts(source.classes, tasks, order, seed)
     for index in range(tasks):
         classes = np.sort(np.concatenate(parts[: index + 1])).tolist()
@@ -114,20 +104,85 @@ def continual(
             if progress is not None:
                 progress(task, step, total)
 
-        key = _key(dataset, source, teacher, classes, asked)
-        result = store.get(key)
-        if result is None or not result.keys() >= _NEEDED:
-            result = evaluate(
-                restricted_set(dataset, classes),
-                restricted_source(source, classes),
-                teacher=None if teacher is None else restricted_teacher(teacher, classes),
-                progress=report,
-                **asked,
+        result = _evaluation(dataset, source, teacher, classes, asked, store, report)
+        results.append(result)
+        rows.append(
+            Task(
+                classes=parts[index].tolist(),
+                classes_so_far=len(classes),
+                images=result.images,
+                tested=int(torch.isin(source.test.labels, torch.tensor(classes)).sum()),
+                steps=result.steps,
+                accuracy=result.accuracy,
+                **_only(result, "baseline"),
             )
-            store.put(key, result)
-        tested = int(torch.isin(source.test.labels, torch.tensor(classes)).sum())
-        results.append((parts[index].tolist(), len(classes), tested, result))
-    return _document(dataset, source, results, teacher, order, seed, start)
+        )
+    return _audit(dataset, source, results, rows, teacher, order, seed, start)
+
+
+def _evaluation(
+    dataset: DistilledDataset,
+    source: SourceDataset,
+    teacher: Teacher | None,
+    classes: list[int],
+    asked: dict[str, Any],
+    cache: Cache,
+    progress: Callable[[int, int], None],
+) -> Evaluation:
+    """Of the part of the set that has these classes; from the cache if it is there."""
+    key = _key(dataset, source, teacher, classes, asked)
+    try:
+        return Evaluation.model_validate(cache.get(key) or {})
+    except ValidationError:
+        result = evaluate(
+            restricted_set(dataset, classes),
+            restricted_source(source, classes),
+            teacher=None if teacher is None else restricted_teacher(teacher, classes),
+            progress=progress,
+            **asked,
+        )
+        cache.put(key, result.document())
+        return result
+
+
+def _audit(
+    dataset: DistilledDataset,
+    source: SourceDataset,
+    results: list[Evaluation],
+    tasks: list[Task],
+    teacher: Teacher | None,
+    order: Order,
+    seed: int,
+    start: float,
+) -> Continual:
+    """Everything together; ``results`` are those that the tasks are taken from."""
+    first = results[0]
+    found = _only(first, "epochs", "labels", "warnings")
+    if teacher is not None:
+        found["teacher"] = teacher.summary()
+    means = [task.accuracy.mean for task in tasks]
+    return Continual(
+        kind="continual",
+        dataset=source.name,
+        images=len(dataset),
+        images_per_class=dataset.images_per_class,
+        artefact_digest=dataset.digest,
+        source_fingerprint=source.fingerprint,
+        protocol=first.protocol,
+        network=first.network,
+        networks=len(first.accuracy.values),
+        order=order,
+        tasks=tuple(tasks),
+        average_accuracy=math.fsum(means) / len(means),
+        seed=seed,
+        seconds=time.perf_counter() - start,
+        **found,
+    )
+
+
+def _only(result: Evaluation, *names: str) -> dict[str, Any]:
+    """Of these fields, those that it was given."""
+    return {name: value for name, value in result.given().items() if name in names}
 
 
 def _key(
@@ -137,7 +192,7 @@ def _key(
     classes: list[int],
     asked: dict[str, Any],
 ) -> dict[str, Any]:
-    """What the result on these classes is kept under."""
+    """What the result on these classes is cached under."""
     network, seed, device = asked["network"], asked["seed"], asked["device"]
     return {
         **trained_on(source, dataset.preprocess, network, seed, device),
@@ -145,54 +200,11 @@ def _key(
         "set": dataset.digest,
         "classes": classes,
         "protocol": asked["protocol"].name,
-        "training": training_settings(dataset, asked["protocol"], asked["epochs"]),
+        "training": asked["protocol"].cache_key(dataset, asked["epochs"]),
         "networks": asked["networks"],
         "teacher": None if teacher is None else teacher.digest,
         "baseline": asked["baseline"],
     }
-
-
-def _document(
-    dataset: DistilledDataset,
-    source: SourceDataset,
-    results: list[tuple[list[int], int, int, dict[str, Any]]],
-    teacher: Teacher | None,
-    order: Order,
-    seed: int,
-    start: float,
-) -> dict[str, Any]:
-    first = results[0][3]
-    rows = [
-        {
-            "classes": classes,
-            "classes_so_far": so_far,
-            "images": result["images"],
-            "tested": tested,
-            **{key: result[key] for key in ("steps", "accuracy", "baseline") if key in result},
-        }
-        for classes, so_far, tested, result in results
-    ]
-    means = [result["accuracy"]["mean"] for *_, result in results]
-    document: dict[str, Any] = {
-        "kind": "continual",
-        "dataset": source.name,
-        "images": len(dataset),
-        "images_per_class": dataset.images_per_class,
-        "artefact_digest": dataset.digest,
-        "source_fingerprint": source.fingerprint,
-        **{key: first[key] for key in _SHARED if key in first},
-        "networks": len(first["accuracy"]["values"]),
-        "order": order,
-        "tasks": rows,
-        "average_accuracy": math.fsum(means) / len(means),
-        "seed": seed,
-    }
-    if teacher is not None:
-        document["teacher"] = teacher.summary()
-    if "warnings" in first:
-        document["warnings"] = first["warnings"]
-    document["seconds"] = time.perf_counter() - start
-    return document
 
 
 def restricted_set(dataset: DistilledDataset, classes: list[int]) -> DistilledDataset:
@@ -201,12 +213,12 @@ def restricted_set(dataset: DistilledDataset, classes: list[int]) -> DistilledDa
     Labels lose the other classes' columns. They are shifted by the constant that makes centred
     one-hot labels of all classes centred ones of these, so that nothing changes for all classes.
     """
-    kept = torch.isin(dataset.hard_labels(), torch.tensor(classes))
+    chosen = torch.isin(dataset.hard_labels(), torch.tensor(classes))
     shift = 1 / len(dataset.class_names) - 1 / len(classes)
     dropped = ("format_version", "relabelling", "results")
     return DistilledDataset(
-        dataset.images[kept],
-        dataset.labels[kept][:, classes] + shift,
+        dataset.images[chosen],
+        dataset.labels[chosen][:, classes] + shift,
         [dataset.class_names[label] for label in classes],
         dataset.preprocess,
         {key: value for key, value in dataset.header.items() if key not in dropped},

@@ -31,6 +31,7 @@ from potstill import rng
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset, sample_per_class
 from potstill.errors import DataError
+from potstill.results import Distances, Diversity, Embedding, Observer
 from potstill.teacher import Teacher
 
 _BATCH = 100
@@ -49,7 +50,7 @@ def diversity(
     shown: Sequence[int] | None = None,
     device: str | torch.device = "cpu",
     seed: int = 0,
-) -> dict[str, Any]:
+) -> Diversity:
     """Feature distances of a distilled set, of any method, and a map of its images.
 
     The teacher sees pictures: the set's images as 8-bit pixels, through its own preprocessing.
@@ -62,14 +63,6 @@ def diversity(
         shown: the classes on the map; the first ten if None.
         device: where the teacher runs.
         seed: of the real images and the map.
-
-    Returns:
-        A JSON document: kind ("diversity"), dataset, images, images_per_class,
-        artefact_digest, teacher {digest, layer}, distance {mean, classes, sums}: per pair, mean
-        over the classes and of each, and eq. 21's sums; a class with fewer than two images has
-        null. If a source was passed: real {the same}, relative (ratio of the means) and
-        source_fingerprint. embedding {class_names, x, y, classes, real, perplexity}, or null
-        for fewer than 4 points. seed and seconds.
 
     Raises:
         DataError: set, teacher and source differ in classes or in the images' shape, or a
@@ -85,27 +78,32 @@ def diversity(
         )
     eye = _Eye(teacher, device)
     distilled = _by_class((dataset.pixels() * 255).round().to(torch.uint8), dataset.hard_labels())
-    document: dict[str, Any] = {
-        "kind": "diversity",
-        "dataset": str(dataset.header["source"].get("name", "unknown")),
-        "images": len(dataset),
-        "images_per_class": dataset.images_per_class,
-        "artefact_digest": dataset.digest,
-        "teacher": {"digest": teacher.digest, "layer": eye.layer},
-        "distance": _distances(eye, distilled, len(classes)),
-        "seed": seed,
-    }
+    distance = _distances(eye, distilled, len(classes))
+    beside: dict[str, Any] = {}
     shown_real: dict[int, Tensor] = {}
     if source is not None:
-        real = _draw(source, max(2, dataset.images_per_class), seed, "audits/diversity/real")
-        document["real"] = _distances(eye, real, len(classes))
-        ours, theirs = document["distance"]["mean"], document["real"]["mean"]
-        document["relative"] = ours / theirs if ours is not None and theirs else None
-        document["source_fingerprint"] = source.fingerprint
+        drawn = _draw(source, max(2, dataset.images_per_class), seed, "audits/diversity/real")
+        real = _distances(eye, drawn, len(classes))
+        ours, theirs = distance.mean, real.mean
+        beside = {
+            "real": real,
+            "relative": ours / theirs if ours is not None and theirs else None,
+            "source_fingerprint": source.fingerprint,
+        }
         shown_real = _draw(source, _SHOWN_REAL, seed, "audits/diversity/shown")
-    document["embedding"] = _embedding(eye, distilled, shown_real, chosen, dataset, seed)
-    document["seconds"] = time.perf_counter() - start
-    return document
+    return Diversity(
+        kind="diversity",
+        dataset=str(dataset.header["source"].get("name", "unknown")),
+        images=len(dataset),
+        images_per_class=dataset.images_per_class,
+        artefact_digest=dataset.digest,
+        teacher=Observer(digest=teacher.digest, layer=eye.layer),
+        distance=distance,
+        seed=seed,
+        embedding=_embedding(eye, distilled, shown_real, chosen, dataset, seed),
+        seconds=time.perf_counter() - start,
+        **beside,
+    )
 
 
 def pair_sum(features: Tensor) -> float:
@@ -174,7 +172,7 @@ class _Eye:
         return called[nn.Conv2d], called[nn.Linear]
 
 
-def _distances(eye: _Eye, images: dict[int, Tensor], classes: int) -> dict[str, Any]:
+def _distances(eye: _Eye, images: dict[int, Tensor], classes: int) -> Distances:
     sums: list[float | None] = [None] * classes
     means: list[float | None] = [None] * classes
     for label, members in images.items():
@@ -182,11 +180,8 @@ def _distances(eye: _Eye, images: dict[int, Tensor], classes: int) -> dict[str, 
             total = pair_sum(eye(members).features)
             sums[label], means[label] = total, total / (len(members) * (len(members) - 1))
     known = [mean for mean in means if mean is not None]
-    return {
-        "mean": math.fsum(known) / len(known) if known else None,
-        "classes": means,
-        "sums": sums,
-    }
+    mean = math.fsum(known) / len(known) if known else None
+    return Distances(mean=mean, classes=tuple(means), sums=tuple(sums))
 
 
 def _embedding(
@@ -196,7 +191,7 @@ def _embedding(
     chosen: Sequence[int],
     dataset: DistilledDataset,
     seed: int,
-) -> dict[str, Any] | None:
+) -> Embedding | None:
     logits, classes, is_real = [], [], []
     for images, kind in ((distilled, False), (real, True)):
         for place, label in enumerate(chosen):
@@ -208,14 +203,14 @@ def _embedding(
         return None
     perplexity = min(_PERPLEXITY, (len(classes) - 1) / 3)
     points = _tsne(torch.cat(logits).double().numpy(), perplexity, seed)
-    return {
-        "class_names": [dataset.class_names[label] for label in chosen],
-        "x": [round(float(x), 3) for x in points[:, 0]],
-        "y": [round(float(y), 3) for y in points[:, 1]],
-        "classes": classes,
-        "real": is_real,
-        "perplexity": perplexity,
-    }
+    return Embedding(
+        class_names=tuple(dataset.class_names[label] for label in chosen),
+        x=tuple(round(float(x), 3) for x in points[:, 0]),
+        y=tuple(round(float(y), 3) for y in points[:, 1]),
+        classes=tuple(classes),
+        real=tuple(is_real),
+        perplexity=perplexity,
+    )
 
 
 def _tsne(rows: NDArray[Any], perplexity: float, seed: int) -> NDArray[Any]:

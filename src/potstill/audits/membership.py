@@ -26,23 +26,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
 from potstill.audits.attacks import ATTACKS, FALSE_POSITIVE_RATES
+from potstill.audits.candidates import Candidates, pair_up
 from potstill.audits.students import Students
-from potstill.audits.suspects import Suspects, pair_up
-from potstill.audits.victims import Victim, attack
+from potstill.audits.targets import Target, attack
 from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.data.importing import METHOD
 from potstill.data.source import SourceDataset, centred_one_hot
 from potstill.errors import DataError, RecipeError
-from potstill.evaluation.kept import Kept, trained_on
+from potstill.evaluation.cache import Cache, trained_on
 from potstill.evaluation.protocol import class_sizes, network_made_for, random_real_sets
-from potstill.evaluation.scores import summary
 from potstill.networks import zoo
 from potstill.networks.init import initialise
+from potstill.results import Accuracy, Areas, Attacked, Membership, Roc, Targets, TargetTraining
 from potstill.train import Progress
 
 STEPS = (100, 200, 500, 1000, 2000, 4000, 8000, 16000)
@@ -65,7 +65,7 @@ class _Case:
     students: Students
     seed: int
     device: torch.device
-    kept: Kept
+    cache: Cache
 
     def fresh(self, index: int) -> nn.Module:
         """Network ``index`` before its training."""
@@ -78,14 +78,14 @@ class _Case:
         initialise(network, self.seed, "audits/membership/network", index)
         return network
 
-    def attack(self, suspects: Suspects, network: nn.Module, index: int) -> Victim:
-        """What becomes of it."""
+    def attack(self, candidates: Candidates, network: nn.Module, index: int) -> Target:
+        """What attacks on it come to."""
         preprocess = self.dataset.preprocess
         return attack(
             network,
             self.source,
             preprocess,
-            suspects,
+            candidates,
             chunks=self.chunks,
             seed=self.seed,
             index=index,
@@ -104,9 +104,9 @@ def membership(
     students: Students | None = None,
     device: str | torch.device = "cpu",
     seed: int = 0,
-    kept: Kept | None = None,
+    cache: Cache | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Membership:
     """Train networks on a distilled set and attack them.
 
     Args:
@@ -122,20 +122,9 @@ def membership(
         students: how they are trained; as in the paper if None.
         device: where they are trained. Attacks are fitted on the processor.
         seed: of everything that is drawn.
-        kept: where each network that was attacked is kept and looked for, so that a stop loses one
-            at most; nowhere if None, or if the network is not one of potstill's.
+        cache: where what each attacked network came to is stored and looked for, so that a stop
+            loses one at most; nowhere if None, or if the network is not one of potstill's.
         progress: called with (done, in all): steps, and what the attacks cost counted as steps.
-
-    Returns:
-        A JSON document: kind ("membership"), dataset, images, images_per_class,
-        artefact_digest, source_fingerprint, network, training {optimiser, learning_rate,
-        batch_size, augmented, steps}, attacks (names), members and others (how many of each are
-        guessed at), networks, chunks; untrained {auc}, the networks before their training;
-        distilled, and if asked for baselines {members, random}, of which each has images,
-        curve and roc. A curve is a list of {steps, accuracy,
-        member_accuracy, auc {attack: summary}}; accuracies are summaries of fractions over the
-        networks, areas over networks x chunks, network by network. roc {fpr, tpr {attack: mean
-        rates}} is of the last step. seed, seconds; warnings if there are any.
 
     Raises:
         ArtefactError: the set does not say which network it was made for, and none was passed.
@@ -157,10 +146,10 @@ def membership(
         students=students or Students(),
         seed=seed,
         device=torch.device(device),
-        kept=Kept() if kept is None or chosen.foreign else kept,
+        cache=Cache() if cache is None or chosen.foreign else cache,
     )
     warnings = _check(case, baselines)
-    suspects = pair_up(source, chunks, seed)
+    candidates = pair_up(source, chunks, seed)
     sets = {"distilled": (dataset.images, dataset.labels)}
     if baselines:
         sets["members"] = _members(case)
@@ -168,42 +157,52 @@ def membership(
     scores = {}
     for done, (name, (images, labels)) in enumerate(sets.items()):
         tell = _part(progress, done, len(sets))
-        victims = _victims(case, suspects, name, images, labels, tell)
-        scores[name] = _scores(case.steps, victims, images.shape[-4])
-    untrained = _untrained(case, suspects)
-    document: dict[str, Any] = {
-        "kind": "membership",
-        **_facts(case),
-        "members": len(suspects.members),
-        "others": len(suspects.others),
-        "untrained": {"auc": _areas(untrained)},
-        "distilled": scores.pop("distilled"),
-    }
+        targets = _targets(case, candidates, name, images, labels, tell)
+        scores[name] = _scores(case.steps, targets, images.shape[-4])
+    untrained = _untrained(case, candidates)
+    found: dict[str, Any] = {"distilled": scores.pop("distilled")}
     if baselines:
-        document["baselines"] = scores
+        found["baselines"] = scores
     if warnings:
-        document["warnings"] = warnings
-    document["seconds"] = time.perf_counter() - start
-    return document
+        found["warnings"] = warnings
+    return Membership(
+        kind="membership",
+        dataset=source.name,
+        images=len(dataset),
+        images_per_class=dataset.images_per_class,
+        artefact_digest=dataset.digest,
+        source_fingerprint=source.fingerprint,
+        network=chosen,
+        training=_training(case),
+        attacks=ATTACKS,
+        networks=networks,
+        chunks=chunks,
+        seed=seed,
+        members=len(candidates.members),
+        others=len(candidates.others),
+        untrained=Areas(auc=_areas(untrained)),
+        seconds=time.perf_counter() - start,
+        **found,
+    )
 
 
-def _victims(
+def _targets(
     case: _Case,
-    suspects: Suspects,
+    candidates: Candidates,
     name: str,
     images: Tensor,
     labels: Tensor,
     tell: Progress,
-) -> list[list[Victim]]:
+) -> list[list[Target]]:
     """At each step the k networks that are trained on (n, c, h, w) or (k, n, c, h, w)."""
     total = case.steps[-1] + len(case.steps) * case.chunks * _FIT
-    victims = []
+    targets = []
     for index in range(case.networks):
 
         def report(done: int, index: int = index) -> None:
             tell(index * total + done, case.networks * total)
 
-        def train(index: int = index, report: Callable[[int], None] = report) -> list[Victim]:
+        def train(index: int = index, report: Callable[[int], None] = report) -> list[Target]:
             snapshots = case.students.snapshots(
                 case.fresh(index),
                 images[index] if images.ndim == 5 else images,
@@ -215,28 +214,28 @@ def _victims(
             )
             found = []
             for done, network in enumerate(snapshots, start=1):
-                found.append(case.attack(suspects, network, index))
+                found.append(case.attack(candidates, network, index))
                 report(case.steps[-1] + done * case.chunks * _FIT)
             return found
 
-        victims.append(_once(case, name, index, train))
+        targets.append(_once(case, name, index, train))
         report(total)
-    return [list(each) for each in zip(*victims, strict=True)]
+    return [list(each) for each in zip(*targets, strict=True)]
 
 
-def _untrained(case: _Case, suspects: Suspects) -> list[Victim]:
+def _untrained(case: _Case, candidates: Candidates) -> list[Target]:
     """The networks before their training."""
 
-    def attacked(index: int) -> list[Victim]:
-        return [case.attack(suspects, case.fresh(index), index)]
+    def attacked(index: int) -> list[Target]:
+        return [case.attack(candidates, case.fresh(index), index)]
 
     return [
         _once(case, "nothing", index, partial(attacked, index))[0] for index in range(case.networks)
     ]
 
 
-def _once(case: _Case, name: str, index: int, attacked: Callable[[], list[Victim]]) -> list[Victim]:
-    """Network ``index`` at each step, from what was kept if it is there."""
+def _once(case: _Case, name: str, index: int, attacked: Callable[[], list[Target]]) -> list[Target]:
+    """Network ``index`` at each step, from the cache if it is there."""
     key = {
         **trained_on(case.source, case.dataset.preprocess, case.network, case.seed, case.device),
         "what": f"attacks on networks trained on {name}",
@@ -248,40 +247,43 @@ def _once(case: _Case, name: str, index: int, attacked: Callable[[], list[Victim
         "network_index": index,
     }
     try:
-        victims = _Kept.model_validate(case.kept.get(key) or {}, strict=True).victims
+        targets = _Cached.model_validate(case.cache.get(key) or {}, strict=True).targets
     except ValidationError:
-        victims = attacked()
-        case.kept.put(key, _Kept(victims=victims).model_dump(mode="json"))
-    return victims
+        targets = attacked()
+        case.cache.put(key, _Cached(targets=targets).model_dump(mode="json", by_alias=True))
+    return targets
 
 
-class _Kept(BaseModel):
-    victims: list[Victim]
+class _Cached(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+
+    # The name that files in caches have.
+    targets: list[Target] = Field(alias="victims")
 
 
-def _scores(steps: Sequence[int], victims: list[list[Victim]], images: int) -> dict[str, Any]:
-    """What the document has of networks trained on so many images, by step."""
+def _scores(steps: Sequence[int], targets: list[list[Target]], images: int) -> Targets:
+    """What networks trained on so many images came to, by step."""
     curve = [
-        {
-            "steps": step,
-            "accuracy": summary([one.accuracy for one in networks]),
-            "member_accuracy": summary([one.member_accuracy for one in networks]),
-            "auc": _areas(networks),
-        }
-        for step, networks in zip(steps, victims, strict=True)
+        Attacked(
+            steps=step,
+            accuracy=Accuracy.of([one.accuracy for one in networks]),
+            member_accuracy=Accuracy.of([one.member_accuracy for one in networks]),
+            auc=_areas(networks),
+        )
+        for step, networks in zip(steps, targets, strict=True)
     ]
-    last = victims[-1]
+    last = targets[-1]
     rates = {
         name: np.mean([tpr for one in last for tpr in one.curves[name]], axis=0) for name in ATTACKS
     }
-    tpr = {name: mean.round(5).tolist() for name, mean in rates.items()}
-    roc = {"fpr": list(FALSE_POSITIVE_RATES), "tpr": tpr}
-    return {"images": images, "curve": curve, "roc": roc}
+    tpr = {name: tuple(mean.round(5).tolist()) for name, mean in rates.items()}
+    return Targets(images=images, curve=tuple(curve), roc=Roc(fpr=FALSE_POSITIVE_RATES, tpr=tpr))
 
 
-def _areas(networks: list[Victim]) -> dict[str, Any]:
+def _areas(networks: list[Target]) -> dict[str, Accuracy]:
     return {
-        name: summary([area for one in networks for area in one.areas[name]]) for name in ATTACKS
+        name: Accuracy.of([area for one in networks for area in one.areas[name]])
+        for name in ATTACKS
     }
 
 
@@ -356,24 +358,12 @@ def _part(progress: Progress | None, done: int, parts: int) -> Progress:
     return tell
 
 
-def _facts(case: _Case) -> dict[str, Any]:
+def _training(case: _Case) -> TargetTraining:
     students = case.students
-    return {
-        "dataset": case.source.name,
-        "images": len(case.dataset),
-        "images_per_class": case.dataset.images_per_class,
-        "artefact_digest": case.dataset.digest,
-        "source_fingerprint": case.source.fingerprint,
-        "network": case.network.model_dump(mode="json"),
-        "training": {
-            "optimiser": "adam",
-            "learning_rate": students.learning_rate,
-            "batch_size": students.batch_size,
-            "augmented": students.augmented,
-            "steps": case.steps[-1],
-        },
-        "attacks": list(ATTACKS),
-        "networks": case.networks,
-        "chunks": case.chunks,
-        "seed": case.seed,
-    }
+    return TargetTraining(
+        optimiser="adam",
+        learning_rate=students.learning_rate,
+        batch_size=students.batch_size,
+        augmented=students.augmented,
+        steps=case.steps[-1],
+    )

@@ -1,8 +1,8 @@
-"""The networks that are attacked: trained on a set, and kept as they were at several steps.
+"""How target models are trained on a set, and copied as they are at several steps.
 
 As in RCIG's Appendix B and its published runs: Adam at a constant 3e-4, batches of 256, augmented,
-half the squared error against the set's own labels. The rate is constant, so that a network kept
-on the way is one that was trained for so long. Mirror images are the augmentation's alone,
+half the squared error against the set's own labels. The rate is constant, so that a copy made
+on the way is a network that was trained for so long. Mirror images are the augmentation's alone,
 whatever trick the set was distilled with.
 """
 
@@ -56,11 +56,11 @@ class Students:
         Raises:
             NumericalError: the training left the finite numbers.
         """
-        kept: list[nn.Module] = []
+        copies: list[nn.Module] = []
 
         def watch(step: int, total: int) -> None:
             if step in steps:
-                kept.append(copy.deepcopy(network))
+                copies.append(copy.deepcopy(network))
             progress(step, total)
 
         train(
@@ -73,4 +73,4 @@ class Students:
             batched=False,
             progress=watch,
         )
-        return kept
+        return copies

@@ -6,7 +6,7 @@ What needs PyTorch is imported when a command does.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from potstill.cli.keeping import keep_result
 from potstill.cli.options import app, chosen_device, read_set, read_source, say
 from potstill.cli.teachers import labeller_of
 from potstill.cli.text import summary
+
+if TYPE_CHECKING:
+    from potstill.results import Evaluation
 
 __all__ = ["app", "continual", "importing", "privacy", "robust", "tables"]
 
@@ -55,15 +58,15 @@ def quickstart(
     print(f"{'report':15}{page}")
 
 
-def _quickstart(method: str, out: Path, device: str) -> dict[str, Any]:
+def _quickstart(method: str, out: Path, device: str) -> Evaluation:
     """Distil, score and draw one recipe, as far as that was not done before."""
     recipe = recipes.load(QUICKSTART[method])
     source = read_source(recipe.data, None)
     artefact = making.distil(recipe, source, out, resume=True, device=device)
     dataset = read_set(artefact)
-    recorded = [result for result in dataset.header["results"] if "baseline" in result]
+    recorded = [result for result in dataset.results if result.baseline is not None]
     if recorded:
-        result: dict[str, Any] = recorded[-1]
+        result = recorded[-1]
     else:
         teacher = labeller_of(dataset, artefact, device=device)
         result = scoring.score(dataset, source, device=device, baseline=True, teacher=teacher)

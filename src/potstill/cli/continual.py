@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from potstill.cli.keeping import Cache, NoSaveAudit, deliver, kept_in, stoppable
+from potstill.cli.keeping import (
+    CacheFolder,
+    NoSaveAudit,
+    cache_of,
+    deliver,
+    stoppable,
+)
 from potstill.cli.networks import Network, network_of
 from potstill.cli.options import (
     Artefact,
@@ -24,6 +30,9 @@ from potstill.cli.options import (
 from potstill.cli.progress import reporting
 from potstill.cli.teachers import Labeller, labeller_of
 from potstill.cli.text import count, percent
+
+if TYPE_CHECKING:
+    from potstill.results import Continual
 
 
 @app.command()
@@ -49,7 +58,7 @@ def continual(
     teacher: Labeller = None,
     module: Module = None,
     data_root: DataRoot = None,
-    cache: Cache = None,
+    cache: CacheFolder = None,
     seed: Seed = 0,
     device: Device = "auto",
     download: Download = False,
@@ -65,7 +74,7 @@ def continual(
     labeller = labeller_of(
         dataset, artefact, protocol=protocol, path=teacher, module=module, device=where
     )
-    store = kept_in(cache, "classes")
+    store = cache_of(cache, "classes")
     with (
         reporting("training step") as tell,
         stoppable("the tasks finished so far are kept", goes_on=True),
@@ -87,21 +96,21 @@ def continual(
             baseline=baseline,
             device=where,
             seed=seed,
-            kept=store,
+            cache=store,
             progress=progress,
         )
-    deliver(audit, artefact, summary, as_json=as_json, no_save=no_save, store=store)
+    deliver(audit, artefact, summary, as_json=as_json, no_save=no_save, cache=store)
 
 
-def summary(audit: dict[str, Any]) -> str:
+def summary(audit: Continual) -> str:
     """A line for each task."""
-    width = len(str(audit["tasks"][-1]["classes_so_far"]))
-    lines = [f"{count(audit['networks'], 'network')} per task, protocol {audit['protocol']}"]
-    for task in audit["tasks"]:
-        baseline = f"  random {percent(task['baseline'])}" if "baseline" in task else ""
-        classes = "class" if task["classes_so_far"] == 1 else "classes"
+    width = len(str(audit.tasks[-1].classes_so_far))
+    lines = [f"{count(audit.networks, 'network')} per task, protocol {audit.protocol}"]
+    for task in audit.tasks:
+        baseline = f"  random {percent(task.baseline)}" if task.baseline else ""
+        classes = "class" if task.classes_so_far == 1 else "classes"
         lines.append(
-            f"{task['classes_so_far']:{width}} {classes}, {count(task['images'], 'image')}: "
-            f"{percent(task['accuracy'])}{baseline}"
+            f"{task.classes_so_far:{width}} {classes}, {count(task.images, 'image')}: "
+            f"{percent(task.accuracy)}{baseline}"
         )
-    return "\n".join([*lines, f"average {100 * audit['average_accuracy']:.2f} %"])
+    return "\n".join([*lines, f"average {100 * audit.average_accuracy:.2f} %"])

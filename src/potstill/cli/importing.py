@@ -190,10 +190,9 @@ def _words(text: str) -> list[str]:
 
 def _evaluation(protocol: str, networks: int, epochs: int | None) -> dict[str, Any]:
     from potstill.evaluation.protocol import named
-    from potstill.evaluation.students import StudentProtocol
 
     chosen = named(protocol)
-    if epochs is not None and not isinstance(chosen, StudentProtocol):
+    if epochs is not None and not chosen.counts_epochs:
         raise DataError(
             f"protocol {chosen.name} counts steps, not epochs; leave out --epochs, or pass "
             f"--protocol {_HARD}"

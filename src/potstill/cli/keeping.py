@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -16,7 +16,10 @@ from potstill.errors import RunError
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
-    from potstill.evaluation.kept import Kept
+    from potstill.evaluation.cache import Cache
+    from potstill.results import Audit, Evaluation
+
+_A = TypeVar("_A", bound="Audit")
 
 NoSave = Annotated[
     bool, typer.Option("--no-save", help="Do not add the result to ARTEFACT and its run")
@@ -25,7 +28,7 @@ NoSaveAudit = Annotated[
     bool, typer.Option("--no-save", help="Do not add the audit to ARTEFACT's run")
 ]
 
-Cache = Annotated[
+CacheFolder = Annotated[
     Path | None,
     typer.Option(
         envvar="POTSTILL_CACHE",
@@ -34,11 +37,11 @@ Cache = Annotated[
 ]
 
 
-def kept_in(cache: Path | None, kind: str) -> Kept:
-    """What was kept of this kind, and a place for more."""
-    from potstill.evaluation.kept import Kept
+def cache_of(folder: Path | None, kind: str) -> Cache:
+    """The cache of numbers of this kind, below ``folder`` or where users' caches are."""
+    from potstill.evaluation.cache import Cache
 
-    return Kept((cache or _default_cache()).expanduser() / kind)
+    return Cache((folder or _default_cache()).expanduser() / kind)
 
 
 @contextmanager
@@ -51,52 +54,51 @@ def stoppable(what: str, *, goes_on: bool = False) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def keep_result(
-    dataset: DistilledDataset, artefact: Path, result: dict[str, Any]
-) -> DistilledDataset:
+def keep_result(dataset: DistilledDataset, artefact: Path, result: Evaluation) -> DistilledDataset:
     """The set with ``result``, which its file and its run get too; a warning if that fails."""
     from potstill import runs
 
-    scored = dataset.with_result(result)
+    document = result.document()
+    scored = dataset.with_result(document)
     try:
         scored.save(artefact)
         if _in_run(artefact):
-            runs.record_result(artefact.parent, result)
+            runs.record_result(artefact.parent, document)
     except RunError as error:
         warn(f"the result is not kept: {error}")
     return scored
 
 
 def deliver(
-    audit: dict[str, Any],
+    audit: _A,
     artefact: Path,
-    text: Callable[[dict[str, Any]], str],
+    text: Callable[[_A], str],
     *,
     as_json: bool,
     no_save: bool,
-    store: Kept | None = None,
+    cache: Cache | None = None,
 ) -> None:
     """Print an audit, as ``text`` has it or as JSON, and add it to the record of the set's run.
 
-    ``store`` is where parts of it were kept for the next time.
+    ``cache`` is where parts of it were stored for the next time.
     """
-    for warning in audit.get("warnings", ()):
+    for warning in audit.warnings:
         warn(warning)
-    if store is not None and store.problem is not None:
-        warn(f"what was trained is not kept for the next time: {store.problem}")
+    if cache is not None and cache.problem is not None:
+        warn(f"what was trained is not kept for the next time: {cache.problem}")
     if not no_save:
         _record(audit, artefact)
-    print(json.dumps(audit, indent=2) if as_json else text(audit))
+    print(json.dumps(audit.document(), indent=2) if as_json else text(audit))
 
 
-def _record(audit: dict[str, Any], artefact: Path) -> None:
+def _record(audit: Audit, artefact: Path) -> None:
     from potstill import runs
 
     if not _in_run(artefact):
         say("the audit is printed and not kept, since the set lies in no run's folder")
         return
     try:
-        runs.record_audit(artefact.parent, audit)
+        runs.record_audit(artefact.parent, audit.document())
     except RunError as error:
         warn(f"the audit is not kept: {error}")
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from potstill.cli.keeping import Cache, NoSaveAudit, deliver, kept_in, stoppable
+from potstill.cli.keeping import (
+    CacheFolder,
+    NoSaveAudit,
+    cache_of,
+    deliver,
+    stoppable,
+)
 from potstill.cli.networks import Network, network_of
 from potstill.cli.options import (
     Artefact,
@@ -22,6 +29,9 @@ from potstill.cli.options import (
 )
 from potstill.cli.progress import reporting
 from potstill.cli.text import count, percent, spread
+
+if TYPE_CHECKING:
+    from potstill.results import Accuracy, Membership
 
 _CASES = {
     "distilled": "the distilled set",
@@ -55,7 +65,7 @@ def attack(
         bool, typer.Option(help="Train on augmented images, as in the paper; without, more leaks")
     ] = True,
     data_root: DataRoot = None,
-    cache: Cache = None,
+    cache: CacheFolder = None,
     seed: Seed = 0,
     device: Device = "auto",
     download: Download = False,
@@ -70,7 +80,7 @@ def attack(
     where = chosen_device(device)
     dataset = read_set(artefact)
     source = read_source(dataset.data_recipe, data_root, download=download)
-    store = kept_in(cache, "attacks")
+    store = cache_of(cache, "attacks")
     with (
         reporting("training step") as tell,
         stoppable("the networks attacked so far are kept", goes_on=True),
@@ -86,31 +96,32 @@ def attack(
             students=Students(augmented=augment),
             device=where,
             seed=seed,
-            kept=store,
+            cache=store,
             progress=tell,
         )
-    deliver(audit, artefact, summary, as_json=as_json, no_save=no_save, store=store)
+    deliver(audit, artefact, summary, as_json=as_json, no_save=no_save, cache=store)
 
 
-def summary(audit: dict[str, Any]) -> str:
+def summary(audit: Membership) -> str:
     """A line for each set that networks were trained on, at the last step."""
-    cases = {"distilled": audit["distilled"], **audit.get("baselines", {})}
+    cases = {"distilled": audit.distilled, **audit.baselines}
     width = max(map(len, (_UNTRAINED, *(_CASES[name] for name in cases))))
-    last = audit["distilled"]["curve"][-1]
-    values = len(last["auc"][audit["attacks"][0]]["values"])
+    last = audit.distilled.last
+    values = len(last.auc[audit.attacks[0]].values)
     mean = f", mean of {values}," if values > 1 else ""
     lines = [
-        f"{count(audit['members'], 'member')}, {count(audit['others'], 'other')}; area under the "
-        f"curve{mean} of networks after {count(last['steps'], 'step')} on (0.5 is a guess):"
+        f"{count(audit.members, 'member')}, {count(audit.others, 'other')}; area under the "
+        f"curve{mean} of networks after {count(last.steps, 'step')} on (0.5 is a guess):"
     ]
     for name, case in cases.items():
-        end = case["curve"][-1]
-        accuracy = f"accuracy {percent(end['accuracy'])}"
-        lines.append(f"{_CASES[name]:{width}}  {_areas(end['auc'])}  {accuracy}")
-    return "\n".join([*lines, f"{_UNTRAINED:{width}}  {_areas(audit['untrained']['auc'])}"])
+        accuracy = f"accuracy {percent(case.last.accuracy)}"
+        lines.append(f"{_CASES[name]:{width}}  {_areas(case.last.auc)}  {accuracy}")
+    if audit.untrained is not None:
+        lines.append(f"{_UNTRAINED:{width}}  {_areas(audit.untrained.auc)}")
+    return "\n".join(lines)
 
 
-def _areas(areas: dict[str, Any]) -> str:
+def _areas(areas: Mapping[str, Accuracy]) -> str:
     return "  ".join(f"{attack} {spread(area, 3)}" for attack, area in areas.items())
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from potstill.cli.keeping import Cache, NoSaveAudit, deliver, kept_in, stoppable
+from potstill.cli.keeping import (
+    CacheFolder,
+    NoSaveAudit,
+    cache_of,
+    deliver,
+    stoppable,
+)
 from potstill.cli.networks import Network, network_of
 from potstill.cli.options import (
     Artefact,
@@ -24,6 +30,9 @@ from potstill.cli.options import (
 from potstill.cli.progress import reporting
 from potstill.cli.teachers import Labeller, labeller_of
 from potstill.cli.text import count, percent
+
+if TYPE_CHECKING:
+    from potstill.results import OnReal, RobustScores
 
 
 @app.command()
@@ -45,7 +54,7 @@ def scores(
     teacher: Labeller = None,
     module: Module = None,
     data_root: DataRoot = None,
-    cache: Cache = None,
+    cache: CacheFolder = None,
     seed: Seed = 0,
     device: Device = "auto",
     download: Download = False,
@@ -68,7 +77,7 @@ def scores(
         # Random images need it, whatever labels the set has stored.
         stored_suffice=False,
     )
-    store = kept_in(cache, "baselines")
+    store = cache_of(cache, "baselines")
     with (
         reporting("") as tell,
         stoppable("the baselines trained so far are kept", goes_on=True),
@@ -84,33 +93,32 @@ def scores(
             teacher=labeller,
             epochs=epochs,
             real_steps=real_steps,
-            kept=store,
+            cache=store,
             progress=lambda what, done, total: tell(done, total, title=what),
         )
     deliver(audit, artefact, _text, as_json=as_json, no_save=no_save)
 
 
-def _text(audit: dict[str, Any]) -> str:
-    hlr, ior, ars = audit["hlr"], audit["ior"], audit["ars"]
-    real = hlr["real"]
+def _text(audit: RobustScores) -> str:
+    hlr, ior, ars = audit.hlr, audit.ior, audit.ars
     lines = [
-        f"HLR {_points(hlr['value'])}  real {percent(real)}, distilled "
-        f"{percent(hlr['distilled'])}, hard labels (less is better)",
-        f"IOR {_points(ior['value'])}  distilled {percent(ior['distilled'])}, random "
-        f"{percent(ior['random'])}, protocol {audit['protocol']}",
-        f"LRS {audit['lrs']['value']:7.3f}",
-        f"ARS {ars['value']:7.3f}  over random {_points(ars['augmented']['value']).strip()} with "
-        f"augmentation, {_points(ars['plain']['value']).strip()} without",
-        f"real: {_lasting(real)}; {count(audit['networks'], 'network')} each",
+        f"HLR {_points(hlr.value)}  real {percent(hlr.real)}, distilled "
+        f"{percent(hlr.distilled)}, hard labels (less is better)",
+        f"IOR {_points(ior.value)}  distilled {percent(ior.distilled)}, random "
+        f"{percent(ior.random)}, protocol {audit.protocol}",
+        f"LRS {audit.lrs.value:7.3f}",
+        f"ARS {ars.value:7.3f}  over random {_points(ars.augmented.value).strip()} with "
+        f"augmentation, {_points(ars.plain.value).strip()} without",
+        f"real: {_lasting(hlr.real)}; {count(audit.networks, 'network')} each",
     ]
     return "\n".join(lines)
 
 
-def _lasting(real: dict[str, Any]) -> str:
+def _lasting(real: OnReal) -> str:
     """For how long networks were trained on all real images, and how that met the budget."""
-    steps, budget = real["steps"], real["budget_steps"]
+    steps, budget = real.steps, real.budget_steps
     held = f" of at most {budget}" if steps <= budget else f", a budget of {budget} being less"
-    return f"{count(real['epochs'], 'epoch')}, {count(steps, 'step')}{held}"
+    return f"{count(real.epochs, 'epoch')}, {count(steps, 'step')}{held}"
 
 
 def _points(value: float) -> str:

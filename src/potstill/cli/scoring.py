@@ -32,6 +32,7 @@ from potstill.cli.text import diversity_summary, summary, table
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
     from potstill.data.source import SourceDataset
+    from potstill.results import Evaluation
 
 
 @app.command()
@@ -84,15 +85,16 @@ def evaluate(
     for each in chosen:
         with stoppable("nothing of the network at hand is kept"):
             result = score(dataset, source, network=each, **options)
-        for warning in result.get("warnings", ()):
+        for warning in result.warnings:
             warn(warning)
         results.append(result)
         if not no_save:
             dataset = keep_result(dataset, artefact, result)
     if network is None:
-        print(json.dumps(results[0], indent=2) if as_json else summary(results[0]))
+        print(json.dumps(results[0].document(), indent=2) if as_json else summary(results[0]))
     else:
-        print(json.dumps({"results": results}, indent=2) if as_json else table(results))
+        document = {"results": [result.document() for result in results]}
+        print(json.dumps(document, indent=2) if as_json else table(results))
 
 
 @app.command()
@@ -173,7 +175,7 @@ def diversity(
     deliver(audit, artefact, diversity_summary, as_json=as_json, no_save=no_save)
 
 
-def score(dataset: DistilledDataset, source: SourceDataset, **options: Any) -> dict[str, Any]:
+def score(dataset: DistilledDataset, source: SourceDataset, **options: Any) -> Evaluation:
     """The result of an evaluation, behind a progress display."""
     from potstill.evaluation import evaluate
 

@@ -5,62 +5,60 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from potstill import papers
-from potstill.config import NetworkRecipe, PaperRow
+from potstill.config import PaperRow
 from potstill.networks.names import network_text
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
+    from potstill.results import Accuracy, Distances, Diversity, Evaluation
 
 
-def summary(result: dict[str, Any]) -> str:
+def summary(result: Evaluation) -> str:
     """Of one evaluation, in a line or a few."""
-    networks = count(len(result["accuracy"]["values"]), "network")
+    networks = count(len(result.accuracy.values), "network")
     lines = [
-        f"accuracy {percent(result['accuracy'])} ({networks}, {_training(result)}, "
-        f"{count(result['steps'], 'step')})"
+        f"accuracy {percent(result.accuracy)} ({networks}, {_training(result)}, "
+        f"{count(result.steps, 'step')})"
     ]
-    if "best_on_test" in result:
-        best = result["best_on_test"]
+    best, baseline = result.best_on_test, result.baseline
+    if best is not None:
         lines.append(f"best epoch on the test set: {percent(best)} (chosen on it; not a result)")
-    if "baseline" in result:
-        lines.append(f"{result['baseline']['kind']}: {percent(result['baseline'])}")
+    if baseline is not None:
+        lines.append(f"{baseline.kind}: {percent(baseline)}")
     return "\n".join(lines)
 
 
-def table(results: list[dict[str, Any]]) -> str:
+def table(results: list[Evaluation]) -> str:
     """Of one evaluation for each network, a line a network."""
-    names = [network_text(NetworkRecipe.model_validate(result["network"])) for result in results]
+    names = [network_text(result.network) for result in results]
     width = max(map(len, names))
     lines = [
-        f"{name:{width}}  {percent(result['accuracy'])}"
-        + (f"  best {percent(result['best_on_test'])}" if "best_on_test" in result else "")
-        + (f"  random {percent(result['baseline'])}" if "baseline" in result else "")
+        f"{name:{width}}  {percent(result.accuracy)}"
+        + (f"  best {percent(result.best_on_test)}" if result.best_on_test else "")
+        + (f"  random {percent(result.baseline)}" if result.baseline else "")
         for name, result in zip(names, results, strict=True)
     ]
     return "\n".join([_training(results[0]), *lines])
 
 
-def _training(result: dict[str, Any]) -> str:
+def _training(result: Evaluation) -> str:
     """How networks were trained: the protocol, and its epochs if it counts them."""
-    epochs = result.get("epochs")
-    lasting = "" if epochs is None else f", {count(epochs, 'epoch')}"
-    return f"protocol {result['protocol']}{lasting}"
+    lasting = "" if result.epochs is None else f", {count(result.epochs, 'epoch')}"
+    return f"protocol {result.protocol}{lasting}"
 
 
-def diversity_summary(audit: dict[str, Any]) -> str:
+def diversity_summary(audit: Diversity) -> str:
     """Of a diversity audit."""
-    lines = [
-        f"mean squared feature distance of two images of a class: {_number(audit['distance'])}"
-    ]
-    if "real" in audit:
-        lines.append(f"as many random real images: {_number(audit['real'])}")
-        if audit.get("relative") is not None:
-            lines.append(f"ratio: {audit['relative']:.3f}")
+    lines = [f"mean squared feature distance of two images of a class: {_number(audit.distance)}"]
+    if audit.real is not None:
+        lines.append(f"as many random real images: {_number(audit.real)}")
+        if audit.relative is not None:
+            lines.append(f"ratio: {audit.relative:.3f}")
     return "\n".join(lines)
 
 
-def _number(distance: dict[str, Any]) -> str:
-    mean = distance["mean"]
+def _number(distance: Distances) -> str:
+    mean = distance.mean
     return "undefined, one image a class" if mean is None else f"{mean:.4g}"
 
 
@@ -69,15 +67,15 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def percent(score: dict[str, Any]) -> str:
+def percent(score: Accuracy) -> str:
     """Mean of fractions and, of several, their deviation."""
     return f"{spread(score, 2, 100)} %"
 
 
-def spread(score: dict[str, Any], digits: int, scale: float = 1) -> str:
+def spread(score: Accuracy, digits: int, scale: float = 1) -> str:
     """``mean ± deviation``, so many times as large; a single value has no deviation."""
-    mean = f"{scale * score['mean']:.{digits}f}"
-    return mean if len(score["values"]) < 2 else f"{mean} ± {scale * score['std']:.{digits}f}"
+    mean = f"{scale * score.mean:.{digits}f}"
+    return mean if len(score.values) < 2 else f"{mean} ± {scale * score.std:.{digits}f}"
 
 
 def description(dataset: DistilledDataset, document: dict[str, Any]) -> str:
@@ -99,7 +97,7 @@ def description(dataset: DistilledDataset, document: dict[str, Any]) -> str:
         "digest": document["digest"],
     }
     lines = [f"{name + ':':12}{value}" for name, value in facts.items()]
-    results = header["results"]
+    results = dataset.results
     if not results:
         lines.append("not evaluated yet; potstill evaluate does it")
     return "\n".join(lines + [summary(result) for result in results])

@@ -21,6 +21,7 @@ from potstill.config import DataRecipe
 from potstill.data.preprocess import Preprocess
 from potstill.errors import ArtefactError, DataError
 from potstill.files import atomic_write
+from potstill.results import Evaluation
 
 # What every header has; docs/artefact.md says what each field means.
 _FIELDS: Mapping[str, type] = {
@@ -134,6 +135,31 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         """SHA-256 in hexadecimal of all but the results: one set, however often it is scored."""
         return storage.content_digest(self._document(), self._tensors())
 
+    @property
+    def mirror_images(self) -> bool:
+        """Whether the set is to be trained on together with its mirror images.
+
+        It is a header field; where there is none, what such a file implies counts.
+        """
+        stated = self.header.get("mirror_images")
+        return _implied_mirror_images(self.header["recipe"]) if stated is None else bool(stated)
+
+    @property
+    def results(self) -> tuple[Evaluation, ...]:
+        """The evaluations measured so far, oldest first.
+
+        Raises:
+            ArtefactError: the header holds something else among them.
+        """
+        try:
+            return tuple(Evaluation.model_validate(result) for result in self.header["results"])
+        except ValidationError as error:
+            reason = " ".join(error.errors()[0]["msg"].split())
+            raise ArtefactError(
+                f"a result in the set is none that this version reads ({reason}); evaluate the set "
+                "again, or take the version that measured it"
+            ) from None
+
     def hard_labels(self) -> Tensor:
         """The class of the largest label: (n,) int64."""
         return self.labels.argmax(dim=1)
@@ -239,6 +265,15 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
             _check_soft(self.soft_labels, tuple(self.labels.shape))
 
 
+def _implied_mirror_images(recipe: Mapping[str, Any]) -> bool:
+    """What files written before there was the field mean: RCIG's sets were made with them alone.
+
+    A method that does not say its kind is RCIG; what other methods call ``flip`` augments.
+    """
+    method = recipe.get("method", {})
+    return method.get("kind", "rcig") == "rcig" and bool(method.get("flip", False))
+
+
 def _copy_soft(soft_labels: Tensor) -> Tensor:
     half = soft_labels.dtype == torch.float16
     return _copy(soft_labels, torch.float16 if half else torch.float32)
@@ -271,6 +306,11 @@ def _header(header: Mapping[str, Any], soft: bool) -> dict[str, Any]:
                 f"header field {name!r} must be of type {kind.__name__}, not {given.get(name)!r}; "
                 "set it"
             )
+    if not isinstance(given.get("mirror_images", False), bool):
+        raise ArtefactError(
+            f"header field 'mirror_images' must be true or false, not {given['mirror_images']!r}; "
+            "set it or leave it out"
+        )
     copy: dict[str, Any] = json.loads(storage.canonical(given))
     return copy
 

@@ -2,15 +2,20 @@
 
 from potstill.evaluation.fixed_steps import Protocol
 from potstill.evaluation.matching import MatchingProtocol
+from potstill.evaluation.plan import Assignment, EvaluationProtocol, Plan, Work
 from potstill.evaluation.protocol import PROTOCOLS, evaluate
 from potstill.evaluation.relabel import labelled_views, relabel
 from potstill.evaluation.students import StudentProtocol
 
 __all__ = [
     "PROTOCOLS",
+    "Assignment",
+    "EvaluationProtocol",
     "MatchingProtocol",
+    "Plan",
     "Protocol",
     "StudentProtocol",
+    "Work",
     "evaluate",
     "labelled_views",
     "relabel",

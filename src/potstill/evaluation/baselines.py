@@ -1,7 +1,7 @@
 """What networks reach without distilled images: on all real ones, and on a random few.
 
 Both are trained once for the same data, preprocessing, network, protocol, seed and version of
-the code, and kept (:mod:`potstill.evaluation.kept`).
+the code, and cached (:mod:`potstill.evaluation.cache`).
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset
 from potstill.data.views import fill_value
 from potstill.errors import RecipeError
-from potstill.evaluation.fixed_steps import Protocol
-from potstill.evaluation.kept import Kept, trained_on
+from potstill.evaluation.cache import Cache, trained_on
 from potstill.evaluation.labelling import Views
 from potstill.evaluation.plan import Assignment, EvaluationProtocol
 from potstill.evaluation.protocol import class_sizes, random_real_sets
-from potstill.evaluation.scores import accuracies, summary
+from potstill.evaluation.scores import accuracies
 from potstill.evaluation.students import StudentProtocol, StudentTraining, hard_loss
 from potstill.networks.init import initialise_default, seeded_on
+from potstill.results import OnRandom, OnReal
 from potstill.train import EpochTraining, Loss, Progress, favour_layout, in_favoured_layout
 
 REAL_STEPS = 5000
@@ -31,14 +30,11 @@ REAL_STEPS = 5000
 
 
 def random_real(
-    given: Assignment, protocol: EvaluationProtocol, kept: Kept, progress: Progress
-) -> dict[str, Any]:
+    given: Assignment, protocol: EvaluationProtocol, cache: Cache, progress: Progress
+) -> OnRandom:
     """Accuracy of ``protocol`` on random real images, as many as the set of ``given`` has.
 
     The images are those of :func:`potstill.evaluation.evaluate`'s baseline.
-
-    Returns:
-        A summary of the accuracies, and ``kept``: whether it was there already.
 
     Raises:
         PotstillError: what the protocol's ``plan`` and ``scores`` raise.
@@ -50,39 +46,35 @@ def random_real(
         "images": class_sizes(given.dataset),
         "networks": given.networks,
         "protocol": protocol.name,
-        "training": training_settings(given.dataset, protocol, given.epochs),
+        "training": protocol.cache_key(given.dataset, given.epochs),
         "steps": plan.steps,
         "teacher": None if given.teacher is None else given.teacher.digest,
     }
-    values = kept.numbers(key, "accuracies", given.networks)
+    values = cache.numbers(key, "accuracies", given.networks)
     if values is not None:
-        return {**summary(values), "kept": True}
+        return OnRandom.of(values, kept=True)
     sets = random_real_sets(given.dataset, given.source, given.networks, given.seed)
-    accuracy: dict[str, Any] = plan.scores(*sets, progress)["accuracy"]
-    kept.put(key, {"accuracies": accuracy["values"]})
-    return {**accuracy, "kept": False}
+    accuracy = plan.scores(*sets, progress).accuracy
+    cache.put(key, {"accuracies": accuracy.values})
+    return OnRandom.of(accuracy.values, kept=False)
 
 
 def all_real(
     given: Assignment,
     protocol: StudentProtocol,
-    kept: Kept,
+    cache: Cache,
     progress: Progress,
     most_steps: int = REAL_STEPS,
-) -> dict[str, Any]:
+) -> OnReal:
     """Accuracy of ``protocol``, of hard labels, on all training images, within a budget.
 
     Network i starts where that of every protocol does and sees views as they show them; the
     protocol lasts for as many whole epochs as ``most_steps`` steps allow, one at least and its
-    own number at most. Each network is kept by itself, so that a stop loses one at most.
+    own number at most. Each network is cached by itself, so that a stop loses one at most.
 
     Args:
         given: the data, network, seed and device; the set's preprocessing is used.
         most_steps: of each network.
-
-    Returns:
-        A summary of the accuracies, protocol, epochs, steps, budget_steps and ``kept``: how many
-        networks were there already.
 
     Raises:
         RecipeError: no steps.
@@ -101,25 +93,25 @@ def all_real(
             "protocol": protocol.name,
             "training": asdict(training),
         }
-        found = kept.numbers(key, "accuracies", 1)
+        found = cache.numbers(key, "accuracies", 1)
         if found is None:
 
             def report(step: int, _total: int, index: int = index) -> None:
                 progress(index * steps + step, given.networks * steps)
 
             found = [_train_on_all(given, training, index, report)]
-            kept.put(key, {"accuracies": found})
+            cache.put(key, {"accuracies": found})
         else:
             reused += 1
         values += found
-    return {
-        **summary(values),
-        "protocol": protocol.name,
-        "epochs": training.optimisation.epochs,
-        "steps": steps,
-        "budget_steps": most_steps,
-        "kept": reused,
-    }
+    return OnReal.of(
+        values,
+        protocol=protocol.name,
+        epochs=training.optimisation.epochs,
+        steps=steps,
+        budget_steps=most_steps,
+        kept=reused,
+    )
 
 
 def _within(
@@ -178,16 +170,3 @@ def _loss(given: Assignment, views: Views, purpose: str) -> Loss:
 def _real(given: Assignment) -> dict[str, Any]:
     preprocess = given.dataset.preprocess
     return trained_on(given.source, preprocess, given.network, given.seed, given.device)
-
-
-def training_settings(
-    dataset: DistilledDataset, protocol: EvaluationProtocol, epochs: int | None
-) -> dict[str, Any]:
-    """The settings behind a protocol's name, as JSON has them."""
-    if isinstance(protocol, StudentProtocol):
-        return asdict(protocol.training(dataset, epochs))
-    if isinstance(protocol, Protocol):
-        # Fixed steps show mirror images to sets that were distilled with them.
-        method = dataset.header["recipe"].get("method", {})
-        return {**asdict(protocol), "method": method.get("kind"), "flip": method.get("flip")}
-    raise RecipeError(f"protocol {protocol.name} has no settings to keep its results under")

@@ -5,21 +5,25 @@ They are those of Appendix C and of its authors' published runs, which differ.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from potstill.data.distilled import DistilledDataset
 from potstill.errors import RecipeError
 from potstill.evaluation.augment import augment
-from potstill.evaluation.plan import Assignment
-from potstill.evaluation.scores import accuracies, summary
+from potstill.evaluation.plan import Assignment, Work
+from potstill.evaluation.scores import accuracies
 from potstill.networks.init import initialise
+from potstill.results import Accuracy, Reached
 from potstill.train import Progress, Schedule, Training, train
 
 # A set of this many images gets the short training.
 _TINY = 10
+_AUGMENTED = "-augmented"
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,45 @@ class Protocol:
     def takes_teacher(self) -> bool:
         """Never: the labels are the set's."""
         return False
+
+    @property
+    def counts_epochs(self) -> bool:
+        """Never: it counts steps."""
+        return False
+
+    def epochs(self, dataset: DistilledDataset, asked: int | None = None) -> None:
+        """None are counted."""
+        return None
+
+    def cache_key(self, dataset: DistilledDataset, epochs: int | None) -> Mapping[str, Any]:
+        """Its settings, and whether mirror images are trained on."""
+        # So named when RCIG's sets alone had mirror images: what is cached stays valid.
+        return {**asdict(self), "method": "rcig", "flip": dataset.mirror_images}
+
+    def work(
+        self, images: int, channels: int, resolution: int, *, epochs: int | None, mirrored: bool
+    ) -> Work:
+        """As many images a step as there are, up to a batch."""
+        training = self.training(images)
+        return Work(training.steps * (training.batch_size or images * (2 if mirrored else 1)))
+
+    def views_to_label(self, dataset: DistilledDataset, epochs: int | None) -> None:
+        """None: the labels are the set's."""
+        return None
+
+    def with_augmentation(self) -> Protocol:
+        """Named ``NAME-augmented``."""
+        if self.augmented:
+            return self
+        return replace(self, name=self.name + _AUGMENTED, augmented=True)
+
+    def without_augmentation(self) -> Protocol:
+        """Named without ``-augmented``, or ``NAME-plain`` where that is not said."""
+        if not self.augmented:
+            return self
+        base = self.name.removesuffix(_AUGMENTED)
+        name = f"{self.name}-plain" if base == self.name else base
+        return replace(self, name=name, augmented=False)
 
     def training(self, images: int) -> Training:
         """What to do with a set of so many images, mirror images left out."""
@@ -79,13 +122,12 @@ class FixedSteps:
         self._assignment, self._training = assignment, training
         self.steps = training.steps
         self.facts: dict[str, Any] = {}
-        self._flip = _flip_trick(assignment.dataset.header["recipe"])
 
-    def scores(self, images: Tensor, labels: Tensor, progress: Progress) -> dict[str, Any]:
-        """``accuracy`` alone."""
+    def scores(self, images: Tensor, labels: Tensor, progress: Progress) -> Reached:
+        """The accuracy alone."""
         given = self._assignment
         networks = [self._fresh(index) for index in range(given.networks)]
-        if self._flip:
+        if given.dataset.mirror_images:
             images, labels = with_mirror_images(images, labels)
         train(
             networks,
@@ -98,7 +140,7 @@ class FixedSteps:
             progress=progress,
         )
         values = accuracies(networks, given.source.test, given.dataset.preprocess)
-        return {"accuracy": summary(values)}
+        return Reached(accuracy=Accuracy.of(values))
 
     def _fresh(self, index: int) -> nn.Module:
         network = self._assignment.build()
@@ -109,9 +151,3 @@ class FixedSteps:
 def with_mirror_images(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """(..., n, c, h, w), (..., n, C) -> (..., 2n, c, h, w), (..., 2n, C): the flip trick."""
     return torch.cat([images, images.flip(-1)], -4), torch.cat([labels, labels], -2)
-
-
-def _flip_trick(recipe: dict[str, Any]) -> bool:
-    """Whether the set was distilled with its mirror images; other methods flip otherwise."""
-    method = recipe.get("method", {})
-    return method.get("kind", "rcig") == "rcig" and bool(method.get("flip", False))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from torch import Tensor
 
 from potstill.evaluation.plan import Assignment
-from potstill.evaluation.scores import summary
+from potstill.results import Accuracy, BestOnTest, Reached
 from potstill.train import Progress
 
 Train = Callable[[int, Tensor, Tensor, Callable[[int], None]], list[float]]
@@ -23,7 +22,7 @@ def score_in_turn(
     steps: int,
     train: Train,
     progress: Progress,
-) -> dict[str, Any]:
+) -> Reached:
     """Train and test each network of an assignment.
 
     Args:
@@ -35,8 +34,7 @@ def score_in_turn(
         progress: called with (steps done, steps in all) over all networks.
 
     Returns:
-        ``accuracy``, a summary, and ``best_on_test`` if asked for: a summary, and ``epochs``
-        from 1.
+        The accuracy, and the best epochs', counted from 1, if asked for.
     """
     histories = []
     for index in range(given.networks):
@@ -47,9 +45,9 @@ def score_in_turn(
             progress(index * steps + step, given.networks * steps)
 
         histories.append(train(index, own.to(given.device), classes.to(given.device), report))
-    result: dict[str, Any] = {"accuracy": summary([history[-1] for history in histories])}
-    if given.best:
-        best = [max(history) for history in histories]
-        epochs = [history.index(most) + 1 for history, most in zip(histories, best, strict=True)]
-        result["best_on_test"] = {**summary(best), "epochs": epochs}
-    return result
+    accuracy = Accuracy.of([history[-1] for history in histories])
+    if not given.best:
+        return Reached(accuracy=accuracy)
+    best = [max(history) for history in histories]
+    epochs = [history.index(most) + 1 for history, most in zip(histories, best, strict=True)]
+    return Reached(accuracy=accuracy, best_on_test=BestOnTest.of(best, epochs=tuple(epochs)))

@@ -77,6 +77,16 @@ class ViewSettings:
 
 
 @dataclass(frozen=True)
+class LabelledViews:
+    """Which views a teacher labels, and how."""
+
+    settings: ViewSettings
+    teacher_mode: TeacherMode
+    """Of the teacher's batch norms."""
+    epochs: int
+
+
+@dataclass(frozen=True)
 class Views:
     """The batches of one student's training on a set."""
 

@@ -11,8 +11,8 @@ epochs here (:mod:`potstill.train`); no set of 10, 100 or 200 balanced classes h
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch.nn.functional as F
@@ -24,10 +24,11 @@ from potstill.data.distilled import DistilledDataset
 from potstill.data.siamese import Strategy
 from potstill.errors import ArtefactError, RecipeError
 from potstill.evaluation.in_turn import score_in_turn
-from potstill.evaluation.plan import Assignment
+from potstill.evaluation.plan import Assignment, Work
 from potstill.evaluation.scores import accuracies
 from potstill.networks.init import initialise_default, seeded_on
 from potstill.networks.instance_norms import favour_group_norms
+from potstill.results import Reached
 from potstill.train import (
     EpochTraining,
     Loss,
@@ -78,7 +79,7 @@ class MatchingProtocol:
     """A named way of training on hard labels for so many epochs."""
 
     name: str
-    epochs: int
+    lasting: int
     """E, unless the caller or the set says otherwise."""
     augmented: bool
     """Whether the images are seen through differentiable siamese augmentation."""
@@ -87,6 +88,48 @@ class MatchingProtocol:
     def takes_teacher(self) -> bool:
         """Never: the labels are the set's."""
         return False
+
+    @property
+    def counts_epochs(self) -> bool:
+        """Always: E, one less than there are."""
+        return True
+
+    def epochs(self, dataset: DistilledDataset, asked: int | None = None) -> int:
+        """E: what is asked for, else the set's, else the protocol's own.
+
+        Raises:
+            RecipeError: no epochs.
+        """
+        lasting = dataset.header["evaluation"].get("epochs") if asked is None else asked
+        if lasting is not None and lasting < 1:
+            raise RecipeError(f"cannot train for {lasting} epochs; ask for at least 1")
+        return self.lasting if lasting is None else int(lasting)
+
+    def cache_key(self, dataset: DistilledDataset, epochs: int | None) -> Mapping[str, Any]:
+        """How networks are trained on the set for so long."""
+        return asdict(self.training(dataset, epochs))
+
+    def work(
+        self, images: int, channels: int, resolution: int, *, epochs: int | None, mirrored: bool
+    ) -> Work:
+        """Each image once in each of E + 1 epochs, without mirror images beside it."""
+        number = (self.lasting if epochs is None else epochs) + 1
+        return Work(number * images, tests=number)
+
+    def views_to_label(self, dataset: DistilledDataset, epochs: int | None) -> None:
+        """None: labels are hard."""
+
+    def with_augmentation(self) -> MatchingProtocol:
+        """Itself, or ``NAME-augmented``."""
+        if self.augmented:
+            return self
+        return replace(self, name=f"{self.name}-augmented", augmented=True)
+
+    def without_augmentation(self) -> MatchingProtocol:
+        """Itself, or ``NAME-plain``."""
+        if not self.augmented:
+            return self
+        return replace(self, name=f"{self.name}-plain", augmented=False)
 
     def training(self, dataset: DistilledDataset, epochs: int | None = None) -> MatchingTraining:
         """How to train on the set: for these epochs, else the set's, else the protocol's own.
@@ -99,12 +142,8 @@ class MatchingProtocol:
             RecipeError: no epochs.
             ArtefactError: the set names a strategy that there is not.
         """
-        made_for = dataset.header["evaluation"]
-        lasting = made_for.get("epochs") if epochs is None else epochs
-        if lasting is not None and lasting < 1:
-            raise RecipeError(f"cannot train for {lasting} epochs; ask for at least 1")
         strategy = _strategy(dataset) if self.augmented else None
-        return MatchingTraining(self.epochs if lasting is None else lasting, strategy)
+        return MatchingTraining(self.epochs(dataset, epochs), strategy)
 
     def plan(self, assignment: Assignment) -> MatchingPlan:
         """The training of the assignment's set.
@@ -134,8 +173,8 @@ class MatchingPlan:
             self.facts["strategy"] = list(training.strategy)
         self.steps = self._steps(len(assignment.dataset))
 
-    def scores(self, images: Tensor, labels: Tensor, progress: Progress) -> dict[str, Any]:
-        """``accuracy``, and ``best_on_test`` if asked for: a summary, and ``epochs`` from 1."""
+    def scores(self, images: Tensor, labels: Tensor, progress: Progress) -> Reached:
+        """The accuracy, and the best epochs' if asked for."""
         steps = self._steps(images.shape[-4])
         return score_in_turn(self._assignment, images, labels, steps, self._train, progress)
 

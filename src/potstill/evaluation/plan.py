@@ -1,4 +1,4 @@
-"""What every protocol is given and what it gives back: a training that can be scored."""
+"""What every protocol says of itself, is given, and gives back: a training that can be scored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset
+from potstill.evaluation.labelling import LabelledViews
 from potstill.networks import zoo
+from potstill.results import Reached
 from potstill.teacher import Teacher
 from potstill.train import Progress
 
@@ -58,9 +60,9 @@ class Plan(typing.Protocol):
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """What the result says of the training besides, as JSON has it."""
+        """Of ``epochs``, ``labels`` and ``teacher`` of the evaluation those it has."""
 
-    def scores(self, images: Tensor, labels: Tensor, progress: Progress) -> dict[str, Any]:
+    def scores(self, images: Tensor, labels: Tensor, progress: Progress) -> Reached:
         """Train fresh networks and test them on the source's test images.
 
         Args:
@@ -69,17 +71,29 @@ class Plan(typing.Protocol):
             labels: (n, C) or (k, n, C), likewise; a class is the largest entry.
             progress: called with (steps done, steps in all) over all networks.
 
-        Returns:
-            ``accuracy``, a summary of the accuracies after the last step, and what the protocol
-            measures beside it.
-
         Raises:
             NumericalError: a training left the finite numbers.
         """
 
 
+@dataclass(frozen=True)
+class Work:
+    """What it takes to train and test one network, for estimates."""
+
+    shown: int
+    """Images that the network learns from, each counted as often as it is shown."""
+    labelled: int = 0
+    """How many of them a teacher labels."""
+    tests: int = 1
+    """How often the network is tested on all test images, if it is after every epoch."""
+
+
 class EvaluationProtocol(typing.Protocol):
-    """A named way of training networks on a distilled set."""
+    """A named way of training networks on a distilled set.
+
+    Whoever adds one to :data:`potstill.evaluation.PROTOCOLS` can use it wherever a protocol is
+    asked for: it says of itself all that the commands want to know.
+    """
 
     @property
     def name(self) -> str:
@@ -88,6 +102,58 @@ class EvaluationProtocol(typing.Protocol):
     @property
     def takes_teacher(self) -> bool:
         """Whether a teacher labels the images; others refuse one."""
+
+    @property
+    def counts_epochs(self) -> bool:
+        """Whether it lasts for epochs, which a caller may choose, and has a best one."""
+
+    def epochs(self, dataset: DistilledDataset, asked: int | None = None) -> int | None:
+        """How many epochs training on the set lasts if ``asked`` for so many; None: none counted.
+
+        Raises:
+            RecipeError: fewer than one.
+        """
+
+    def cache_key(self, dataset: DistilledDataset, epochs: int | None) -> Mapping[str, Any]:
+        """All settings that the networks' accuracies depend on, as JSON has them.
+
+        Numbers are cached under them, beside data, network, seed and device. Whoever changes what
+        a protocol computes changes them.
+        """
+
+    def work(
+        self, images: int, channels: int, resolution: int, *, epochs: int | None, mirrored: bool
+    ) -> Work:
+        """What training one network on a set takes.
+
+        Args:
+            images: how many the set has.
+            channels: of each.
+            resolution: their side.
+            epochs: asked for; the protocol's own number if None.
+            mirrored: whether the set is trained on with its mirror images.
+        """
+
+    def views_to_label(self, dataset: DistilledDataset, epochs: int | None) -> LabelledViews | None:
+        """The views of which a set can store a teacher's labels; None if networks see no such.
+
+        Raises:
+            RecipeError: fewer than one epoch.
+        """
+
+    def with_augmentation(self) -> EvaluationProtocol:
+        """The same with augmentation: itself if it has some.
+
+        Raises:
+            RecipeError: there is no such form.
+        """
+
+    def without_augmentation(self) -> EvaluationProtocol:
+        """The same without augmentation: itself if it has none.
+
+        Raises:
+            RecipeError: there is no such form.
+        """
 
     def plan(self, assignment: Assignment) -> Plan:
         """What will be done.

@@ -22,7 +22,8 @@ from potstill.errors import ArtefactError, DataError, RecipeError
 from potstill.evaluation.fixed_steps import Protocol
 from potstill.evaluation.matching import MatchingProtocol
 from potstill.evaluation.plan import Assignment, EvaluationProtocol
-from potstill.evaluation.students import StudentProtocol, as_run
+from potstill.evaluation.students import HARD_LABEL, StudentProtocol, as_run
+from potstill.results import Baseline, Evaluation, Reached
 from potstill.teacher import Teacher
 from potstill.train import Progress
 
@@ -37,9 +38,9 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
         Protocol("rcig-transfer-augmented", augmented=True, learning_rate=3e-4),
         StudentProtocol("dwa-paper", "soft"),
         StudentProtocol("dwa-as-run", "soft", as_run),
-        StudentProtocol("hard-label", "hard"),
-        MatchingProtocol("dc", epochs=300, augmented=False),
-        MatchingProtocol("dsa", epochs=1000, augmented=True),
+        HARD_LABEL,
+        MatchingProtocol("dc", lasting=300, augmented=False),
+        MatchingProtocol("dsa", lasting=1000, augmented=True),
     )
 }
 
@@ -59,7 +60,7 @@ def evaluate(
     best: bool = False,
     batched: bool | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """Train fresh networks on ``dataset`` and test them on ``source``'s test images.
 
     The test images pass through the preprocessing that the artefact carries. The
@@ -85,16 +86,6 @@ def evaluate(
         batched: see :func:`potstill.train.train`; protocols that count epochs train their
             networks one after the other.
         progress: called with (steps done, steps in all).
-
-    Returns:
-        A JSON document: protocol, dataset, images, images_per_class, network, steps,
-        accuracy {mean, std, values}, seconds, seed, source_fingerprint,
-        artefact_digest; baseline {kind, mean, std, values} if asked for; warnings if
-        there are any. Accuracies are fractions, ``std`` is the sample deviation.
-        From protocols that count epochs besides: epochs, labels (stored, on the fly or
-        hard), teacher {digest, network, accuracy} if there was one, and best_on_test
-        {mean, std, values, epochs} if asked for, in the baseline too; from dsa, strategy:
-        the operations that its views are drawn from.
 
     Raises:
         ArtefactError: the set does not say what it was made for, and nothing was passed; or
@@ -131,36 +122,34 @@ def evaluate(
     )
     rounds = 2 if baseline else 1
 
-    def score(images: Tensor, labels: Tensor, done: int) -> dict[str, Any]:
+    def score(images: Tensor, labels: Tensor, done: int) -> Reached:
         def report(step: int, total: int) -> None:
             if progress is not None:
                 progress(done * total + step, rounds * total)
 
         return plan.scores(images, labels, report)
 
-    result: dict[str, Any] = {
-        "protocol": chosen.name,
-        "dataset": source.name,
-        "images": len(dataset),
-        "images_per_class": dataset.images_per_class,
-        "network": recipe.model_dump(mode="json"),
-        "steps": plan.steps,
-        **plan.facts,
-        **score(dataset.images, dataset.labels, 0),
-        "seed": seed,
-        "source_fingerprint": source.fingerprint,
-        "artefact_digest": dataset.digest,
-    }
+    found = {**plan.facts, **score(dataset.images, dataset.labels, 0).given()}
     if baseline:
-        images, labels = random_real_sets(dataset, source, count, seed)
-        scores = score(images, labels, 1)
+        scores = score(*random_real_sets(dataset, source, count, seed), 1).given()
         accuracy = scores.pop("accuracy")
-        result["baseline"] = {"kind": "random real images", **accuracy, **scores}
+        found["baseline"] = Baseline(kind="random real images", **accuracy.given(), **scores)
     warnings = _warnings(dataset, source)
     if warnings:
-        result["warnings"] = warnings
-    result["seconds"] = time.perf_counter() - start
-    return result
+        found["warnings"] = warnings
+    return Evaluation(
+        protocol=chosen.name,
+        dataset=source.name,
+        images=len(dataset),
+        images_per_class=dataset.images_per_class,
+        network=recipe,
+        steps=plan.steps,
+        seed=seed,
+        source_fingerprint=source.fingerprint,
+        artefact_digest=dataset.digest,
+        seconds=time.perf_counter() - start,
+        **found,
+    )
 
 
 def named(protocol: str | EvaluationProtocol) -> EvaluationProtocol:

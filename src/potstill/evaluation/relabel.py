@@ -25,7 +25,6 @@ from potstill.evaluation.labelling import (
 )
 from potstill.evaluation.plan import EvaluationProtocol
 from potstill.evaluation.protocol import made_for, named
-from potstill.evaluation.students import StudentProtocol
 from potstill.teacher import Teacher
 from potstill.train import Progress
 
@@ -68,15 +67,15 @@ def relabel(
         DataError: the teacher knows other classes or other images.
     """
     chosen = named(made_for(dataset, "protocol") if protocol is None else protocol)
-    if not isinstance(chosen, StudentProtocol) or not chosen.takes_teacher:
+    shown = chosen.views_to_label(dataset, epochs)
+    if shown is None:
         raise RecipeError(
             f"protocol {chosen.name} has no soft labels to store; take a dwa protocol"
         )
-    training = chosen.training(dataset, epochs)
     where = torch.device(device)
-    label = TeacherLabels(teacher, dataset, training.teacher_mode, where)
-    views = Views.of(dataset, training.views, seed)
-    images, total = dataset.images.to(where), training.optimisation.epochs
+    label = TeacherLabels(teacher, dataset, shown.teacher_mode, where)
+    views = Views.of(dataset, shown.settings, seed)
+    images, total = dataset.images.to(where), shown.epochs
     stored = _room(total, *dataset.labels.shape, dtype=getattr(torch, precision))
     for epoch in range(total):
         for step, rows in enumerate(views.batches(len(images), epoch)):
@@ -88,8 +87,8 @@ def relabel(
         "protocol": chosen.name,
         "seed": seed,
         "teacher": teacher.summary(),
-        "teacher_mode": training.teacher_mode,
-        "views": training.views.document(),
+        "teacher_mode": shown.teacher_mode,
+        "views": shown.settings.document(),
     }
     return dataset.with_soft_labels(stored, relabelling)
 

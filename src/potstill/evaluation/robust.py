@@ -22,7 +22,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -32,22 +31,30 @@ from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset
 from potstill.errors import DataError, RecipeError
 from potstill.evaluation.baselines import REAL_STEPS, all_real, random_real
-from potstill.evaluation.fixed_steps import Protocol
-from potstill.evaluation.kept import Kept
+from potstill.evaluation.cache import Cache
 from potstill.evaluation.plan import Assignment, EvaluationProtocol
 from potstill.evaluation.protocol import PROTOCOLS, evaluate, made_for, named
-from potstill.evaluation.students import StudentProtocol, StudentTraining
+from potstill.evaluation.students import HARD_LABEL
+from potstill.results import (
+    AugmentationRobust,
+    Evaluation,
+    HardLabelled,
+    LabelRobust,
+    OnRandom,
+    OnReal,
+    OverRandom,
+    Recovery,
+    RobustScores,
+)
 from potstill.teacher import Teacher
 
-HARD = "hard-label"
-"""The protocol of HLR."""
+HARD = HARD_LABEL.name
+"""Name of the protocol of HLR."""
 LABEL_WEIGHT = 0.5
 AUGMENTATION_WEIGHT = 0.5
 
 Progress = Callable[[str, int, int], None]
 """Called with what is trained on, steps done and steps in all."""
-
-_AUGMENTED = "-augmented"
 
 
 def robust(improvement: float) -> float:
@@ -79,9 +86,9 @@ def scores(
     teacher: Teacher | None = None,
     epochs: int | None = None,
     real_steps: int = REAL_STEPS,
-    kept: Kept | None = None,
+    cache: Cache | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> RobustScores:
     """HLR, IOR, LRS and ARS of a distilled set, with what they are made of.
 
     Args:
@@ -99,19 +106,9 @@ def scores(
         real_steps: the budget of each training on all real images, under ``hard-label``: as many
             whole epochs as it holds, one at least, the protocol's number at most. A budget that
             is too small makes HLR too small.
-        kept: where the baselines are kept and looked for; they are trained if None, and if the
+        cache: where the baselines are stored and looked for; they are trained if None, and if the
             network is not one of potstill's.
         progress: told of every step.
-
-    Returns:
-        A JSON document: kind ("scores"), dataset, images, images_per_class, network, networks,
-        protocol, teacher (or null), seed, weights {lrs, ars}; hlr {value, real, distilled}; ior
-        {value, distilled, random}; lrs {value, improvement}; ars {value, improvement, augmented,
-        plain}, the last two {protocol, value, distilled, random}; source_fingerprint,
-        artefact_digest, seconds; warnings if there are any. Accuracies are {mean, std, values};
-        those of ``real`` have protocol, epochs, steps, budget_steps and kept besides, those of
-        ``random`` have kept (whether they were trained for before), and HLR's ``distilled`` has
-        protocol, epochs and steps.
 
     Raises:
         DataError: the protocol needs a teacher and there is none, there are fewer images than
@@ -123,8 +120,8 @@ def scores(
     own = named(made_for(dataset, "protocol") if protocol is None else protocol)
     augmented, plain = with_and_without(own)
     _check(dataset, own, teacher)
-    results: dict[str, dict[str, Any]] = {}
-    for each in (own, augmented, plain, named(HARD)):
+    results: dict[str, Evaluation] = {}
+    for each in (own, augmented, plain, HARD_LABEL):
         if each.name not in results:
             # HLR asks what the set's images are worth, however briefly its own protocol is run.
             lasting = epochs if own.name == HARD or each.name != HARD else None
@@ -143,45 +140,42 @@ def scores(
     given = Assignment(
         dataset=dataset,
         source=source,
-        network=NetworkRecipe.model_validate(first["network"]),
-        networks=len(first["accuracy"]["values"]),
+        network=first.network,
+        networks=len(first.accuracy.values),
         seed=seed,
         device=torch.device(device),
         baseline=True,
     )
     # The code of a network that is not potstill's may change, and no key would show it.
-    cache = Kept() if kept is None or given.network.foreign else kept
-    randoms: dict[str, dict[str, Any]] = {}
+    store = Cache() if cache is None or given.network.foreign else cache
+    randoms: dict[str, OnRandom] = {}
     for each in (own, augmented, plain):
         if each.name not in randoms:
             tell = _telling(progress, f"random real images, {each.name}")
             asked = replace(given, **_asked(each, teacher, epochs))
-            randoms[each.name] = random_real(asked, each, cache, tell)
+            randoms[each.name] = random_real(asked, each, store, tell)
     tell = _telling(progress, f"all real images, {HARD}")
-    real = all_real(given, _hard(), cache, tell, real_steps)
-    document = {
-        "kind": "scores",
-        **{key: first[key] for key in ("dataset", "images", "images_per_class", "network")},
-        "networks": given.networks,
-        "protocol": own.name,
-        "teacher": None if teacher is None else teacher.summary(),
-        "seed": seed,
-        "weights": {"lrs": LABEL_WEIGHT, "ars": AUGMENTATION_WEIGHT},
-        **_composed(results, randoms, real, (own.name, augmented.name, plain.name)),
-        "source_fingerprint": source.fingerprint,
-        "artefact_digest": dataset.digest,
-    }
-    warnings = list(first.get("warnings", ()))
-    if document["hlr"]["value"] < 0:
-        warnings.append(
-            f"networks on all real images reached less in {real['epochs']} epochs than on the "
-            "distilled ones, so that HLR and LRS flatter the set; raise --real-steps"
-        )
-    if cache.problem is not None:
-        warnings.append(f"the baselines are not kept: {cache.problem}")
+    real = all_real(given, HARD_LABEL, store, tell, real_steps)
+    found = _composed(results, randoms, real, (own.name, augmented.name, plain.name))
+    warnings = _warnings(first, found["hlr"], store)
     if warnings:
-        document["warnings"] = warnings
-    return {**document, "seconds": time.perf_counter() - start}
+        found["warnings"] = warnings
+    return RobustScores(
+        kind="scores",
+        dataset=first.dataset,
+        images=first.images,
+        images_per_class=first.images_per_class,
+        network=first.network,
+        networks=given.networks,
+        protocol=own.name,
+        teacher=None if teacher is None else teacher.summary(),
+        seed=seed,
+        weights={"lrs": LABEL_WEIGHT, "ars": AUGMENTATION_WEIGHT},
+        source_fingerprint=source.fingerprint,
+        artefact_digest=dataset.digest,
+        seconds=time.perf_counter() - start,
+        **found,
+    )
 
 
 def with_and_without(
@@ -189,74 +183,66 @@ def with_and_without(
 ) -> tuple[EvaluationProtocol, EvaluationProtocol]:
     """The forms of a protocol with augmentation and without, one of which it is.
 
-    RCIG's have both by name. Students' have theirs; without it, named ``NAME-plain``, they see
-    the images as they are: no crop, no flip, no mixture.
+    The one that it is not is the protocol that is registered under its name, if there is one.
 
     Raises:
-        RecipeError: another kind of protocol.
+        RecipeError: it has no such form.
     """
-    if isinstance(protocol, Protocol):
-        base = protocol.name.removesuffix(_AUGMENTED)
-        if base in PROTOCOLS and base + _AUGMENTED in PROTOCOLS:
-            return PROTOCOLS[base + _AUGMENTED], PROTOCOLS[base]
-        return (
-            replace(protocol, name=base + _AUGMENTED, augmented=True),
-            replace(protocol, name=base, augmented=False),
-        )
-    if isinstance(protocol, StudentProtocol):
-        name = f"{protocol.name}-plain"
-        return protocol, replace(protocol, name=name, settings=partial(_plain, protocol.settings))
-    raise RecipeError(
-        f"protocol {protocol.name} has no form without augmentation; use one of "
-        f"{', '.join(PROTOCOLS)}"
-    )
-
-
-def _plain(
-    settings: Callable[[int, int], StudentTraining], channels: int, resolution: int
-) -> StudentTraining:
-    training = settings(channels, resolution)
-    views = replace(training.views, crop="padded", padding=0, flip=False, mix="none")
-    return replace(training, views=views)
+    augmented, plain = protocol.with_augmentation(), protocol.without_augmentation()
+    if augmented is not protocol:
+        augmented = PROTOCOLS.get(augmented.name, augmented)
+    if plain is not protocol:
+        plain = PROTOCOLS.get(plain.name, plain)
+    return augmented, plain
 
 
 def _composed(
-    results: dict[str, dict[str, Any]],
-    randoms: dict[str, dict[str, Any]],
-    real: dict[str, Any],
+    results: dict[str, Evaluation],
+    randoms: dict[str, OnRandom],
+    real: OnReal,
     names: tuple[str, str, str],
 ) -> dict[str, Any]:
-    """The four scores of the accuracies; ``names``: own protocol, augmented and plain."""
+    """The four scores by name; ``names``: own protocol, augmented and plain."""
 
-    def over_random(name: str) -> dict[str, Any]:
-        distilled, random = results[name]["accuracy"], randoms[name]
-        value = distilled["mean"] - random["mean"]
-        return {"value": value, "distilled": distilled, "random": random}
+    def over_random(name: str, **more: str) -> OverRandom:
+        distilled, random = results[name].accuracy, randoms[name]
+        value = distilled.mean - random.mean
+        return OverRandom(value=value, distilled=distilled, random=random, **more)
 
-    own, augmented, plain = (over_random(name) for name in names)
     hard = results[HARD]
-    hlr = real["mean"] - hard["accuracy"]["mean"]
-    recovered = {"protocol": HARD, "epochs": hard["epochs"], "steps": hard["steps"]}
-    label = LABEL_WEIGHT * own["value"] - (1 - LABEL_WEIGHT) * hlr
-    with_augmentation, without = augmented["value"], plain["value"]
+    distilled = HardLabelled(
+        **hard.accuracy.given(), protocol=HARD, epochs=hard.epochs, steps=hard.steps
+    )
+    hlr = real.mean - distilled.mean
+    own = over_random(names[0])
+    augmented, plain = (over_random(name, protocol=name) for name in names[1:])
     share = AUGMENTATION_WEIGHT
     return {
-        "hlr": {"value": hlr, "real": real, "distilled": {**hard["accuracy"], **recovered}},
+        "hlr": Recovery(value=hlr, real=real, distilled=distilled),
         "ior": own,
-        "lrs": {"value": label_robust(hlr, own["value"]), "improvement": label},
-        "ars": {
-            "value": augmentation_robust(with_augmentation, without),
-            "improvement": share * with_augmentation + (1 - share) * without,
-            "augmented": {"protocol": names[1], **augmented},
-            "plain": {"protocol": names[2], **plain},
-        },
+        "lrs": LabelRobust(
+            value=label_robust(hlr, own.value),
+            improvement=LABEL_WEIGHT * own.value - (1 - LABEL_WEIGHT) * hlr,
+        ),
+        "ars": AugmentationRobust(
+            value=augmentation_robust(augmented.value, plain.value),
+            improvement=share * augmented.value + (1 - share) * plain.value,
+            augmented=augmented,
+            plain=plain,
+        ),
     }
 
 
-def _hard() -> StudentProtocol:
-    protocol = named(HARD)
-    assert isinstance(protocol, StudentProtocol)
-    return protocol
+def _warnings(first: Evaluation, hlr: Recovery, store: Cache) -> list[str]:
+    warnings = [*first.warnings]
+    if hlr.value < 0:
+        warnings.append(
+            f"networks on all real images reached less in {hlr.real.epochs} epochs than on the "
+            "distilled ones, so that HLR and LRS flatter the set; raise --real-steps"
+        )
+    if store.problem is not None:
+        warnings.append(f"the baselines are not kept: {store.problem}")
+    return warnings
 
 
 def _check(dataset: DistilledDataset, own: EvaluationProtocol, teacher: Teacher | None) -> None:
@@ -282,7 +268,7 @@ def _asked(
     """Of what the caller passed, what concerns this protocol."""
     return {
         "teacher": teacher if protocol.takes_teacher else None,
-        "epochs": epochs if isinstance(protocol, StudentProtocol) else None,
+        "epochs": epochs if protocol.counts_epochs else None,
     }
 
 

@@ -1,10 +1,8 @@
-"""How often networks are right, and what to say of several of them."""
+"""How often networks are right."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
@@ -33,11 +31,3 @@ def accuracies(networks: Sequence[nn.Module], test: Split, preprocess: Preproces
         for index, network in enumerate(networks):
             correct[index] += (network(images).argmax(1) == labels).sum()
     return [hits / len(test.labels) for hits in correct.tolist()]
-
-
-def summary(values: Sequence[float]) -> dict[str, Any]:
-    """Mean, sample standard deviation (0 for a single value) and the values themselves."""
-    mean = math.fsum(values) / len(values)
-    squares = math.fsum((value - mean) ** 2 for value in values)
-    std = math.sqrt(squares / (len(values) - 1)) if len(values) > 1 else 0.0
-    return {"mean": mean, "std": std, "values": list(values)}

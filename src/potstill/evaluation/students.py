@@ -15,8 +15,9 @@ cross-entropy with the two mixed classes, in their shares.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ from potstill.data.views import Mix
 from potstill.errors import DataError, RecipeError
 from potstill.evaluation.in_turn import score_in_turn
 from potstill.evaluation.labelling import (
+    LabelledViews,
     StoredLabels,
     Target,
     TeacherLabels,
@@ -34,9 +36,10 @@ from potstill.evaluation.labelling import (
     Views,
     ViewSettings,
 )
-from potstill.evaluation.plan import Assignment
+from potstill.evaluation.plan import Assignment, Work
 from potstill.evaluation.scores import accuracies
 from potstill.networks.init import initialise_default, seeded_on
+from potstill.results import Reached
 from potstill.train import (
     EpochTraining,
     Loss,
@@ -109,6 +112,46 @@ class StudentProtocol:
         """Whether the labels are a teacher's."""
         return self.labels == "soft"
 
+    @property
+    def counts_epochs(self) -> bool:
+        """Always."""
+        return True
+
+    def epochs(self, dataset: DistilledDataset, asked: int | None = None) -> int:
+        """Those asked for, else the set's, else the protocol's own.
+
+        Raises:
+            RecipeError: no epochs.
+        """
+        return self.training(dataset, asked).optimisation.epochs
+
+    def cache_key(self, dataset: DistilledDataset, epochs: int | None) -> Mapping[str, Any]:
+        """How students are trained on such images for so long."""
+        return asdict(self.training(dataset, epochs))
+
+    def work(
+        self, images: int, channels: int, resolution: int, *, epochs: int | None, mirrored: bool
+    ) -> Work:
+        """Each image once an epoch, without mirror images beside it."""
+        lasting = self.settings(channels, resolution).lasting(epochs).optimisation.epochs
+        shown = lasting * images
+        return Work(shown, labelled=shown if self.takes_teacher else 0, tests=lasting)
+
+    def views_to_label(self, dataset: DistilledDataset, epochs: int | None) -> LabelledViews | None:
+        """Those of soft labels."""
+        if not self.takes_teacher:
+            return None
+        training = self.training(dataset, epochs)
+        return LabelledViews(training.views, training.teacher_mode, training.optimisation.epochs)
+
+    def with_augmentation(self) -> StudentProtocol:
+        """Itself."""
+        return self
+
+    def without_augmentation(self) -> StudentProtocol:
+        """Named ``NAME-plain``: students see the images as they are, not cropped or mixed."""
+        return replace(self, name=f"{self.name}-plain", settings=partial(_plain, self.settings))
+
     def training(self, dataset: DistilledDataset, epochs: int | None = None) -> StudentTraining:
         """How to train on the set: for these epochs, else the set's, else the protocol's own.
 
@@ -162,6 +205,17 @@ class StudentProtocol:
         return target, {"labels": "stored", "teacher": labelled_by}
 
 
+HARD_LABEL = StudentProtocol("hard-label", "hard")
+
+
+def _plain(
+    settings: Callable[[int, int], StudentTraining], channels: int, resolution: int
+) -> StudentTraining:
+    training = settings(channels, resolution)
+    views = replace(training.views, crop="padded", padding=0, flip=False, mix="none")
+    return replace(training, views=views)
+
+
 class Students:
     """A student protocol applied to a set; see :class:`potstill.evaluation.plan.Plan`.
 
@@ -181,8 +235,8 @@ class Students:
         self.facts = {"epochs": self._epochs, **facts}
         self.steps = self._steps(len(assignment.dataset))
 
-    def scores(self, images: Tensor, labels: Tensor, progress: Progress) -> dict[str, Any]:
-        """``accuracy``, and ``best_on_test`` if asked for: a summary, and ``epochs`` from 1."""
+    def scores(self, images: Tensor, labels: Tensor, progress: Progress) -> Reached:
+        """The accuracy, and the best epochs' if asked for."""
         steps = self._steps(images.shape[-4])
         return score_in_turn(self._assignment, images, labels, steps, self._train, progress)
 

@@ -9,9 +9,9 @@ from potstill import papers
 from potstill.config import PaperRow
 from potstill.networks.names import network_text
 from potstill.report import departures
-from potstill.report.audit_documents import Continual, Membership
 from potstill.report.paper_audits import recipe_row
 from potstill.report.records import RunRecord
+from potstill.results import Continual, Membership
 from potstill.text import count
 
 _STEPS, _NETWORKS, _CHUNKS = 16_000, 5, 5
@@ -42,7 +42,7 @@ def of_membership(audit: Membership, run: RunRecord) -> Unlike:
     steps = audit.distilled.last.steps
     if steps != _STEPS:
         found.append(f"{count(steps, 'step')} (the paper's {_STEPS:,})")
-    if not audit.training.get("augmented", True):
+    if not audit.training.augmented:
         found.append("trained without augmentation")
     if (audit.networks, audit.chunks) != (_NETWORKS, _CHUNKS):
         found.append(

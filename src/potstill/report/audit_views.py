@@ -17,19 +17,20 @@ from potstill.report import (
     departures,
     paper_audits,
 )
-from potstill.report.audit_documents import (
-    Attacked,
-    Continual,
-    Membership,
-    Part,
-    Scores,
-    Victims,
-)
 from potstill.report.audit_plots import Line
-from potstill.report.documents import Accuracy, Result
 from potstill.report.drawings import Drawing, Key
 from potstill.report.paper_audits import Printed
 from potstill.report.records import RunRecord
+from potstill.results import (
+    Accuracy,
+    Attacked,
+    Continual,
+    Evaluation,
+    HardLabelled,
+    Membership,
+    RobustScores,
+    Targets,
+)
 from potstill.text import accuracy_text, count, percent, points
 
 _Points = tuple[float, ...]
@@ -82,7 +83,7 @@ def transfer(run: RunRecord) -> list[dict[str, str]]:
     return [_student(run, result) for result in ordered]
 
 
-def _student(run: RunRecord, result: Result) -> dict[str, str]:
+def _student(run: RunRecord, result: Evaluation) -> dict[str, str]:
     printed = paper_audits.student_accuracy(run, result.network)
     baseline, best = result.baseline, result.best_on_test
     return {
@@ -101,7 +102,7 @@ def _student(run: RunRecord, result: Result) -> dict[str, str]:
 # Robust scores
 
 
-def _scores(audit: Scores) -> dict[str, Any]:
+def _scores(audit: RobustScores) -> dict[str, Any]:
     real, hard, ior = audit.hlr.real, audit.hlr.distilled, audit.ior
     ars = audit.ars
     return {
@@ -145,16 +146,16 @@ def _networks(number: int, network: NetworkRecipe) -> str:
     return f"{count(number, 'network')} of {network_text(network).replace('norm.', 'norms')}"
 
 
-def _lasting(part: Part) -> str:
+def _lasting(part: HardLabelled) -> str:
     """For how long: a budget that is too small shows."""
-    return "" if part.epochs is None else f" after {count(part.epochs, 'epoch')}"
+    return f" after {count(part.epochs, 'epoch')}"
 
 
 # Membership inference
 
 
 def _membership(run: RunRecord, audit: Membership, identity: str) -> dict[str, Any]:
-    victims = {"distilled": audit.distilled} | {
+    targets = {"distilled": audit.distilled} | {
         name: audit.baselines[name]
         for name in ("random", "members")
         if name in audit.baselines
@@ -169,28 +170,28 @@ def _membership(run: RunRecord, audit: Membership, identity: str) -> dict[str, A
             f"{count(audit.others, 'other')} in {count(audit.chunks, 'chunk')}"
         ),
         "attacks": [_ATTACKS.get(name, name) for name in audit.attacks],
-        "rows": _areas(audit, victims, printed),
+        "rows": _areas(audit, targets, printed),
         "paper": table,
         "departures": (
             (*_unlike(run), *audit_departures.of_membership(audit, run).phrases) if printed else ()
         ),
         "roc": [
-            _roc(name, victims, f"{identity}-roc-{name}")
+            _roc(name, targets, f"{identity}-roc-{name}")
             for name in audit.attacks
-            if all(name in of.roc.tpr for of in victims.values())
+            if all(name in of.roc.tpr for of in targets.values())
         ],
-        "course": _courses(audit, victims, identity) if len(audit.distilled.curve) > 1 else [],
+        "course": _courses(audit, targets, identity) if len(audit.distilled.curve) > 1 else [],
         "warnings": audit.warnings,
     }
 
 
 def _areas(
     audit: Membership,
-    victims: Mapping[str, Victims],
+    targets: Mapping[str, Targets],
     printed: Mapping[str, Mapping[str, Printed]],
 ) -> list[dict[str, Any]]:
     rows = []
-    for name, of in victims.items():
+    for name, of in targets.items():
         beside = printed.get(name, {})
         rows.append(
             {
@@ -224,14 +225,14 @@ def _unlike(run: RunRecord) -> tuple[str, ...]:
 
 
 def _augmented(audit: Membership) -> str:
-    return "augmented" if audit.training.get("augmented", True) else "without augmentation"
+    return "augmented" if audit.training.augmented else "without augmentation"
 
 
-def _roc(attack: str, victims: Mapping[str, Victims], identity: str) -> Drawing:
-    lines = [Line(of.roc.fpr, of.roc.tpr[attack], kind) for kind, of in enumerate(victims.values())]
+def _roc(attack: str, targets: Mapping[str, Targets], identity: str) -> Drawing:
+    lines = [Line(of.roc.fpr, of.roc.tpr[attack], kind) for kind, of in enumerate(targets.values())]
     spoken = "; ".join(
         f"trained on {_TRAINED_ON[name]}: area {_area(of.last.auc.get(attack))}"
-        for name, of in victims.items()
+        for name, of in targets.items()
     )
     title = _ATTACKS.get(attack, attack)
     return Drawing(
@@ -239,11 +240,11 @@ def _roc(attack: str, victims: Mapping[str, Victims], identity: str) -> Drawing:
         note="",
         alt=f"Curve of the attack {title}: members found over others taken for members. {spoken}.",
         svg=Markup(audit_plots.roc(lines, identity=identity)),
-        keys=_keys(_SHORT[name] for name in victims),
+        keys=_keys(_SHORT[name] for name in targets),
     )
 
 
-def _courses(audit: Membership, victims: Mapping[str, Victims], identity: str) -> list[Drawing]:
+def _courses(audit: Membership, targets: Mapping[str, Targets], identity: str) -> list[Drawing]:
     """One attack's area, and the accuracy, while the networks are trained.
 
     Not the largest area of all attacks: the largest of several guesses is above 0.5.
@@ -260,12 +261,12 @@ def _courses(audit: Membership, victims: Mapping[str, Victims], identity: str) -
         ends = "; ".join(
             f"trained on {_TRAINED_ON[who]}: {line.y[0]:.3g} after {line.x[0]:,.0f} steps, "
             f"{line.y[-1]:.3g} after {line.x[-1]:,.0f}"
-            for who, line in zip(victims, lines, strict=True)
+            for who, line in zip(targets, lines, strict=True)
         )
-        keys = _keys(_SHORT[who] for who in victims)
+        keys = _keys(_SHORT[who] for who in targets)
         return Drawing(title, "", f"{title}. {ends}.", Markup(svg), keys)
 
-    curves = [sorted(of.curve, key=lambda point: point.steps) for of in victims.values()]
+    curves = [sorted(of.curve, key=lambda point: point.steps) for of in targets.values()]
     steps = [tuple(float(point.steps) for point in curve) for curve in curves]
     accuracies = [tuple(100 * point.accuracy.mean for point in curve) for curve in curves]
     figures = [drawn("Test accuracy of the attacked", "%", "accuracies", _lines(steps, accuracies))]
@@ -295,14 +296,13 @@ def _lines(steps: Sequence[_Points], values: Sequence[_Points]) -> list[Line]:
 def _continual(run: RunRecord, audit: Continual, identity: str) -> dict[str, Any]:
     found = paper_audits.continual_accuracies(run)
     table, printed = found if found is not None else ("", {})
-    average = audit.average_accuracy
     return {
         "how": (
             f"For each task {_networks(audit.networks, audit.network)}, protocol {audit.protocol}"
             f"{_for_epochs(audit)}, classes in "
             f"{'random order' if audit.order == 'random' else 'the order of the data'}"
         ),
-        "average": "" if average is None else percent(average),
+        "average": percent(audit.average_accuracy),
         "paper": table,
         "departures": _unlike_table_10(run, audit) if printed else (),
         "baselines": any(task.baseline is not None for task in audit.tasks),

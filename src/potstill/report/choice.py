@@ -10,12 +10,12 @@ from typing import Any
 
 from potstill.config import NetworkRecipe
 from potstill.methods.recipe import Recipe
-from potstill.report.documents import Result
+from potstill.results import Evaluation
 
 
 def preferred(
-    results: Iterable[Result], recipe: Recipe, network: NetworkRecipe | None = None
-) -> Result | None:
+    results: Iterable[Evaluation], recipe: Recipe, network: NetworkRecipe | None = None
+) -> Evaluation | None:
     """The result that stands for others; None if there is none.
 
     On ``network`` (the recipe's if None), of the recipe's protocol and for its epochs (the most,
@@ -23,7 +23,7 @@ def preferred(
     """
     wanted, student = recipe.evaluation, network or recipe.network
 
-    def likeness(result: Result) -> tuple[Any, ...]:
+    def likeness(result: Evaluation) -> tuple[Any, ...]:
         lasting = result.epochs or 0
         return (
             result.network == student,
@@ -36,9 +36,9 @@ def preferred(
     return max(newest_first, key=likeness, default=None)
 
 
-def representatives(results: Iterable[Result], recipe: Recipe) -> tuple[Result, ...]:
+def representatives(results: Iterable[Evaluation], recipe: Recipe) -> tuple[Evaluation, ...]:
     """Of each network and protocol the result that stands for it, in order of appearance."""
-    alike: dict[Any, list[Result]] = {}
+    alike: dict[Any, list[Evaluation]] = {}
     for result in results:
         alike.setdefault((result.network, result.protocol), []).append(result)
     chosen = (preferred(group, recipe) for group in alike.values())

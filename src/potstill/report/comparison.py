@@ -13,8 +13,8 @@ from potstill.config import PaperRow
 from potstill.papers import paper_seconds, paper_value
 from potstill.report import choice, departures, methods
 from potstill.report.departures import unlike_paper
-from potstill.report.documents import Result
 from potstill.report.records import RunRecord
+from potstill.results import Evaluation
 
 __all__ = ["Comparison", "Cost", "compare", "compare_cost", "unlike_paper"]
 
@@ -30,7 +30,7 @@ class Comparison:
     row: PaperRow
     paper_mean: float
     paper_std: float | None
-    ours: Result | None
+    ours: Evaluation | None
     departures: tuple[str, ...]
 
     @property
@@ -86,7 +86,7 @@ def compare_cost(run: RunRecord) -> list[Cost]:
     return costs
 
 
-def _result(row: PaperRow, run: RunRecord) -> Result | None:
+def _result(row: PaperRow, run: RunRecord) -> Evaluation | None:
     """The result that stands for those on the row's network."""
     if row.eval_arch is None:
         return run.headline

@@ -15,9 +15,8 @@ from potstill.methods.recipe import Recipe, method_of
 from potstill.papers import Row, find, rows
 from potstill.recipes import ASIDE
 from potstill.report.again import changes
-from potstill.report.audit_documents import Continual
-from potstill.report.documents import Result
 from potstill.report.records import RunRecord
+from potstill.results import Continual, Evaluation
 
 _RCIG_DEPTHS = {"tiny_imagenet": 4, "imagenet64": 4, "imagenette": 5, "imagewoof": 5}
 _RCIG_TARGET_BATCH = 1024
@@ -56,7 +55,7 @@ def of_recipe(row: PaperRow, run: RunRecord) -> list[str]:
     return [*_other_data(row, run.recipe), *_of_method(row, run)]
 
 
-def of_evaluation(row: PaperRow, run: RunRecord, result: Result | Continual) -> list[str]:
+def of_evaluation(row: PaperRow, run: RunRecord, result: Evaluation | Continual) -> list[str]:
     """What the evaluation, or a series of them, set apart from the row beyond :func:`of_recipe`."""
     found = []
     if row.paper == "rcig":

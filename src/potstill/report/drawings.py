@@ -17,9 +17,9 @@ from potstill.description import Curve, Panel, Scale
 from potstill.networks.names import network_text
 from potstill.report import pictures, plots
 from potstill.report.comparison import Comparison
-from potstill.report.documents import Accuracy, Diversity, Result
 from potstill.report.dots import Dots, dot_plot
 from potstill.report.records import RunRecord, Series
+from potstill.results import Accuracy, Diversity, Evaluation
 from potstill.text import count, spaced
 
 _MOST_LABELS = 200
@@ -174,7 +174,7 @@ def _dots(name: str, accuracy: Accuracy, kind: int = 0) -> Dots:
     return Dots(name, accuracy.mean * 100, values, std, kind)
 
 
-def accuracies(results: Sequence[Result], anchor: str) -> Drawing:
+def accuracies(results: Sequence[Evaluation], anchor: str) -> Drawing:
     """Every network of every evaluation of one run."""
     lines = []
     kinds = {0}
@@ -192,7 +192,7 @@ def accuracies(results: Sequence[Result], anchor: str) -> Drawing:
     )
 
 
-def _names(results: Sequence[Result]) -> list[str]:
+def _names(results: Sequence[Evaluation]) -> list[str]:
     """The network of each result, and of how it was measured what sets the results apart."""
     described = [
         (

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from potstill.errors import RunError
 from potstill.files import atomic_write
 from potstill.report import plots
-from potstill.report.documents import Diversity
+from potstill.results import Diversity
 
 
-def write_map(audit: Mapping[str, Any], out: Path) -> None:
+def write_map(audit: Diversity, out: Path) -> None:
     """Draw the map of images in a diversity audit as PNG or SVG, as ``out`` ends.
 
     Args:
@@ -26,11 +22,7 @@ def write_map(audit: Mapping[str, Any], out: Path) -> None:
     """
     if out.suffix not in (".png", ".svg"):
         raise RunError(f"{out} ends neither in .png nor in .svg; give it one of these endings")
-    try:
-        points = Diversity.model_validate(audit).embedding
-    except ValidationError as error:
-        reason = " ".join(error.errors()[0]["msg"].split())
-        raise RunError(f"this is no diversity audit ({reason}); audit the set again") from None
+    points = audit.embedding
     if points is None:
         raise RunError("the audit has too few images for a map; show more classes or real images")
     atomic_write(out, plots.embedding_file(points, "png" if out.suffix == ".png" else "svg"))

@@ -10,20 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from potstill.report.audit_documents import Continual, Membership, Scores
-from potstill.report.documents import Diversity, Measurement, Result
+from potstill.results import Audit, Continual, Diversity, Evaluation, Membership, RobustScores
 from potstill.text import count
 
-_M = TypeVar("_M", bound=Measurement)
+_M = TypeVar("_M", bound=Evaluation | Audit)
 
 
 @dataclass(frozen=True)
 class Measured:
     """What was measured on distilled sets, oldest first."""
 
-    results: tuple[Result, ...] = ()
+    results: tuple[Evaluation, ...] = ()
     diversity: tuple[Diversity, ...] = ()
-    scores: tuple[Scores, ...] = ()
+    scores: tuple[RobustScores, ...] = ()
     membership: tuple[Membership, ...] = ()
     continual: tuple[Continual, ...] = ()
 
@@ -62,7 +61,7 @@ def left_out(found: Measured, shown: Measured) -> list[str]:
     ]
 
 
-def once(results: Sequence[Result]) -> tuple[Result, ...]:
+def once(results: Sequence[Evaluation]) -> tuple[Evaluation, ...]:
     """Of those that measured the same, the newest alone.
 
     One that has random real images or best epochs beside it gives way only to one that has them
@@ -78,19 +77,19 @@ def once(results: Sequence[Result]) -> tuple[Result, ...]:
     )
 
 
-def _asked(result: Result) -> tuple[Any, ...]:
+def _asked(result: Evaluation) -> tuple[Any, ...]:
     """What two evaluations have in common that measured the same."""
     training = (result.protocol, result.network, result.epochs, result.steps, result.labels)
     teacher = result.teacher.get("digest") if isinstance(result.teacher, dict) else None
     return (*training, teacher, result.seed, len(result.accuracy.values), result.artefact_digest)
 
 
-def _replaces(other: Result, result: Result, *, newer: bool) -> bool:
+def _replaces(other: Evaluation, result: Evaluation, *, newer: bool) -> bool:
     """Whether ``other``, of two that measured the same, says more, or as much and is newer."""
     theirs, ours = _beside(other), _beside(result)
     return theirs > ours or (newer and theirs == ours)
 
 
-def _beside(result: Result) -> set[str]:
+def _beside(result: Evaluation) -> set[str]:
     beside = {"baseline": result.baseline, "best": result.best_on_test}
     return {name for name, found in beside.items() if found is not None}

@@ -19,8 +19,8 @@ from matplotlib.ticker import (
 from numpy.typing import NDArray
 
 from potstill.report.canvas import GROUND, ON_WHITE, SERIES, figure
-from potstill.report.documents import Embedding
 from potstill.report.records import Series
+from potstill.results import Embedding
 
 Numbers = NDArray[Any]
 

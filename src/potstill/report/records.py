@@ -24,13 +24,13 @@ from potstill.errors import RecipeError, RunError
 from potstill.methods.describing import description_of
 from potstill.methods.recipe import Recipe, parse, read_yaml
 from potstill.report import choice
-from potstill.report.audit_documents import Continual, Membership, Scores
-from potstill.report.documents import Diversity, Document, Record, Result, Timing
+from potstill.report.documents import Record, Timing
 from potstill.report.measured import Measured, left_out, once
+from potstill.results import Audit, Continual, Diversity, Evaluation, Membership, RobustScores
 from potstill.runs import DISTILLED, METRICS, RECIPE, RECORD, read_record
 
 _T = TypeVar("_T")
-_Audit = TypeVar("_Audit", bound=Document)
+_Audit = TypeVar("_Audit", bound=Audit)
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,16 @@ class RunRecord:
     machine: dict[str, Any]
     versions: dict[str, Any]
     series: dict[str, Series]
-    results: tuple[Result, ...]
+    results: tuple[Evaluation, ...]
     dataset: DistilledDataset | None
     missing: tuple[str, ...]
     diversity: tuple[Diversity, ...] = ()
-    scores: tuple[Scores, ...] = ()
+    scores: tuple[RobustScores, ...] = ()
     membership: tuple[Membership, ...] = ()
     continual: tuple[Continual, ...] = ()
 
     @property
-    def headline(self) -> Result | None:
+    def headline(self) -> Evaluation | None:
         """The result that stands for the run."""
         return choice.preferred(self.results, self.recipe)
 
@@ -232,16 +232,16 @@ def _found(record: Record | None, dataset: DistilledDataset | None, folder: Path
     return Measured(
         results=once(_merge(header, record.results if record else ())),
         diversity=_audits(Diversity, record, folder / RECORD),
-        scores=_audits(Scores, record, folder / RECORD),
+        scores=_audits(RobustScores, record, folder / RECORD),
         membership=_audits(Membership, record, folder / RECORD),
         continual=_audits(Continual, record, folder / RECORD),
     )
 
 
-def _header_results(dataset: DistilledDataset | None, path: Path) -> tuple[Result, ...]:
+def _header_results(dataset: DistilledDataset | None, path: Path) -> tuple[Evaluation, ...]:
     if dataset is None:
         return ()
-    return _validate(TypeAdapter(tuple[Result, ...]), dataset.header["results"], path)
+    return _validate(TypeAdapter(tuple[Evaluation, ...]), dataset.header["results"], path)
 
 
 def _audits(model: type[_Audit], record: Record | None, path: Path) -> tuple[_Audit, ...]:
@@ -253,7 +253,7 @@ def _audits(model: type[_Audit], record: Record | None, path: Path) -> tuple[_Au
     return tuple(audit for place, audit in enumerate(found) if audit not in found[:place])
 
 
-def _merge(first: Sequence[Result], then: Sequence[Result]) -> tuple[Result, ...]:
+def _merge(first: Sequence[Evaluation], then: Sequence[Evaluation]) -> tuple[Evaluation, ...]:
     """Both lists, each result once, in order."""
     return tuple(first) + tuple(result for result in then if result not in first)
 
@@ -262,7 +262,7 @@ def _missing(
     record: Record | None,
     series: dict[str, Series],
     dataset: DistilledDataset | None,
-    results: Sequence[Result],
+    results: Sequence[Evaluation],
 ) -> list[str]:
     missing = []
     if record is None:

@@ -13,17 +13,9 @@ from potstill.networks.names import network_detail, short_network_text
 from potstill.report import again, drawings, methods, plots
 from potstill.report.audit_views import audit_views
 from potstill.report.comparison import Comparison, Cost
-from potstill.report.documents import Distances, Diversity, Result
 from potstill.report.records import RunRecord
-from potstill.text import (
-    accuracy_text,
-    count,
-    duration,
-    percent,
-    points,
-    spaced,
-    steps_text,
-)
+from potstill.results import Distances, Diversity, Evaluation
+from potstill.text import accuracy_text, count, duration, percent, points, spaced, steps_text
 
 _STATUS = {
     "running": "running or cut off",
@@ -140,7 +132,7 @@ def _distances(distances: Distances) -> tuple[str, str, str]:
     return f"{distances.mean:.4g}", f"{min(values):.4g}", f"{max(values):.4g}"
 
 
-def _headline(result: Result | None) -> dict[str, str] | None:
+def _headline(result: Evaluation | None) -> dict[str, str] | None:
     if result is None:
         return None
     networks = len(result.accuracy.values)
@@ -180,7 +172,7 @@ def _facts(run: RunRecord) -> list[tuple[str, str, str]]:
     return facts
 
 
-def _result_row(result: Result) -> dict[str, Any]:
+def _result_row(result: Evaluation) -> dict[str, Any]:
     baseline = result.baseline
     return {
         "protocol": result.protocol,

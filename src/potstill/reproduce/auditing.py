@@ -5,17 +5,18 @@ Tables 5 and 6 of RCIG attack networks like the set's own, Table 10 of DWA learn
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from potstill.audits.continual import continual
 from potstill.audits.membership import membership
 from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset
-from potstill.evaluation.kept import Kept
+from potstill.evaluation.cache import Cache
 from potstill.methods.recipe import Recipe
 from potstill.report import departures
 from potstill.report.audit_departures import TASKS, continual_row
+from potstill.results import Continual, Membership
 from potstill.teacher import Teacher
 from potstill.train import Progress
 
@@ -35,10 +36,10 @@ def audit(
     teacher: Teacher | None,
     *,
     device: str,
-    kept: Kept,
+    cache: Cache,
     progress: Progress,
-) -> dict[str, Any]:
-    """The audit's document, of the recipe's seed; ``teacher`` labels where the protocol has one.
+) -> Membership | Continual:
+    """The audit, of the recipe's seed; ``teacher`` labels where the protocol has one.
 
     Raises:
         PotstillError: what the audit raises.
@@ -51,7 +52,7 @@ def audit(
             baselines=True,
             device=device,
             seed=recipe.seed,
-            kept=kept,
+            cache=cache,
             progress=progress,
         )
     return continual(
@@ -62,6 +63,6 @@ def audit(
         teacher=teacher,
         device=device,
         seed=recipe.seed,
-        kept=kept,
+        cache=cache,
         progress=lambda _task, done, total: progress(done, total),
     )

@@ -22,10 +22,8 @@ from potstill.audits.membership import STEPS
 from potstill.audits.students import Students
 from potstill.config import NetworkRecipe, Precision, TeacherRecipe
 from potstill.data.facts import DatasetInfo
-from potstill.evaluation.fixed_steps import Protocol
 from potstill.evaluation.plan import EvaluationProtocol
 from potstill.evaluation.protocol import named
-from potstill.evaluation.students import StudentProtocol
 from potstill.files import atomic_write, make_folder
 from potstill.methods.describing import data_of
 from potstill.methods.method import Work
@@ -124,23 +122,18 @@ def evaluating(
     """Seconds to score the recipe's set, with ``best`` after every epoch."""
     shape, teacher = shape_of(recipe), teacher_of(recipe)
     unit = stopwatch.unit(network, shape)
-    images = recipe.images_per_class * shape.classes
-    tests = 1
-    if isinstance(protocol, Protocol):
-        training = protocol.training(images)
-        flip = 2 if work(recipe).mirror_images else 1
-        seen = training.steps * (training.batch_size or images) * flip
-        seconds = seen * unit
-    elif isinstance(protocol, StudentProtocol):
-        settings = protocol.settings(shape.channels, shape.resolution)
-        epochs = settings.lasting(recipe.evaluation.epochs).optimisation.epochs
-        tests = epochs if best else 1
-        seconds = epochs * images * unit
-        if teacher is not None and protocol.takes_teacher:
-            seconds += epochs * images * stopwatch.unit(teacher.network, shape) * _FORWARD
-    else:
-        raise TypeError(f"no cost is known of protocol {protocol.name}")
-    return recipe.evaluation.networks * (seconds + tests * shape.test * unit * _FORWARD)
+    asked = protocol.work(
+        recipe.images_per_class * shape.classes,
+        shape.channels,
+        shape.resolution,
+        epochs=recipe.evaluation.epochs,
+        mirrored=work(recipe).mirror_images,
+    )
+    seconds = asked.shown * unit
+    if teacher is not None and asked.labelled:
+        seconds += asked.labelled * stopwatch.unit(teacher.network, shape) * _FORWARD
+    tested = (asked.tests if best else 1) * shape.test
+    return recipe.evaluation.networks * (seconds + tested * unit * _FORWARD)
 
 
 def attacking(recipe: Recipe, stopwatch: Stopwatch) -> float:

@@ -14,14 +14,12 @@ from typing import Any
 
 from potstill.data.distilled import DistilledDataset
 from potstill.evaluation.protocol import named
-from potstill.evaluation.students import StudentProtocol
 from potstill.methods.recipe import Recipe
 from potstill.report import audit_departures
 from potstill.report.audit_departures import Unlike
-from potstill.report.audit_documents import Continual, Membership, Victims
-from potstill.report.documents import Result
 from potstill.report.records import RunRecord
 from potstill.reproduce.lines import Job
+from potstill.results import Continual, Evaluation, Membership, Targets
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Number:
     values: tuple[float, ...]
     how: str
     best: tuple[float, ...] = ()
-    result: Result | None = None
+    result: Evaluation | None = None
     unlike: Unlike = field(default_factory=Unlike)
 
     @property
@@ -88,7 +86,7 @@ class Held:
 
     def _attack(self, job: Job, audit: Membership) -> Number | None:
         names = {"real": "members", "random": "random"}
-        attacked: Victims | None = audit.distilled
+        attacked: Targets | None = audit.distilled
         if job.trained_on != "distilled":
             attacked = audit.baselines.get(names[job.trained_on])
         if attacked is None:
@@ -114,10 +112,7 @@ def epochs(job: Job, dataset: DistilledDataset) -> int | None:
     Raises:
         RecipeError: there is no such protocol.
     """
-    protocol = named(job.protocol)
-    if not isinstance(protocol, StudentProtocol):
-        return None
-    return protocol.training(dataset).optimisation.epochs
+    return named(job.protocol).epochs(dataset)
 
 
 def other_teacher(teacher: Any, dataset: DistilledDataset) -> bool:

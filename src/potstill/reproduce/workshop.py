@@ -25,9 +25,8 @@ from potstill.data.distilled import DistilledDataset
 from potstill.data.facts import DATASETS
 from potstill.data.source import SourceDataset
 from potstill.errors import DataError
-from potstill.evaluation.kept import Kept
+from potstill.evaluation.cache import Cache
 from potstill.evaluation.protocol import named
-from potstill.evaluation.students import StudentProtocol
 from potstill.files import make_folder
 from potstill.methods.distilling import distill
 from potstill.methods.recipe import Recipe
@@ -179,7 +178,7 @@ class Workshop:
                     job.network or recipe.network,
                     protocol,
                     self.stopwatch,
-                    best=isinstance(protocol, StudentProtocol),
+                    best=protocol.counts_epochs,
                 )
         return seconds
 
@@ -232,11 +231,12 @@ class Workshop:
             seed=seed,
             device=self.device,
             teacher=labeller,
-            best=isinstance(protocol, StudentProtocol),
+            best=protocol.counts_epochs,
             progress=lambda done, total: tell("evaluation step", done, total),
         )
-        dataset.with_result(result).save(folder / runs.DISTILLED)
-        runs.record_result(folder, result)
+        document = result.document()
+        dataset.with_result(document).save(folder / runs.DISTILLED)
+        runs.record_result(folder, document)
 
     def audit(self, job: Job, seed: int, tell: Tell) -> None:
         """Make the job's audit of its set, and keep it in the run.
@@ -248,17 +248,17 @@ class Workshop:
         kind: Audit = "membership" if job.kind == "membership" else "continual"
         folder, recipe = self.folder(job, seed), job.load(seed)
         wanted = kind == "continual" and named(recipe.evaluation.protocol).takes_teacher
-        document = audit(
+        found = audit(
             kind,
             DistilledDataset.load(folder / runs.DISTILLED),
             self.source(recipe.data),
             recipe,
             self._labeller(job, seed) if wanted else None,
             device=self.device,
-            kept=Kept(self.out / "kept"),
+            cache=Cache(self.out / "kept"),
             progress=lambda done, total: tell(_STAGES[kind], done, total),
         )
-        runs.record_audit(folder, document)
+        runs.record_audit(folder, found.document())
 
     def _labeller(self, job: Job, seed: int) -> Teacher:
         """The teacher that the job's run has kept."""

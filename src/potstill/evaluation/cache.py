@@ -1,4 +1,4 @@
-"""Numbers that took long to train for, kept on disk under everything that they depend on.
+"""A cache on disk of numbers that took long to train for, under everything they depend on.
 
 That is the code as well: whoever changes what a training computes raises ``GENERATION``.
 """
@@ -45,19 +45,19 @@ def trained_on(
     }
 
 
-class Kept:
+class Cache:
     """A folder of JSON files ``{"key": ..., "value": ...}``, each named after its key's SHA-256.
 
     A file that is damaged or has another key is as good as none: its number is trained for again.
 
     Args:
-        folder: made when something is put; nothing is kept if None.
+        folder: made when something is put; nothing is cached if None.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self.problem: str | None = None
-        """Why something could not be kept, if so: no reason to lose the number itself."""
+        """Why something could not be written, if so: no reason to lose the number itself."""
 
     def numbers(self, key: Mapping[str, Any], name: str, count: int) -> list[float] | None:
         """The ``count`` finite numbers under ``name`` of what was put under an equal key, if so."""
@@ -82,7 +82,7 @@ class Kept:
         return value if isinstance(value, dict) else None
 
     def put(self, key: Mapping[str, Any], value: Mapping[str, Any]) -> None:
-        """Keep ``value``; both as JSON has it."""
+        """Store ``value`` under ``key``; both as JSON has them."""
         if self._folder is None:
             return
         content = json.dumps({"key": key, "value": value}, indent=2, sort_keys=True) + "\n"

@@ -1,4 +1,4 @@
-"""The images that attacks guess at: as many members as others, of every class."""
+"""The images that attacks guess at, the candidates: as many members as others, of every class."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FEWEST = 10
 
 
 @dataclass(frozen=True)
-class Suspects:
+class Candidates:
     """Pairs of a member and another image of its class, in random order."""
 
     members: NDArray[np.int64]
@@ -32,7 +32,7 @@ class Suspects:
             yield inside, np.setdiff1d(pairs, inside)
 
 
-def pair_up(source: SourceDataset, chunks: int, seed: int) -> Suspects:
+def pair_up(source: SourceDataset, chunks: int, seed: int) -> Candidates:
     """As many random pairs of every class as there are.
 
     Args:
@@ -59,4 +59,4 @@ def pair_up(source: SourceDataset, chunks: int, seed: int) -> Suspects:
         np.concatenate([rows[:count] for rows, count in zip(of, most, strict=True)])[order]
         for of in shuffled
     )
-    return Suspects(members, others)
+    return Candidates(members, others)

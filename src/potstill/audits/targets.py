@@ -1,4 +1,4 @@
-"""What becomes of one network when it is attacked."""
+"""One target model: a network that is attacked, and what attacks on it came to."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from torch import nn
 from potstill import rng
 from potstill.audits import attacks
 from potstill.audits.attacks import ATTACKS, Evidence
-from potstill.audits.suspects import Suspects
+from potstill.audits.candidates import Candidates
 from potstill.data.preprocess import Preprocess
 from potstill.data.source import SourceDataset, Split
 
 
-class Victim(BaseModel):
-    """A network after some steps of its training, as JSON has it."""
+class Target(BaseModel):
+    """A target model after some steps of its training, attacked; as the cache holds it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     accuracy: float
     """On the test images, a fraction."""
     member_accuracy: float
+    """On the candidates that are members, a fraction."""
     areas: dict[str, list[float]]
     """Of each attack, one for each chunk."""
     curves: dict[str, list[list[float]]]
@@ -34,30 +35,30 @@ def attack(
     network: nn.Module,
     source: SourceDataset,
     preprocess: Preprocess,
-    suspects: Suspects,
+    candidates: Candidates,
     *,
     chunks: int,
     seed: int,
     index: int,
-) -> Victim:
+) -> Target:
     """Let every attack guess at every chunk; ``index`` is the network's."""
     tested = attacks.observe(network, source.test, preprocess)
-    rows = torch.from_numpy(suspects.members)
+    rows = torch.from_numpy(candidates.members)
     real = Split(source.train.images[rows], source.train.labels[rows])
     members = attacks.observe(network, real, preprocess)
-    others = tested.rows(suspects.others)
+    others = tested.rows(candidates.others)
     areas: dict[str, list[float]] = {name: [] for name in ATTACKS}
     curves: dict[str, list[list[float]]] = {name: [] for name in ATTACKS}
-    for chunk, (inside, outside) in enumerate(suspects.chunks(chunks)):
+    for chunk, (inside, outside) in enumerate(candidates.chunks(chunks)):
         asked, truth = _mixed(members, others, inside)
         known, known_truth = _mixed(members, others, outside)
         for name in ATTACKS:
             purpose, step = f"audits/membership/{name}", index * chunks + chunk
             fit_seed = rng.integer_seed(seed, purpose, step)
-            suspicion = attacks.suspicions(name, known, known_truth, asked, fit_seed)
-            areas[name].append(attacks.area(truth, suspicion))
-            curves[name].append(attacks.curve(truth, suspicion).tolist())
-    return Victim(
+            scores = attacks.membership_scores(name, known, known_truth, asked, fit_seed)
+            areas[name].append(attacks.area(truth, scores))
+            curves[name].append(attacks.curve(truth, scores).tolist())
+    return Target(
         accuracy=tested.accuracy, member_accuracy=members.accuracy, areas=areas, curves=curves
     )
 

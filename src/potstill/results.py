@@ -1,0 +1,387 @@
+"""What evaluations and audits of distilled sets return, files keep and pages draw.
+
+The order of a class's fields is the order of the keys in JSON. Reading passes over keys that
+another version wrote; a field with a default may be absent, and is absent from
+:meth:`Document.document` if it was not given. Accuracies and areas are fractions of 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+
+from potstill.config import NetworkRecipe
+
+Network = Annotated[NetworkRecipe, PlainSerializer(lambda network: network.model_dump(mode="json"))]
+"""A network with all of its settings, defaults included."""
+
+
+class Document(BaseModel):
+    """Something that JSON holds."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    def document(self) -> dict[str, Any]:
+        """As JSON has it: every field that was given."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def given(self) -> dict[str, Any]:
+        """The fields that were given, by name."""
+        return {name: value for name, value in self if name in self.model_fields_set}
+
+
+class Accuracy(Document):
+    """Fractions of several networks: accuracies on test images, or areas under a curve."""
+
+    mean: float
+    std: float
+    """The sample standard deviation of ``values``; 0 for a single one."""
+    values: tuple[float, ...]
+    """One for each network (areas: for each network and chunk)."""
+
+    @classmethod
+    def of(cls, values: Sequence[float], **more: Any) -> Self:
+        """The mean and deviation of ``values``; ``more`` are a subclass's own fields."""
+        mean = math.fsum(values) / len(values)
+        squares = math.fsum((value - mean) ** 2 for value in values)
+        std = math.sqrt(squares / (len(values) - 1)) if len(values) > 1 else 0.0
+        return cls(mean=mean, std=std, values=tuple(values), **more)
+
+
+# Evaluations
+
+
+class BestOnTest(Accuracy):
+    """Accuracies of the epochs that the test set chose, as papers report them; never a result."""
+
+    epochs: tuple[int, ...] = ()
+    """Each network's best epoch, counted from 1."""
+
+
+class Reached(Document):
+    """What networks reached that were trained on one set of images."""
+
+    accuracy: Accuracy
+    """After the last step."""
+    best_on_test: BestOnTest | None = None
+
+
+class _Named(Document):
+    # A class of its own so that the name stands before the numbers.
+    kind: str = "random real images"
+
+
+class Baseline(Accuracy, _Named):
+    """The same protocol on the images that ``kind`` names, as many as the set has."""
+
+    best_on_test: BestOnTest | None = None
+
+
+class Evaluation(Document):
+    """One evaluation of a distilled set: what fresh networks reached that were trained on it."""
+
+    protocol: str
+    """Name of the protocol that the networks were trained under."""
+    dataset: str
+    """Name of the real data whose test images they were tested on."""
+    images: int
+    images_per_class: int
+    network: Network
+    steps: int
+    """Of the training of one network."""
+    epochs: int | None = None
+    """Of protocols that count them."""
+    labels: str | None = None
+    """Whose labels the networks were trained on: stored, on the fly, or hard."""
+    teacher: Any = None
+    """Who gave the labels that are not hard, as the set's header may say anything of it."""
+    strategy: tuple[str, ...] | None = None
+    """Operations that views are drawn from, of protocols with siamese augmentation."""
+    accuracy: Accuracy
+    best_on_test: BestOnTest | None = None
+    seed: int = 0
+    source_fingerprint: str | None = None
+    artefact_digest: str | None = None
+    """Digest of the set; None where the result does not say which it is of."""
+    baseline: Baseline | None = None
+    warnings: tuple[str, ...] = ()
+    seconds: float | None = None
+
+
+# Audits
+
+
+class _OfSet(Document):
+    """What every audit says first."""
+
+    kind: str
+    dataset: str
+    """Name of the real data that the set stands for."""
+    images: int
+    images_per_class: int
+
+
+class HardLabelled(Accuracy):
+    """The accuracy on distilled images that HLR compares, and how the networks were trained."""
+
+    protocol: str
+    epochs: int
+    steps: int
+
+
+class OnReal(HardLabelled):
+    """The same on all real images."""
+
+    budget_steps: int
+    """The most steps that a training was to take, if an epoch is not longer."""
+    kept: int = 0
+    """How many of the networks were in the cache."""
+
+
+class OnRandom(Accuracy):
+    """The accuracy on random real images."""
+
+    kept: bool = False
+    """Whether it was in the cache."""
+
+
+class Recovery(Document):
+    """HLR: accuracy on all real images less that on distilled ones, both with hard labels."""
+
+    value: float
+    real: OnReal
+    distilled: HardLabelled
+
+
+class OverRandom(Document):
+    """Accuracy on distilled images less that on as many random real ones."""
+
+    protocol: str | None = None
+    """If it is not the audit's own."""
+    value: float
+    distilled: Accuracy
+    random: OnRandom
+
+
+class LabelRobust(Document):
+    """LRS, and the weighed improvement that is mapped to it."""
+
+    value: float
+    improvement: float
+
+
+class AugmentationRobust(LabelRobust):
+    """ARS, and the improvements over random images with augmentation and without."""
+
+    augmented: OverRandom
+    plain: OverRandom
+
+
+class RobustScores(_OfSet):
+    """Scores that labels and augmentation cannot lift (DD-Ranking)."""
+
+    kind: Literal["scores"]
+    network: Network
+    networks: int
+    """How many were trained on each set of images."""
+    protocol: str
+    """Name of the set's own protocol."""
+    teacher: dict[str, Any] | None = None
+    seed: int = 0
+    weights: dict[str, float] = Field(default_factory=dict)
+    """Of IOR in LRS (``lrs``), of augmentation in ARS (``ars``)."""
+    hlr: Recovery
+    ior: OverRandom
+    lrs: LabelRobust
+    ars: AugmentationRobust
+    source_fingerprint: str | None = None
+    artefact_digest: str | None = None
+    warnings: tuple[str, ...] = ()
+    seconds: float | None = None
+
+
+class TargetTraining(Document):
+    """How target models are trained on the images that are attacked."""
+
+    optimiser: str
+    learning_rate: float
+    batch_size: int
+    augmented: bool
+    steps: int
+
+
+class Areas(Document):
+    """The area under each attack's curve, of networks and chunks; 1/2 for one that guesses."""
+
+    auc: dict[str, Accuracy]
+
+
+class Attacked(Document):
+    """Target models after so many steps of their training, and what attacks on them came to."""
+
+    steps: int
+    accuracy: Accuracy
+    """On test images."""
+    member_accuracy: Accuracy | None = None
+    """On the members, which the set was distilled from."""
+    auc: dict[str, Accuracy]
+    """As in :class:`Areas`."""
+
+
+class Roc(Document):
+    """True positive rates of each attack at the false positive rates ``fpr``."""
+
+    fpr: tuple[float, ...]
+    tpr: dict[str, tuple[float, ...]]
+
+    @model_validator(mode="after")
+    def _aligned(self) -> Self:
+        if any(len(rates) != len(self.fpr) for rates in self.tpr.values()):
+            raise ValueError("every curve in tpr must be as long as fpr")
+        return self
+
+
+class Targets(Document):
+    """Target models trained on the same images."""
+
+    images: int
+    """How many they were trained on."""
+    curve: tuple[Attacked, ...] = Field(min_length=1)
+    """By the steps of their training."""
+    roc: Roc
+    """After the last step, the mean over networks and chunks."""
+
+    @property
+    def last(self) -> Attacked:
+        """After the whole training."""
+        return max(self.curve, key=lambda point: point.steps)
+
+
+class Membership(_OfSet):
+    """Membership inference: whether target models betray the images a set was distilled from."""
+
+    kind: Literal["membership"]
+    artefact_digest: str | None = None
+    source_fingerprint: str | None = None
+    network: Network
+    training: TargetTraining
+    attacks: tuple[str, ...]
+    """Their names."""
+    networks: int
+    """How many target models are trained on each set of images."""
+    chunks: int
+    """Parts of members and others; an attack is scored on one and fitted on the rest."""
+    seed: int = 0
+    members: int
+    """Images of the training set that are guessed at."""
+    others: int
+    """Test images that are guessed at."""
+    untrained: Areas | None = None
+    """Of networks before their training."""
+    distilled: Targets
+    baselines: dict[str, Targets] = Field(default_factory=dict)
+    """Trained on all ``members``, and on as many ``random`` ones as the set has images."""
+    warnings: tuple[str, ...] = ()
+    seconds: float | None = None
+
+
+class Task(Document):
+    """Accuracy on the classes so far, of fresh networks trained on their images."""
+
+    classes: tuple[int, ...]
+    """Indices of the classes that are new."""
+    classes_so_far: int
+    images: int
+    """Of the classes so far."""
+    tested: int
+    """How many test images."""
+    steps: int
+    accuracy: Accuracy
+    baseline: Baseline | None = None
+
+
+class Continual(_OfSet):
+    """Learning class by class."""
+
+    kind: Literal["continual"]
+    artefact_digest: str | None = None
+    source_fingerprint: str | None = None
+    protocol: str
+    network: Network
+    epochs: int | None = None
+    labels: str | None = None
+    networks: int
+    """How many are trained for each task."""
+    order: str = "random"
+    tasks: tuple[Task, ...] = Field(min_length=1)
+    average_accuracy: float
+    """The mean of the tasks' means."""
+    seed: int = 0
+    teacher: dict[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
+    seconds: float | None = None
+
+
+class Observer(Document):
+    """The teacher whose features are compared, and which layer gives them."""
+
+    digest: str
+    layer: str
+
+
+class Distances(Document):
+    """Feature distances of the images of each class; None where a class has fewer than two."""
+
+    mean: float | None = None
+    """Over the classes."""
+    classes: tuple[float | None, ...] = ()
+    """Mean squared distance of two different images of each class."""
+    sums: tuple[float | None, ...] = ()
+    """DWA's eq. 21 of each class."""
+
+
+class Embedding(Document):
+    """Images as points of the plane (t-SNE of the teacher's outputs)."""
+
+    class_names: tuple[str, ...]
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    classes: tuple[int, ...]
+    """Each point's class, an index of ``class_names``."""
+    real: tuple[bool, ...]
+    """Whether each point is a real image."""
+    perplexity: float | None = None
+
+    @model_validator(mode="after")
+    def _aligned(self) -> Self:
+        sizes = {len(self.x), len(self.y), len(self.classes), len(self.real)}
+        if len(sizes) > 1:
+            raise ValueError("x, y, classes and real must be equally long")
+        if any(not 0 <= index < len(self.class_names) for index in self.classes):
+            raise ValueError("classes must be indices of class_names")
+        return self
+
+
+class Diversity(_OfSet):
+    """How different from each other the images of a class are to a teacher."""
+
+    kind: Literal["diversity"]
+    artefact_digest: str | None = None
+    teacher: Observer | None = None
+    distance: Distances
+    seed: int = 0
+    real: Distances | None = None
+    """Of as many random real images."""
+    relative: float | None = None
+    """Mean distance of distilled images over that of real ones."""
+    source_fingerprint: str | None = None
+    embedding: Embedding | None = None
+    """None for fewer than 4 points."""
+    warnings: tuple[str, ...] = ()
+    seconds: float | None = None
+
+
+Audit = RobustScores | Membership | Continual | Diversity
