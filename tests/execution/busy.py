@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,14 @@ def somebody_is_busy(folder: Path) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+@contextmanager
+def sooner_than_the_work() -> Iterator[None]:
+    """The block does not wait for a busy process to finish its unit."""
+    start = time.monotonic()
+    yield
+    assert time.monotonic() - start < 30
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from potstill.errors import DataError, RunError
 from potstill.execution import Here, Processes, in_processes
-from tests.execution.busy import Busy, somebody_is_busy
+from tests.execution.busy import Busy, somebody_is_busy, sooner_than_the_work
 
 Tell = Callable[[int], None]
 
@@ -112,7 +112,7 @@ class Failing(Busy):
 
 
 def test_an_error_ends_the_other_processes(tmp_path: Path) -> None:
-    with pytest.raises(DataError):
+    with sooner_than_the_work(), pytest.raises(DataError):
         list(Processes(2).map(Failing(tmp_path), range(2), ignore))
     assert not somebody_is_busy(tmp_path)
 
@@ -121,7 +121,8 @@ def test_closing_ends_the_processes(tmp_path: Path) -> None:
     results = Processes(2).map(Busy(tmp_path), range(4), ignore)
     assert next(results) == 0
     assert somebody_is_busy(tmp_path)
-    results.close()
+    with sooner_than_the_work():
+        results.close()
     assert not somebody_is_busy(tmp_path)
 
 
@@ -141,7 +142,8 @@ class Killed(Busy):
 def test_a_process_that_dies_is_reported_while_another_is_busy(
     work: type[Busy], how: str, units: list[int], tmp_path: Path
 ) -> None:
-    with pytest.raises(RunError, match=rf"a worker process died \({how}.*--resume"):
+    message = rf"a worker process died \({how}.*--resume"
+    with sooner_than_the_work(), pytest.raises(RunError, match=message):
         list(Processes(2).map(work(tmp_path), units, ignore))
     assert not somebody_is_busy(tmp_path)
 

@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -21,16 +22,18 @@ from potstill.execution import Processes
 from tests.execution.busy import Busy
 
 if __name__ == "__main__":
-    for result in Processes(2).map(Busy(Path(FOLDER)), UNITS, lambda steps: None):
+    results = Processes(2).map(Busy(Path(FOLDER)), UNITS, lambda steps: None)
+    for result in results:
         raise ValueError("in the midst")
 """
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Start:
+def start(tmp_path: Path) -> Iterator[Start]:
     """Starts a script in a session of its own, with an empty folder for temporary files."""
     temporary = tmp_path / "temporary"
     temporary.mkdir()
+    programs: list[subprocess.Popen[str]] = []
 
     def run(script: str) -> subprocess.Popen[str]:
         path = tmp_path / "script.py"
@@ -39,7 +42,7 @@ def start(tmp_path: Path) -> Start:
             "PYTHONPATH": os.pathsep.join(sys.path),
             "TMPDIR": str(temporary),
         }
-        return subprocess.Popen(
+        program = subprocess.Popen(
             [sys.executable, str(path)],
             env=environment,
             stdout=subprocess.PIPE,
@@ -47,8 +50,14 @@ def start(tmp_path: Path) -> Start:
             text=True,
             start_new_session=True,
         )
+        programs.append(program)
+        return program
 
-    return run
+    yield run
+    for program in programs:
+        with suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
+        program.communicate()
 
 
 @pytest.fixture
@@ -124,8 +133,9 @@ list(Processes(2).map(partial(work, bytes(5_000_000)), range(4), lambda steps: N
 """
 
 
-def test_a_script_without_a_guard_is_told_so(start: Start) -> None:
+def test_a_script_without_a_guard_is_told_so(start: Start, tmp_path: Path) -> None:
     _, errors = start(UNGUARDED).communicate(timeout=20)
     last = errors.splitlines()[-1]
     assert last.startswith("potstill.errors.RunError: a worker process died (exit code 1; ")
     assert 'a script without `if __name__ == "__main__"`' in last
+    assert left_behind(tmp_path) == []

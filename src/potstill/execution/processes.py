@@ -15,12 +15,15 @@ from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import Pipe
+from multiprocessing import Pipe, active_children
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.process import BaseProcess
+from multiprocessing.spawn import get_preparation_data
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from weakref import WeakSet
 
 from potstill.errors import RunError
 from potstill.execution.executor import Executor, R, Tell, U, Work
@@ -29,6 +32,8 @@ from potstill.execution.worker import WORK, begin, perform, put, take
 
 _PERIOD = 0.1
 """Seconds between two looks at progress and at the processes' health; results do not wait."""
+_started: WeakSet[BaseProcess] = WeakSet()
+"""Workers of every iteration."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,8 @@ def in_processes(workers: int) -> Executor:
 
 
 def _distribute(work: Work[U, R], units: Sequence[U], tell: Tell, workers: int) -> Generator[R]:
+    # Refuses, before anything is made, where a script without a guard starts all over in a worker.
+    get_preparation_data("potstill")
     received, steps = Pipe(duplex=False)
     with (
         received,
@@ -102,36 +109,35 @@ def _pool(
 ) -> Iterator[tuple[ProcessPoolExecutor, list[SpawnProcess]]]:
     """A pool, and the processes it has started so far, which end with the block."""
     context = _Spawn()
-    over = threading.Event()
     try:
         with ProcessPoolExecutor(workers, context, begin, arguments) as pool:
             try:
-                threading.Thread(
-                    target=_end_with_program, args=(context.started, over), daemon=True
-                ).start()
                 yield pool, context.started
             finally:
-                _terminate(context.started)
-                over.set()
+                for process in context.started:
+                    if process.is_alive():
+                        process.terminate()
     except BrokenProcessPool:
         raise _died(context.started) from None
 
 
 class _Spawn(SpawnContext):
-    """Starts processes for a pool, which asks its context for them, and knows them."""
+    """The context that a pool asks for its processes; it remembers those it made."""
 
     def __init__(self) -> None:
         self.started: list[SpawnProcess] = []
 
     def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]
         """A process that the pool is about to start."""
-        self.started.append(SpawnProcess(*args, **kwargs))
-        return self.started[-1]
+        process = SpawnProcess(*args, **kwargs)
+        self.started.append(process)
+        _started.add(process)
+        return process
 
 
 @contextmanager
 def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes that are started within the block never hear Ctrl-C: they inherit the mask."""
+    """Processes started within the block never hear Ctrl-C: they inherit the signal mask."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -139,21 +145,16 @@ def _deaf_to_ctrl_c() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _terminate(processes: Sequence[SpawnProcess]) -> None:
-    for process in processes:
-        if process.is_alive():
+def _end_with_program() -> None:
+    # Not all of _started: a forked process that ends, too, comes here, and has no such children.
+    for process in active_children():
+        if process in _started:
             process.terminate()
 
 
-def _end_with_program(processes: Sequence[SpawnProcess], over: threading.Event) -> None:
-    """End processes whose iteration was neither finished nor closed when the program ended.
-
-    Before it exits, Python would wait for the units that they are at.
-    """
-    while not over.wait(_PERIOD):
-        if not threading.main_thread().is_alive():
-            _terminate(processes)
-            return
+# Before a program exits, Python waits for the units that pools are at. An iteration that was
+# neither finished nor closed must not hold it up, so this has to run before that.
+threading._register_atexit(_end_with_program)  # type: ignore[attr-defined]
 
 
 def _died(processes: Sequence[SpawnProcess]) -> RunError:
