@@ -14,9 +14,9 @@ from potstill.data.siamese import ALL, WITHOUT_FLIP
 from potstill.data.source import centred_one_hot, sample_per_class
 from potstill.errors import ArtefactError, RecipeError
 from potstill.evaluation import PROTOCOLS, MatchingProtocol, evaluate, matching
-from potstill.evaluation.scores import summary
 from potstill.networks import zoo
 from potstill.networks.init import initialise_default
+from potstill.results import Accuracy
 from potstill.train import Optimisation
 from tests.evaluation.problems import numbers, set_of
 
@@ -117,42 +117,42 @@ def test_networks_are_trained_as_the_protocol_is_written_down(digits, some, prot
 
     monkeypatch.setattr(matching, "accuracies", look)
     result = evaluate(some, digits, protocol=protocol, networks=2, seed=3)
-    assert result["accuracy"]["values"] == [0.5, 0.5]
+    assert result.accuracy.values == (0.5, 0.5)
     assert len(trained) == 2  # the test set is looked at once
     for index, found in enumerate(trained):
         wanted, steps = reference(some, protocol.training(some), 3, index)
-        assert result["steps"] == steps == 2 * 5
+        assert result.steps == steps == 2 * 5
         torch.testing.assert_close(found, wanted, rtol=0, atol=2e-5)
 
 
 def test_the_result_says_epochs_labels_and_strategy(digits, some):
     result = evaluate(some, digits, protocol=VIEWS, networks=2, seed=3, baseline=True)
-    assert json.loads(json.dumps(result)) == result
-    assert (result["protocol"], result["epochs"], result["labels"]) == ("views", 4, "hard")
-    assert result["strategy"] == list(WITHOUT_FLIP)
+    assert json.loads(json.dumps(result.document())) == result
+    assert (result.protocol, result.epochs, result.labels) == ("views", 4, "hard")
+    assert result.strategy == WITHOUT_FLIP
     assert "strategy" not in evaluate(some, digits, protocol=PLAIN)
     assert numbers(evaluate(some, digits, protocol=VIEWS, networks=2, seed=3, baseline=True)) == (
         numbers(result)
     )
     other = evaluate(some, digits, protocol=VIEWS, networks=2, seed=4, baseline=True)
-    assert other["accuracy"]["values"] != result["accuracy"]["values"]
+    assert other.accuracy.values != result.accuracy.values
 
 
 def test_networks_learn_and_each_is_the_same_whoever_is_trained_beside_it(digits, some):
-    both = evaluate(some, digits, protocol=VIEWS, epochs=40, networks=2)["accuracy"]
-    alone = evaluate(some, digits, protocol=VIEWS, epochs=40, networks=1)["accuracy"]
-    assert both["values"][:1] == alone["values"]
-    assert len(set(both["values"])) == 2
-    assert both["mean"] > 0.6
+    both = evaluate(some, digits, protocol=VIEWS, epochs=40, networks=2).accuracy
+    alone = evaluate(some, digits, protocol=VIEWS, epochs=40, networks=1).accuracy
+    assert both.values[:1] == alone.values
+    assert len(set(both.values)) == 2
+    assert both.mean > 0.6
     turned = set_of(digits, some.preprocess, some.images, some.labels.roll(1, 1))
     wrong = evaluate(turned, digits, protocol=VIEWS, epochs=40, networks=1, network=NETWORK)
-    assert wrong["accuracy"]["mean"] < 0.15
+    assert wrong.accuracy.mean < 0.15
 
 
 def test_views_change_the_training_and_the_set_stays_as_it_was(digits, some):
     images = some.images.clone()
     plain, views = (
-        evaluate(some, digits, protocol=protocol, networks=2, seed=1)["accuracy"]["values"]
+        evaluate(some, digits, protocol=protocol, networks=2, seed=1).accuracy.values
         for protocol in (PLAIN, VIEWS)
     )
     assert plain != views
@@ -161,11 +161,11 @@ def test_views_change_the_training_and_the_set_stays_as_it_was(digits, some):
 
 def test_the_best_epoch_stands_beside_the_last(digits, some):
     result = evaluate(some, digits, protocol=PLAIN, networks=2, best=True)
-    last = evaluate(some, digits, protocol=PLAIN, networks=2)["accuracy"]
-    assert result["accuracy"] == last
-    best = result["best_on_test"]
-    assert all(1 <= epoch <= 5 for epoch in best.pop("epochs"))
-    assert best == summary(best["values"]) and best["mean"] >= last["mean"]
+    last = evaluate(some, digits, protocol=PLAIN, networks=2).accuracy
+    assert result.accuracy == last
+    best = result.best_on_test
+    assert all(1 <= epoch <= 5 for epoch in best.epochs)
+    assert best.mean == Accuracy.of(best.values).mean and best.mean >= last.mean
 
 
 def test_progress_counts_every_step_of_both_phases(digits, some):

@@ -80,15 +80,18 @@ def spread(score: Accuracy, digits: int, scale: float = 1) -> str:
 
 def description(dataset: DistilledDataset, document: dict[str, Any]) -> str:
     """Of a set and of where it comes from."""
+    from potstill.methods.describing import description_of
+
     header = dataset.header
+    described = description_of(header)
     count, channels, height, width = document["images"]
     facts = {
         "images": f"{count} of {height}x{width}, {'grayscale' if channels == 1 else 'RGB'}, "
         f"{document['images_per_class']} per class",
         "classes": _shortened(document["class_names"]),
         "source": f"{header['source']['name']} ({header['source']['fingerprint'][:12]})",
-        "recipe": header["recipe"].get("name", ""),
-        "method": header["method"],
+        "recipe": header.get("recipe", {}).get("name") or "none",
+        "method": ", ".join(filter(None, (described.title, described.detail))),
         "iterations": header["iterations"],
         "seed": header["seed"],
         "protocol": header["evaluation"]["protocol"],
