@@ -16,7 +16,7 @@ from potstill.errors import ArtefactError, RecipeError
 from potstill.evaluation import PROTOCOLS, MatchingProtocol, evaluate, matching
 from potstill.networks import zoo
 from potstill.networks.init import initialise_default
-from potstill.results import Accuracy
+from potstill.results import Accuracy, Evaluation
 from potstill.train import Optimisation
 from tests.evaluation.problems import numbers, set_of
 
@@ -127,10 +127,11 @@ def test_networks_are_trained_as_the_protocol_is_written_down(digits, some, prot
 
 def test_the_result_says_epochs_labels_and_strategy(digits, some):
     result = evaluate(some, digits, protocol=VIEWS, networks=2, seed=3, baseline=True)
-    assert json.loads(json.dumps(result.document())) == result
+    document = json.loads(json.dumps(result.document()))
+    assert Evaluation.model_validate(document).document() == document
     assert (result.protocol, result.epochs, result.labels) == ("views", 4, "hard")
     assert result.strategy == WITHOUT_FLIP
-    assert "strategy" not in evaluate(some, digits, protocol=PLAIN)
+    assert "strategy" not in evaluate(some, digits, protocol=PLAIN).document()
     assert numbers(evaluate(some, digits, protocol=VIEWS, networks=2, seed=3, baseline=True)) == (
         numbers(result)
     )
