@@ -125,8 +125,10 @@ def test_a_shipped_recipe_says_only_what_differs_from_the_defaults(name):
                 yield prefix + key
 
     defaults = Recipe.model_validate({}).model_dump(mode="json")
-    if document(name).get("method", {}).get("kind") == "dwa":
-        defaults["method"] = DWASettings().model_dump(mode="json") | {"kind": "rcig"}
+    kind = document(name).get("method", {}).get("kind", methods.default())
+    defaults["method"] = methods.named(kind).settings().model_dump(mode="json")
+    defaults["method"]["kind"] = methods.default()
+    if "teacher" in defaults["method"]:
         # A section that a recipe has takes the place of the whole default.
         defaults["method"]["teacher"]["network"] = NetworkRecipe().model_dump(mode="json")
     # Which data, teacher and how long is said in any case: they are what a reader looks for.
