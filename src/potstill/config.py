@@ -22,15 +22,20 @@ class Strict(BaseModel):
 
 
 class PaperRow(Strict):
-    """The row of a paper's table that a recipe stands for."""
+    """A row of a paper's table, or several: what a recipe says that it stands for."""
 
     paper: Literal["rcig", "dwa"]
     table: str
     dataset: str
     images_per_class: int
     method: str
-    distill_arch: str | None = Field(None, description="where the table compares several")
-    eval_arch: str | None = Field(None, description="where the table compares several")
+    distill_arch: str | None = Field(None, description="all, where the table compares several")
+    eval_arch: str | None = Field(None, description="all, where the table compares several")
+
+    def names(self, row: PaperRow) -> bool:
+        """Whether ``row`` is this one; a network that is not named may be any."""
+        given = self.model_dump(exclude_none=True)
+        return all(getattr(row, key) == value for key, value in given.items())
 
 
 class DataRecipe(Strict):

@@ -155,8 +155,9 @@ def test_the_numbers_are_there(page: Page) -> None:
         "40 of 200",
         "94.7 ± 0.5",
         "−4.7",  # noqa: RUF001
-        "narrower network (16 channels; the paper's 128)",
-        "fewer iterations (40; the paper's 15,000)",
+        "network width 16 (the paper's 128)",
+        "iterations 200 (the paper's 15,000)",
+        "unfinished, after 40 iterations",
         "whole : its recipe stands for no row of a paper.",
         "potstill distill recipe.yaml --seed 0",
         "Target batch 32 s 46 %",

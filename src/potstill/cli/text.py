@@ -116,11 +116,9 @@ def paper_row(row: PaperRow) -> str:
     """Which number of which table, and the number."""
     networks = " on ".join(name for name in (row.distill_arch, row.eval_arch) if name)
     name = f"Table {row.table}, {row.method}" + (f" ({networks})" if networks else "")
-    seconds = papers.paper_seconds(row)
+    seconds, accuracy = papers.find(row, papers.SECONDS), papers.find(row)
     if seconds is not None:
-        return f"{name}: {seconds} s per image of each class"
-    value = papers.paper_value(row)
-    if value is None:
+        return f"{name}: {seconds.value} s per image of each class"
+    if accuracy is None:
         return name
-    mean, std = value
-    return f"{name}: {mean}{'' if std is None else f' ± {std}'} %"
+    return f"{name}: {accuracy.value}{'' if accuracy.std is None else f' ± {accuracy.std}'} %"

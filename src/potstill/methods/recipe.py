@@ -15,11 +15,11 @@ import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
 from potstill import methods
-from potstill.config import DataRecipe, EvaluationRecipe, NetworkRecipe, PaperRow, Strict
+from potstill.config import DataRecipe, EvaluationRecipe, NetworkRecipe, PaperRow, Strict, flat
 from potstill.errors import RecipeError
 from potstill.methods.method import MethodSettings
 
-DESCRIPTIVE = ("name", "description", "based_on", "paper")
+DESCRIPTIVE = ("name", "description", "based_on", "paper", "departures")
 """What a recipe says about itself and not about the result."""
 
 _M = TypeVar("_M", bound=MethodSettings)
@@ -34,6 +34,11 @@ class Recipe(Strict):
         None, description="the recipe that this one is, but for the settings that its name lists"
     )
     paper: tuple[PaperRow, ...] = ()
+    departures: dict[str, Any] = Field(
+        {},
+        description="what the recipe does otherwise than its paper: dotted keys, and the paper's "
+        "values; what the paper's authors ran otherwise than they wrote is the paper's",
+    )
     seed: int = Field(0, ge=0)
     data: DataRecipe = DataRecipe()
     images_per_class: int = Field(1, ge=1)
@@ -56,6 +61,32 @@ class Recipe(Strict):
         sections = settings.defaults(given)
         merged = {key: _over(section, document.get(key)) for key, section in sections.items()}
         return {**document, "method": settings.model_validate(given), **merged}
+
+    @model_validator(mode="after")
+    def _departs_in_settings(self) -> Recipe:
+        known = flat(self.model_dump(mode="json", exclude={*DESCRIPTIVE}))
+        for key in self.departures:
+            if key not in known:
+                raise ValueError(f"departures: no setting {key!r}; name one by its dotted key")
+        try:
+            self.as_in_paper()
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise ValueError(f"departures: the paper's values are impossible: {reason}") from None
+        return self
+
+    def as_in_paper(self) -> Recipe:
+        """The recipe with the paper's value of every setting in which it departs from it.
+
+        Raises:
+            ValidationError: the values are impossible.
+        """
+        if not self.departures:
+            return self
+        document = self.model_dump(mode="json", exclude={"departures"})
+        for key, value in self.departures.items():
+            _assign(document, key, value)
+        return Recipe.model_validate(document)
 
 
 def _settings(given: Mapping[str, Any]) -> type[MethodSettings]:
@@ -157,15 +188,20 @@ def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
             raise RecipeError(f"--set {assignment!r}: the value is not valid YAML") from None
         if isinstance(value, str):
             value = _number(value)
-        node = result
-        *parents, leaf = key.split(".")
-        for parent in parents:
-            child = node.setdefault(parent, {})
-            if not isinstance(child, dict):
-                raise RecipeError(f"--set {assignment!r}: {parent!r} is a value, not a section")
-            node = child
-        node[leaf] = value
+        _assign(result, key, value)
     return result
+
+
+def _assign(document: dict[str, Any], key: str, value: Any) -> None:
+    """Set what a dotted key names."""
+    node = document
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise RecipeError(f"--set {key}={value}: {parent!r} is a value, not a section")
+        node = child
+    node[leaf] = value
 
 
 def dump(recipe: Recipe, *, leave_out: Collection[str] = ()) -> str:

@@ -83,11 +83,9 @@ def _renamed(recipe: Recipe, plain: Recipe) -> Recipe:
 
 def differing(recipe: Recipe, other: Recipe) -> dict[str, Any]:
     """The settings that decide a result and are not as in ``other``, by dotted key."""
-    ours, theirs = (flat(one.model_dump(mode="json")) for one in (recipe, other))
+    ours, theirs = (flat(one.model_dump(mode="json", exclude={*ASIDE})) for one in (recipe, other))
     return {
-        key: ours.get(key)
-        for key in sorted({*ours, *theirs})
-        if ours.get(key) != theirs.get(key) and key not in ASIDE
+        key: ours.get(key) for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)
     }
 
 

@@ -9,18 +9,10 @@ from markupsafe import Markup
 
 from potstill.config import NetworkRecipe
 from potstill.networks.names import network_text
-from potstill.report import (
-    again,
-    audit_departures,
-    audit_plots,
-    choice,
-    departures,
-    paper_audits,
-)
+from potstill.papers import Row, audits, departures
+from potstill.report import audit_plots
 from potstill.report.audit_plots import Line
 from potstill.report.drawings import Drawing, Key
-from potstill.report.paper_audits import Printed
-from potstill.report.records import RunRecord
 from potstill.results import (
     Accuracy,
     Attacked,
@@ -31,6 +23,8 @@ from potstill.results import (
     RobustScores,
     Targets,
 )
+from potstill.runs import choice
+from potstill.runs.records import RunRecord
 from potstill.text import accuracy_text, count, percent, points
 
 _Points = tuple[float, ...]
@@ -75,27 +69,27 @@ def transfer(run: RunRecord) -> list[dict[str, str]]:
 
     The network that the set was distilled for, if it is among them, comes first.
     """
-    results = choice.representatives(run.results, run.recipe)
+    results = choice.representatives(run.results, run.evaluation)
     if len({result.network for result in results}) < 2:
         return []
-    own = run.recipe.network
+    own = run.network
     ordered = sorted(results, key=lambda result: result.network != own)
     return [_student(run, result) for result in ordered]
 
 
 def _student(run: RunRecord, result: Evaluation) -> dict[str, str]:
-    printed = paper_audits.student_accuracy(run, result.network)
+    printed = audits.transfer(run, result.network)
     baseline, best = result.baseline, result.best_on_test
     return {
         "network": network_text(result.network),
-        "own": "distilled for this" if result.network == run.recipe.network else "",
+        "own": "distilled for this" if result.network == run.network else "",
         "protocol": result.protocol,
         "accuracy": accuracy_text(result.accuracy),
         "best": accuracy_text(best) if best else "",
         "baseline": accuracy_text(baseline) if baseline else "",
         "gain": f"{points(result.accuracy.mean - baseline.mean)} gained" if baseline else "",
         "paper": _printed(printed, 1) if printed else "",
-        "table": printed.table if printed else "",
+        "table": printed.title if printed else "",
     }
 
 
@@ -160,8 +154,7 @@ def _membership(run: RunRecord, audit: Membership, identity: str) -> dict[str, A
         for name in ("random", "members")
         if name in audit.baselines
     }  # fmt: skip
-    found = paper_audits.attack_areas(run)
-    table, printed = found if found is not None else ("", {})
+    printed = audits.attacks(run)
     steps = audit.distilled.last.steps
     return {
         "how": (
@@ -171,9 +164,14 @@ def _membership(run: RunRecord, audit: Membership, identity: str) -> dict[str, A
         ),
         "attacks": [_ATTACKS.get(name, name) for name in audit.attacks],
         "rows": _areas(audit, targets, printed),
-        "paper": table,
+        "paper": _title(printed.get("distilled") or printed.get("members") or {}),
         "departures": (
-            (*_unlike(run), *audit_departures.of_membership(audit, run).phrases) if printed else ()
+            (
+                *_unlike(run, printed.get("distilled", {})),
+                *audits.of_membership(audit, run).phrases,
+            )
+            if printed
+            else ()
         ),
         "roc": [
             _roc(name, targets, f"{identity}-roc-{name}")
@@ -188,7 +186,7 @@ def _membership(run: RunRecord, audit: Membership, identity: str) -> dict[str, A
 def _areas(
     audit: Membership,
     targets: Mapping[str, Targets],
-    printed: Mapping[str, Mapping[str, Printed]],
+    printed: Mapping[str, Mapping[str, Row]],
 ) -> list[dict[str, Any]]:
     rows = []
     for name, of in targets.items():
@@ -213,15 +211,6 @@ def _areas(
         nothing = {"images": "", "accuracy": "-", "paper_accuracy": ""}
         rows.append({"name": "Nothing yet", **nothing, "cells": cells})
     return rows
-
-
-def _unlike(run: RunRecord) -> tuple[str, ...]:
-    """What sets the run apart from the row of Tables 5 and 6."""
-    for row in run.recipe.paper:
-        if (row.paper, row.table) in (("rcig", "5"), ("rcig", "6")):
-            return tuple(departures.of_recipe(row, run))
-    unlike = tuple(departures.unlike_paper(run))
-    return unlike or (_NO_ROW,)
 
 
 def _augmented(audit: Membership) -> str:
@@ -294,8 +283,7 @@ def _lines(steps: Sequence[_Points], values: Sequence[_Points]) -> list[Line]:
 
 
 def _continual(run: RunRecord, audit: Continual, identity: str) -> dict[str, Any]:
-    found = paper_audits.continual_accuracies(run)
-    table, printed = found if found is not None else ("", {})
+    printed = audits.lessons(run)
     return {
         "how": (
             f"For each task {_networks(audit.networks, audit.network)}, protocol {audit.protocol}"
@@ -303,8 +291,15 @@ def _continual(run: RunRecord, audit: Continual, identity: str) -> dict[str, Any
             f"{'random order' if audit.order == 'random' else 'the order of the data'}"
         ),
         "average": percent(audit.average_accuracy),
-        "paper": table,
-        "departures": _unlike_table_10(run, audit) if printed else (),
+        "paper": _title(printed, method=True),
+        "departures": (
+            (
+                *_unlike(run, printed),
+                *audits.of_continual(audit, run, next(iter(printed.values()))).phrases,
+            )
+            if printed
+            else ()
+        ),
         "baselines": any(task.baseline is not None for task in audit.tasks),
         "rows": [
             {
@@ -312,13 +307,13 @@ def _continual(run: RunRecord, audit: Continual, identity: str) -> dict[str, Any
                 "images": f"{task.images:,}",
                 "accuracy": accuracy_text(task.accuracy),
                 "baseline": accuracy_text(task.baseline) if task.baseline else "",
-                "paper": f"{printed[task.classes_so_far]:.1f}"
+                "paper": f"{printed[task.classes_so_far].value:.1f}"
                 if task.classes_so_far in printed
                 else "",
             }
             for task in audit.tasks
         ],
-        "figure": _course_of_tasks(audit, table, printed, identity),
+        "figure": _course_of_tasks(audit, printed, identity),
         "warnings": audit.warnings,
     }
 
@@ -327,17 +322,7 @@ def _for_epochs(audit: Continual) -> str:
     return "" if audit.epochs is None else f" for {count(audit.epochs, 'epoch')}"
 
 
-def _unlike_table_10(run: RunRecord, audit: Continual) -> tuple[str, ...]:
-    """What sets the run apart, and then the audit; of a recipe of one's own not all is known."""
-    unlike = departures.of_recipe(audit_departures.continual_row(), run)
-    if not unlike and again.changes(run.recipe) is None:
-        unlike = [_NO_ROW]
-    return (*unlike, *audit_departures.of_continual(audit, run).phrases)
-
-
-def _course_of_tasks(
-    audit: Continual, table: str, printed: Mapping[int, float], identity: str
-) -> Drawing:
+def _course_of_tasks(audit: Continual, printed: Mapping[int, Row], identity: str) -> Drawing:
     classes = tuple(float(task.classes_so_far) for task in audit.tasks)
     means = [100 * task.accuracy.mean for task in audit.tasks]
     lines = [("distilled", Line(classes, tuple(means), 0))]
@@ -346,7 +331,8 @@ def _course_of_tasks(
         at, values = zip(*random, strict=True)
         lines.append(("random real images", Line(at, tuple(100 * v for v in values), 1)))
     if printed:
-        lines.append((table, Line(tuple(map(float, printed)), tuple(printed.values()), 2)))
+        values = tuple(row.value for row in printed.values())
+        lines.append((_title(printed, method=True), Line(tuple(map(float, printed)), values, 2)))
     svg = audit_plots.course(
         [line for _, line in lines],
         identity=identity,
@@ -380,6 +366,20 @@ def _area(summary: Accuracy | None) -> str:
     return f"{summary.mean:.2f}{spread}"
 
 
-def _printed(number: Printed, digits: int) -> str:
-    spread = "" if number.std is None else f" ± {number.std:.{digits}f}"
-    return f"{number.mean:.{digits}f}{spread}"
+def _printed(row: Row, digits: int) -> str:
+    spread = "" if row.std is None else f" ± {row.std:.{digits}f}"
+    return f"{row.value:.{digits}f}{spread}"
+
+
+def _title(printed: Mapping[Any, Row], *, method: bool = False) -> str:
+    """The table that these numbers stand in, and whose they are; empty for none."""
+    row = next(iter(printed.values()), None)
+    if row is None:
+        return ""
+    return f"{row.title}: {row.method}" if method else row.title
+
+
+def _unlike(run: RunRecord, printed: Mapping[Any, Row]) -> tuple[str, ...]:
+    """What sets the run apart from the row that these numbers are of."""
+    row = next(iter(printed.values()), None)
+    return (_NO_ROW,) if row is None else departures.of_set(row, run)

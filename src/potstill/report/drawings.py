@@ -18,8 +18,8 @@ from potstill.networks.names import network_text
 from potstill.report import pictures, plots
 from potstill.report.comparison import Comparison
 from potstill.report.dots import Dots, dot_plot
-from potstill.report.records import RunRecord, Series
 from potstill.results import Accuracy, Diversity, Evaluation
+from potstill.runs.records import RunRecord, Series
 from potstill.text import count, spaced
 
 _MOST_LABELS = 200

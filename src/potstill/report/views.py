@@ -6,15 +6,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from potstill.config import PaperRow
 from potstill.data.facts import data_set_text
 from potstill.methods.recipe import dump
 from potstill.networks.names import network_detail, short_network_text
+from potstill.papers import Row
 from potstill.report import again, drawings, methods, plots
 from potstill.report.audit_views import audit_views
 from potstill.report.comparison import Comparison, Cost
-from potstill.report.records import RunRecord
 from potstill.results import Distances, Diversity, Evaluation
+from potstill.runs.records import RunRecord
 from potstill.text import accuracy_text, count, duration, percent, points, spaced, steps_text
 
 _STATUS = {
@@ -30,17 +30,18 @@ def run_view(run: RunRecord, place: int) -> dict[str, Any]:
     anchor = f"run-{place}"
     recipe = run.recipe
     series = methods.series(run)
+    network = _network(run)
     return {
         "anchor": anchor,
         "label": run.label,
-        "recipe_name": recipe.name,
-        "description": recipe.description,
-        "dataset_name": data_set_text(recipe.data.dataset),
-        "images_per_class": recipe.images_per_class,
+        "recipe_name": run.name,
+        "description": "" if recipe is None else recipe.description,
+        "dataset_name": data_set_text(run.data.dataset),
+        "images_per_class": run.images_per_class,
         "method": run.description.title,
-        "network": short_network_text(recipe.network),
-        "network_detail": network_detail(recipe.network),
-        "iterations": steps_text(run.iteration, methods.planned(run)),
+        "network": network[0],
+        "network_detail": network[1],
+        "iterations": steps_text(run.iteration, run.planned),
         "status": _STATUS[run.status],
         "time": duration(run.timing.total) if run.timing.total else "-",
         "headline": _headline(run.headline),
@@ -62,9 +63,9 @@ def run_view(run: RunRecord, place: int) -> dict[str, Any]:
         "preprocessing": _preprocessing(run),
         "machine": _pairs(run.machine),
         "versions": _pairs(run.versions, humanise=False),
-        "again": None if run.imported else again.command(recipe),
-        "shipped": again.changes(recipe) is not None,
-        "recipe_text": "" if run.imported else dump(recipe),
+        "again": None if recipe is None else again.command(recipe),
+        "shipped": recipe is not None and again.changes(recipe) is not None,
+        "recipe_text": "" if recipe is None else dump(recipe),
     }
 
 
@@ -100,11 +101,17 @@ def cost_view(run: dict[str, Any], cost: Cost) -> dict[str, Any]:
     }
 
 
-def _row_text(row: PaperRow) -> str:
+def _row_text(row: Row) -> str:
     data = f"{data_set_text(row.dataset)}, {row.images_per_class} per class"
-    networks = f"{row.distill_arch} to {row.eval_arch}" if row.eval_arch else row.distill_arch
-    where = f", {networks}" if networks else ""
-    return f"{row.paper.upper()}, Table {row.table}: {row.method}, {data}{where}"
+    to = f" to {row.eval_arch}" if row.eval_arch else ""
+    where = f", {row.distill_arch}{to}" if row.distill_arch else ""
+    return f"{row.title}: {row.method}, {data}{where}"
+
+
+def _network(run: RunRecord) -> tuple[str, str]:
+    """The network that the set is made for, in two lines."""
+    network = run.network
+    return ("-", "") if network is None else (short_network_text(network), network_detail(network))
 
 
 def _labels(run: RunRecord, anchor: str) -> drawings.Drawing | None:
@@ -148,18 +155,18 @@ def _headline(result: Evaluation | None) -> dict[str, str] | None:
 
 
 def _facts(run: RunRecord) -> list[tuple[str, str, str]]:
-    recipe, result = run.recipe, run.headline
-    size = f"{recipe.images_per_class} per class"
+    result = run.headline
+    size = f"{run.images_per_class} per class"
     images = f"{len(run.dataset)} in all" if run.dataset else "not distilled yet"
     facts = [
-        ("Data set", data_set_text(recipe.data.dataset), ""),
+        ("Data set", data_set_text(run.data.dataset), ""),
         ("Images", size, images),
         ("Method", run.description.title, run.description.detail),
-        ("Network", short_network_text(recipe.network), network_detail(recipe.network)),
+        ("Network", *_network(run)),
         *methods.facts(run),
-        ("Iterations", steps_text(run.iteration, methods.planned(run)), _STATUS[run.status]),
+        ("Iterations", steps_text(run.iteration, run.planned), _STATUS[run.status]),
         ("Time", duration(run.timing.total) if run.timing.total else "not recorded", ""),
-        ("Seed", str(recipe.seed), ""),
+        ("Seed", str(run.seed), ""),
     ]
     if result is not None:
         how = result.protocol
@@ -213,7 +220,7 @@ def _parts(run: RunRecord) -> list[dict[str, Any]]:
 
 def _preprocessing(run: RunRecord) -> list[tuple[str, str]]:
     if run.dataset is None:
-        data = run.recipe.data
+        data = run.data
         return _pairs({"asked for": data.preprocess, "resolution": data.resolution or "as it is"})
     preprocess = run.dataset.preprocess
     rows = _pairs(preprocess.describe())

@@ -460,12 +460,18 @@ def test_a_failed_checkpoint_leaves_the_last_one(tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".*.tmp"))
 
 
+def test_a_recipe_that_says_of_itself_what_it_did_not_is_the_same(tmp_path):
+    Run.create(tmp_path, RECIPE).close()
+    more = RECIPE.model_copy(update={"departures": {"seed": 5}, "description": "more"})
+    Run.create(tmp_path, more, resume=True).close()
+
+
 def test_the_first_failure_is_the_one_reported(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise RunError("the disk is full")
 
     with pytest.raises(ZeroDivisionError), Run.create(tmp_path, RECIPE):
-        monkeypatch.setattr(runs, "atomic_write", full)
+        monkeypatch.setattr(runs.run, "atomic_write", full)
         raise ZeroDivisionError
     monkeypatch.undo()
     Run.create(tmp_path, RECIPE, resume=True).close()

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from potstill.methods.recipe import Recipe
-from potstill.report import choice, comparison, records, write
-from potstill.report.measured import once
+from potstill.report import comparison, write
 from potstill.results import Evaluation
+from potstill.runs import choice, records
+from potstill.runs.measured import once
 from tests.report import synthetic
 from tests.report.test_page import Page
 
@@ -37,23 +38,23 @@ def lasting(epochs: int | None) -> Recipe:
 def test_a_quick_look_does_not_stand_for_the_run(epochs: int | None) -> None:
     of = lasting(epochs)
     whole, quick = result(of, [0.8, 0.9], epochs=40), result(of, [0.3], epochs=1)
-    assert choice.preferred([whole, quick], of) is whole
+    assert choice.preferred([whole, quick], of.evaluation, of.network) is whole
     wide = result(of, [0.2, 0.3, 0.4], epochs=1)
-    assert choice.preferred([whole, wide], of) is whole
+    assert choice.preferred([whole, wide], of.evaluation, of.network) is whole
 
 
 def test_the_recipes_epochs_go_before_more_of_them() -> None:
     of = lasting(10)
     own, longer = result(of, [0.8], epochs=10), result(of, [0.9, 0.9], epochs=40)
-    assert choice.preferred([own, longer], of) is own
+    assert choice.preferred([own, longer], of.evaluation, of.network) is own
 
 
 def test_the_most_networks_go_before_the_newest_and_the_newest_before_others() -> None:
     of = synthetic.recipe()
     three, two, newer = (result(of, [v] * n, seed=n) for v, n in ((0.1, 3), (0.2, 2), (0.3, 3)))
-    assert choice.preferred([three, two], of) is three
-    assert choice.preferred([three, two, newer], of) is newer
-    assert choice.preferred([], of) is None
+    assert choice.preferred([three, two], of.evaluation, of.network) is three
+    assert choice.preferred([three, two, newer], of.evaluation, of.network) is newer
+    assert choice.preferred([], of.evaluation, of.network) is None
 
 
 def test_each_network_and_protocol_has_one_that_stands_for_it() -> None:
@@ -62,7 +63,7 @@ def test_each_network_and_protocol_has_one_that_stands_for_it() -> None:
     own, quick = result(of, [0.8], epochs=40), result(of, [0.3], epochs=1)
     theirs = result(of, [0.7], epochs=40, **other)
     hard = result(of, [0.6], epochs=40, protocol="hard-label", **other)
-    found = choice.representatives([own, theirs, hard, quick], of)
+    found = choice.representatives([own, theirs, hard, quick], of.evaluation)
     assert found == (own, theirs, hard)
 
 
