@@ -14,3 +14,21 @@ class Progress(Protocol):
 
 def silent(stage: str, done: int, total: int, **values: float) -> None:
     """A :class:`Progress` that shows nothing."""
+
+
+def staged(progress: Progress, title: str) -> Progress:
+    """What tells ``progress`` of the steps of all stages as steps of one called ``title``."""
+
+    def tell(stage: str, done: int, total: int, **values: float) -> None:
+        progress(title, done, total, **values)
+
+    return tell
+
+
+def part(progress: Progress, index: int, parts: int) -> Progress:
+    """What tells ``progress`` of the steps of part ``index``, from 0, of so many equal ones."""
+
+    def tell(stage: str, done: int, total: int, **values: float) -> None:
+        progress(stage, index * total + done, parts * total, **values)
+
+    return tell
