@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 
 from potstill import cli, recipes
 from potstill.cli import commands
-from potstill.methods.recipe import dump, override, parse
+from potstill.methods.recipe import Recipe, dump, override, parse
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -97,12 +98,17 @@ def newcomer(tmp_path, monkeypatch):
     _, networks = blocks("python")
     (tmp_path / "my_networks.py").write_text(networks)
     monkeypatch.syspath_prepend(tmp_path)
-    for method, changes in (("rcig", SMALL), ("dwa", SMALL_DWA)):
-        quick = yaml.safe_load(dump(recipes.load(commands.QUICKSTART[method])))
-        quick = override(quick, [f"{key}={value}" for key, value in changes.items()])
-        (tmp_path / f"{method}.yaml").write_text(yaml.safe_dump(quick))
-        monkeypatch.setitem(commands.QUICKSTART, method, f"{method}.yaml")
+    quick = {
+        method: override_of(recipe, SMALL_DWA if method == "dwa" else SMALL)
+        for method, recipe in commands.quickstart_recipes().items()
+    }
+    monkeypatch.setattr(commands, "quickstart_recipes", lambda: quick)
     return tmp_path
+
+
+def override_of(recipe: Recipe, changes: Mapping[str, float]) -> Recipe:
+    words = [f"{key}={value}" for key, value in changes.items()]
+    return parse(override(yaml.safe_load(dump(recipe)), words), source=recipe.name)
 
 
 def test_the_commands_run_in_their_order(newcomer, capsys):

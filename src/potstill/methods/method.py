@@ -102,6 +102,7 @@ class Method(Generic[S]):
         teacher: of the settings, the teacher that is trained first; None for a method without.
         parallel: whether it has independent units of work, which an executor can share out.
         cost: the parts of a run's time that count as making the images, which a paper may count.
+        memory: settings to lower where a step needs more memory than there is.
     """
 
     name: str
@@ -112,4 +113,5 @@ class Method(Generic[S]):
     recipes: Traversable | None = None
     teacher: Callable[[S], TeacherRecipe] | None = None
     parallel: bool = False
-    cost: tuple[str, ...] = field(default=())
+    cost: tuple[str, ...] = ()
+    memory: tuple[str, ...] = ()

@@ -111,4 +111,5 @@ DWA = Method(
     teacher=lambda settings: settings.teacher,
     parallel=True,
     cost=("adjustment", "synthesis"),
+    memory=("method.class_batch", "method.teacher.batch_size"),
 )

@@ -118,4 +118,5 @@ RCIG = Method(
     work=work,
     describe=describe,
     recipes=resources.files("potstill.methods.rcig") / "recipes",
+    memory=("method.subset", "method.target_batch"),
 )
