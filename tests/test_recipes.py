@@ -124,10 +124,10 @@ def test_a_shipped_recipe_says_only_what_differs_from_the_defaults(name):
             elif value == default[key]:
                 yield prefix + key
 
-    kind = document(name).get("method", {}).get("kind", methods.default())
-    settings = methods.named(kind).settings().model_dump(mode="json")
     defaults = Recipe.model_validate({}).model_dump(mode="json")
-    defaults["method"] = settings | {"kind": methods.default()}
+    kind = document(name).get("method", {}).get("kind", methods.default())
+    defaults["method"] = methods.named(kind).settings().model_dump(mode="json")
+    defaults["method"]["kind"] = methods.default()
     if "teacher" in defaults["method"]:
         # A section that a recipe has takes the place of the whole default.
         defaults["method"]["teacher"]["network"] = NetworkRecipe().model_dump(mode="json")

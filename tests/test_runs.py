@@ -336,9 +336,12 @@ def test_a_finished_run_stays_finished(tmp_path):
     record = runs.read_record(tmp_path)
     assert (record["status"], record["iteration"]) == ("finished", 5)
     with Run.create(tmp_path, RECIPE, resume=True) as run:
-        assert run.finished
-        assert run.load_checkpoint() == (5, {"n": 1})
+        assert run.finished and run.load_checkpoint() is None
     assert runs.read_record(tmp_path) == record
+    (tmp_path / runs.CHECKPOINT).write_bytes(b"of an earlier version")
+    with Run.create(tmp_path, RECIPE, resume=True) as run:
+        assert run.finished
+    (tmp_path / runs.CHECKPOINT).unlink()
     (tmp_path / runs.DISTILLED).unlink()
     with Run.create(tmp_path, RECIPE, resume=True) as run:
         assert not run.finished

@@ -218,8 +218,11 @@ class Run:
         record = read_record(self.path) if (self.path / RECORD).exists() else {}
         self._measured = {key: list(record.get(key, ())) for key in self._measured}
         if record.get("status") == "finished" and self.artefact.exists():
-            self._status = "finished"
-        if (self.path / CHECKPOINT).exists():
+            # What it went on from is of no use any more, and may be of an earlier version.
+            self._status, self.iteration = "finished", record["iteration"]
+            self._seconds_before = record["seconds"]["total"]
+            self._parts = record["seconds"]["parts"]
+        elif (self.path / CHECKPOINT).exists():
             state, header = checkpoints.read(self.path / CHECKPOINT)
             self.iteration = header["iteration"]
             self._seconds_before = header["seconds"]
