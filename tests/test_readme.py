@@ -95,7 +95,7 @@ def newcomer(tmp_path, monkeypatch):
     (tmp_path / "examples").mkdir()
     (own,) = blocks("yaml")
     (tmp_path / "examples" / "pets.yaml").write_text(own)
-    _, networks = blocks("python")
+    _, _, networks = blocks("python")
     (tmp_path / "my_networks.py").write_text(networks)
     monkeypatch.syspath_prepend(tmp_path)
     quick = {
@@ -128,11 +128,13 @@ def test_the_commands_run_in_their_order(newcomer, capsys):
             assert command in SETTING_UP
     there_are = {item.name or item.callback.__name__ for item in commands.app.registered_commands}
     assert set(ran) == there_are | {"test"}
-    run_the_snippet_in(newcomer)
+    train, distill, _ = blocks("python")
+    named = re.findall(r"'(\d)'", printed(train, newcomer))
+    assert len(named) == 5
+    assert 0 < float(printed(distill, newcomer)) < 1
 
 
-def run_the_snippet_in(folder: Path) -> None:
-    snippet, _ = blocks("python")
+def printed(snippet: str, folder: Path) -> str:
     source = str(Path(cli.__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {source!r})\n{snippet}"],
@@ -141,8 +143,7 @@ def run_the_snippet_in(folder: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    named = re.findall(r"'(\d)'", done.stdout)
-    assert len(named) == 5
+    return done.stdout
 
 
 def make_target_exists(target: str) -> bool:
@@ -157,7 +158,7 @@ def test_the_own_recipe_is_valid():
 
 
 def test_what_the_readme_names_is_there():
-    for name in re.findall(r"`((?:docs|src|tests)/[\w./-]+)`", TEXT):
+    for name in re.findall(r"`((?:(?:docs|src|tests)/)?[\w./-]+\.md|(?:docs|src|tests)/[\w./-]+)`", TEXT):
         assert (ROOT / name).exists(), name
     for name in re.findall(r"(?<!quickstart/)\brcig/[\w-]+", TEXT):
         assert name in recipes.names(), name
