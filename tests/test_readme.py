@@ -158,7 +158,9 @@ def test_the_own_recipe_is_valid():
 
 
 def test_what_the_readme_names_is_there():
-    for name in re.findall(r"`((?:(?:docs|src|tests)/)?[\w./-]+\.md|(?:docs|src|tests)/[\w./-]+)`", TEXT):
+    for name in re.findall(
+        r"`((?:(?:docs|src|tests)/)?[\w./-]+\.md|(?:docs|src|tests)/[\w./-]+)`", TEXT
+    ):
         assert (ROOT / name).exists(), name
     for name in re.findall(r"(?<!quickstart/)\brcig/[\w-]+", TEXT):
         assert name in recipes.names(), name

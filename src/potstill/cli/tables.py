@@ -188,7 +188,7 @@ def _value(mean: float, std: float | None, row: Row) -> str:
 
 
 def _deviation(std: float, form: str, mean: str) -> str:
-    """As its mean is written; one that is nothing has the mean's decimals."""
+    """A deviation, written as its mean is; one that is nothing has the mean's decimals."""
     return format(std, form) if std else f"{0:.{len(mean.partition('.')[2])}f}"
 
 

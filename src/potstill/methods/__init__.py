@@ -74,7 +74,7 @@ def _built_in() -> dict[str, Method[Any]]:
 
 @cache
 def _installed() -> dict[str, Method[Any]]:
-    """Of other packages; one that cannot be loaded, or takes a name of ours, says which it is."""
+    """The methods of other packages; an error names one that cannot be loaded or used."""
     found: dict[str, Method[Any]] = {}
     for entry in metadata.entry_points(group=ENTRY_POINTS):
         try:
