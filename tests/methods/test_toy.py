@@ -197,3 +197,14 @@ def test_a_broken_package_is_named(tmp_path: Path, place: str, said: str) -> Non
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert said in done.stderr and "mend or uninstall that package" in done.stderr
+
+
+def test_what_contributing_names_is_there() -> None:
+    root = Path(__file__).parents[2]
+    places = (root, root / "src" / "potstill")
+    for name in re.findall(r"`([\w./-]+/[\w./-]+\.(?:py|csv|md|j2))`", TEXT):
+        if "NAME" not in name:
+            assert any((place / name).exists() for place in places), name
+    tests = "".join(path.read_text("utf-8") for path in (root / "tests").rglob("test_*.py"))
+    for name in re.findall(r"`(test_\w+)`", TEXT):
+        assert f"def {name}(" in tests, name
