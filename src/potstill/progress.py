@@ -9,7 +9,14 @@ class Progress(Protocol):
     """Told of every step. An exception that it raises stops the work between two steps."""
 
     def __call__(self, stage: str, done: int, total: int, **values: float) -> None:
-        """``done`` of ``total`` steps of ``stage`` are over; ``values``: numbers of the newest."""
+        """``done`` of ``total`` steps are over.
+
+        Args:
+            stage: what a step is, in plain words: "iteration", "task 2 of 5, training step".
+            done: steps of this stage that are over.
+            total: steps of this stage in all.
+            values: numbers of the newest step, such as its ``loss``.
+        """
 
 
 def silent(stage: str, done: int, total: int, **values: float) -> None:
