@@ -58,16 +58,16 @@ def continual(
     Args:
         dataset: the distilled set.
         source: the real data it stands for.
-        tasks: how many; the first get one class more if they cannot be equal.
-        protocol: how networks are trained; the artefact's if None.
-        networks: how many, for each task; the artefact's number if None.
-        network: which; the one the set was distilled for if None.
-        epochs: of protocols that count them; as for an evaluation.
-        teacher: of protocols with soft labels.
-        order: of the classes: from stream "audits/continual/order", or as the data has them.
+        tasks: number of tasks; the first get one class more if they cannot be equal.
+        protocol: protocol to train networks by; the artefact's if None.
+        networks: number of networks for each task; the artefact's number if None.
+        network: the network to train; the one the set was distilled for if None.
+        epochs: epochs, for a protocol that counts them; the artefact's or the protocol's if None.
+        teacher: labels what networks see, for a protocol with soft labels.
+        order: order of the classes: from stream "audits/continual/order", or as the data has them.
         baseline: also train on as many random real images of the same classes.
-        device: where to train and test.
-        seed: of everything that is drawn.
+        device: where networks are trained and tested.
+        seed: seed of every random draw.
         cache: where each finished task is stored and looked for, so that a stop loses one at most;
             nowhere if None, or if the network is not one of potstill's.
         progress: told of every training step; each task is a stage.
@@ -123,7 +123,7 @@ def _evaluation(
     cache: Cache,
     progress: Progress,
 ) -> Evaluation:
-    """Of the part of the set that has these classes; from the cache if it is there."""
+    """The result on the part of the set that has these classes, cached or new."""
     key = _key(dataset, source, teacher, classes, asked)
     try:
         return Evaluation.model_validate(cache.get(key) or {})
@@ -175,7 +175,7 @@ def _audit(
 
 
 def _only(result: Evaluation, *names: str) -> dict[str, Any]:
-    """Of these fields, those that it was given."""
+    """The fields of these names that the result was given."""
     return {name: value for name, value in result.given().items() if name in names}
 
 
@@ -234,7 +234,7 @@ def restricted_source(source: SourceDataset, classes: list[int]) -> SourceDatase
 
 
 def restricted_teacher(teacher: Teacher, classes: list[int]) -> Teacher:
-    """The same network with the outputs of these classes alone."""
+    """The teacher with its outputs for these classes alone."""
     return Teacher(
         nn.Sequential(teacher.network, _Columns(classes)),
         teacher.preprocess,

@@ -54,7 +54,7 @@ _FIT = 10
 
 @dataclass(frozen=True)
 class _Case:
-    """What an audit is about, and how."""
+    """The set, the data and the options of one audit."""
 
     dataset: DistilledDataset
     source: SourceDataset
@@ -79,7 +79,7 @@ class _Case:
         return network
 
     def attack(self, candidates: Candidates, network: nn.Module, index: int) -> Target:
-        """What attacks on it come to."""
+        """What attacks on ``network`` come to."""
         preprocess = self.dataset.preprocess
         return attack(
             network,
@@ -113,15 +113,15 @@ def membership(
         dataset: the distilled set, of any method.
         source: what it was distilled from, with ``data.train_images`` of its recipe: the
             training images are the members.
-        steps: when each network is attacked; it is trained for the largest.
-        networks: how many are trained. Network i starts from stream
+        steps: training steps after which each network is attacked; the largest ends its training.
+        networks: number of networks to train. Network i starts from stream
             "audits/membership/network" at step i, whatever it is trained on.
-        chunks: into how many parts members and others are cut.
+        chunks: number of parts that members and others are cut into.
         baselines: also attack networks trained on all members, and on random ones.
-        network: which; the one the set was distilled for if None.
-        students: how they are trained; as in the paper if None.
-        device: where they are trained. Attacks are fitted on the processor.
-        seed: of everything that is drawn.
+        network: the network to train; the one the set was distilled for if None.
+        students: how networks are trained; as in the paper if None.
+        device: where networks are trained. Attacks are fitted on the processor.
+        seed: seed of every random draw.
         cache: where what each attacked network came to is stored and looked for, so that a stop
             loses one at most; nowhere if None, or if the network is not one of potstill's.
         progress: told of every "training step", what the attacks cost counted as steps too.
@@ -224,7 +224,7 @@ def _targets(
 
 
 def _untrained(case: _Case, candidates: Candidates) -> list[Target]:
-    """The networks before their training."""
+    """What attacks on the networks come to before their training."""
 
     def attacked(index: int) -> list[Target]:
         return [case.attack(candidates, case.fresh(index), index)]

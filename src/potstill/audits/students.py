@@ -21,14 +21,14 @@ from potstill.train import Schedule, Training, train
 
 @dataclass(frozen=True)
 class Students:
-    """How they are trained."""
+    """How target models are trained on the images that are attacked."""
 
     learning_rate: float = 3e-4
     batch_size: int = 256
     augmented: bool = True
 
     def training(self, steps: int) -> Training:
-        """So many steps of it."""
+        """A training of so many steps."""
         constant = Schedule(steps, self.learning_rate, warmup=0, floor=1.0)
         return Training(steps, constant, self.batch_size, augment if self.augmented else None)
 
@@ -50,8 +50,8 @@ class Students:
             images: (n, c, h, w) in network space.
             labels: (n, C).
             steps: in ascending order, from 1.
-            seed: of the streams of network ``index``, which are the same for other images.
-            index: of the network.
+            seed: seed of the streams of network ``index``, the same for other images.
+            index: number of the network.
             progress: told of every step.
 
         Raises:

@@ -75,7 +75,7 @@ def all_real(
 
     Args:
         given: the data, network, seed and device; the set's preprocessing is used.
-        most_steps: of each network.
+        most_steps: most training steps of each network.
 
     Raises:
         RecipeError: no steps.
@@ -147,7 +147,7 @@ def _train_on_all(
 
 
 def _loss(given: Assignment, views: Views, purpose: str) -> Loss:
-    """Of a batch of real images, preprocessed when they are needed: they stay 8-bit pixels."""
+    """The loss on a batch of real images, which are 8-bit pixels until they are needed."""
     train, preprocess = given.source.train, given.dataset.preprocess
 
     def loss(network: nn.Module, rows: Tensor, epoch: int, step: int) -> Tensor:

@@ -28,8 +28,8 @@ def score_in_turn(
     Args:
         given: says how many networks, where, and whether the best epoch is asked for.
         images: (n, c, h, w) for all of them, or (k, n, c, h, w), a set for each.
-        labels: (n, C) or (k, n, C), likewise; a class is the largest entry.
-        train: one network.
+        labels: (n, C), or (k, n, C) as the images; a class is the largest entry.
+        train: trains and tests one network.
         progress: told of every step, over all networks.
 
     Returns:

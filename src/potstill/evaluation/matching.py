@@ -42,7 +42,7 @@ from potstill.train import (
 
 @dataclass(frozen=True)
 class MatchingTraining:
-    """How a network is trained on a set."""
+    """How protocols ``dc`` and ``dsa`` train a network on a set."""
 
     epochs: int
     """E; networks are trained for E + 1 epochs."""
@@ -117,16 +117,16 @@ class MatchingProtocol:
         return Work(number * images, tests=number)
 
     def views_to_label(self, dataset: DistilledDataset, epochs: int | None) -> None:
-        """None: labels are hard."""
+        """None: the labels are hard, no teacher's."""
 
     def with_augmentation(self) -> MatchingProtocol:
-        """Itself, or ``NAME-augmented``."""
+        """The protocol itself, or one named ``NAME-augmented``."""
         if self.augmented:
             return self
         return replace(self, name=f"{self.name}-augmented", augmented=True)
 
     def without_augmentation(self) -> MatchingProtocol:
-        """Itself, or ``NAME-plain``."""
+        """The protocol itself, or one named ``NAME-plain``."""
         if not self.augmented:
             return self
         return replace(self, name=f"{self.name}-plain", augmented=False)
@@ -211,7 +211,7 @@ class MatchingPlan:
         return (self._training.epochs + 1) * len(each)
 
     def _loss(self, index: int, images: Tensor, classes: Tensor) -> Loss:
-        """Of a batch of ``images`` (n, c, h, h) of these ``classes`` (n,) int64."""
+        """The loss on a batch of ``images`` (n, c, h, h) of these ``classes`` (n,) int64."""
         given, strategy = self._assignment, self._training.strategy
         dropout = f"evaluation/dropout/{index}"
 

@@ -70,18 +70,18 @@ def evaluate(
     Args:
         dataset: the distilled set.
         source: the real data it stands for.
-        protocol: a name from ``PROTOCOLS``, or a protocol; the artefact's if None.
-        networks: how many; the artefact's number if None.
-        network: which; the one the set was distilled for if None.
-        seed: of everything that is drawn.
-        device: where to train and test.
+        protocol: a protocol, or its name in ``PROTOCOLS``; the artefact's if None.
+        networks: number of networks to train; the artefact's number if None.
+        network: the network to train; the one the set was distilled for if None.
+        seed: seed of every random draw.
+        device: where networks are trained and tested.
         baseline: also score random real images, as many as distilled ones (of each class, see
             :func:`class_sizes`), others for each network, with hard labels (protocols with a
             teacher: with its labels) and under the same protocol.
         teacher: labels what the students of a protocol with soft labels see; if None, the
             labels that the set stores.
-        epochs: of protocols that count them; if None, the artefact's number, and if it has
-            none, the protocol's. Protocols dc and dsa train for one more.
+        epochs: epochs, for a protocol that counts them; if None, the artefact's number, and if
+            it has none, the protocol's. Protocols dc and dsa train for one more.
         best: also test after every epoch, and report each network's best.
         batched: see :func:`potstill.train.train`; protocols that count epochs train their
             networks one after the other.

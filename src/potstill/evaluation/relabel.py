@@ -47,11 +47,11 @@ def relabel(
 
     Args:
         dataset: the distilled set.
-        teacher: of the same data.
-        protocol: whose views are labelled; the artefact's if None.
-        epochs: how many; the artefact's number if None, and if it has none, the protocol's.
-        seed: of the views.
-        precision: of the e n C numbers that are kept. float16 takes half the room and moves
+        teacher: a teacher of the same data.
+        protocol: the protocol whose views are labelled; the artefact's if None.
+        epochs: epochs to label; the artefact's number if None, and if it has none, the protocol's.
+        seed: seed of the views.
+        precision: number format of the e n C labels. float16 takes half the room and moves
             an output by at most 1 part in 2000, far less than a temperature of 20 notices.
         device: where the teacher labels.
         progress: told of every "relabelling epoch".

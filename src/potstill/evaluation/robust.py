@@ -60,7 +60,7 @@ def robust(improvement: float) -> float:
 
 
 def label_robust(hlr: float, ior: float, weight: float = LABEL_WEIGHT) -> float:
-    """LRS of fractions."""
+    """LRS from accuracies, which are fractions."""
     return robust(weight * ior - (1 - weight) * hlr)
 
 
@@ -91,14 +91,14 @@ def scores(
     Args:
         dataset: the distilled set.
         source: the real data it stands for.
-        protocol: the set's own, by name or as such; the artefact's if None.
-        networks: how many are trained on each set of images; the artefact's number if None.
-        network: which; the one the set was made for if None.
-        seed: of everything that is drawn.
-        device: where to train and test.
+        protocol: the set's own protocol, or its name; the artefact's if None.
+        networks: number trained on each set of images; the artefact's number if None.
+        network: the network to train; the one the set was made for if None.
+        seed: seed of every random draw.
+        device: where networks are trained and tested.
         teacher: labels what the students of a protocol with soft labels see, random real images
             among them; such protocols need one.
-        epochs: of the set's own protocol, if that counts them; if None, the artefact's number,
+        epochs: epochs of the set's own protocol, if it counts them; if None, the artefact's number,
             and if it has none, the protocol's.
         real_steps: the budget of each training on all real images, under ``hard-label``: as many
             whole epochs as it holds, one at least, the protocol's number at most. A budget that
@@ -262,7 +262,7 @@ def _check(dataset: DistilledDataset, own: EvaluationProtocol, teacher: Teacher 
 def _asked(
     protocol: EvaluationProtocol, teacher: Teacher | None, epochs: int | None
 ) -> dict[str, Any]:
-    """Of what the caller passed, what concerns this protocol."""
+    """The options that the caller passed and this protocol has."""
     return {
         "teacher": teacher if protocol.takes_teacher else None,
         "epochs": epochs if protocol.counts_epochs else None,
