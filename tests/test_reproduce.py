@@ -19,6 +19,7 @@ from potstill.data.facts import DATASETS, DatasetInfo
 from potstill.errors import NumericalError, RecipeError
 from potstill.evaluation import PROTOCOLS
 from potstill.evaluation.cache import Cache
+from potstill.networks.names import network_text
 from potstill.papers.answers import Measurement, answer
 from potstill.reproduce import auditing, costs, plan, table
 from potstill.reproduce import workplace as places
@@ -73,7 +74,7 @@ def workplace(out: Path, **options: Any) -> Workplace:
     return Workplace(out, **({"data_root": None, "device": "cpu"} | options))
 
 
-def quiet(*_: Any) -> None:
+def quiet(*_: Any, **__: Any) -> None:
     pass
 
 
@@ -82,7 +83,7 @@ def run(rows: list[TableRow], place: Workplace, *, seeds: int = 1, **options: An
         rows,
         place,
         seeds=seeds,
-        **({"budget": 1000 * HOUR, "say": quiet, "tell": quiet} | options),
+        **({"budget": 1000 * HOUR, "say": quiet, "progress": quiet} | options),
     )
 
 
@@ -256,20 +257,22 @@ def test_starts_are_pooled_and_added(tmp_path):
 
 
 def test_a_stopped_reproduction_goes_on(tmp_path):
-    def stop(stage: str, done: int, total: int) -> None:
-        if stage == "evaluation step":
+    def stop(stage: str, done: int, total: int, **_: float) -> None:
+        if stage.endswith(": evaluation step"):
             raise KeyboardInterrupt
 
     one = digits()
     with pytest.raises(KeyboardInterrupt):
-        run([one], workplace(tmp_path), tell=stop)
+        run([one], workplace(tmp_path), progress=stop)
     folder = workplace(tmp_path).folder(one.measurement, 0)
     before = (folder / runs.DISTILLED).read_bytes()
     (listed,) = tables.survey([one], workplace(tmp_path), seeds=1, budget=HOUR)
     assert listed.state == "begun" and listed.number is None
     stages: list[str] = []
-    (done,) = run([one], workplace(tmp_path), tell=lambda stage, *_: stages.append(stage))
-    assert done.state == "done" and set(stages) == {"evaluation step"}
+    (done,) = run([one], workplace(tmp_path), progress=lambda stage, *_, **__: stages.append(stage))
+    assert done.state == "done" and set(stages) == {
+        f"{network_text(one.measurement.network)}: evaluation step"
+    }
     assert len((folder / runs.DISTILLED).read_bytes()) > len(before)
 
 
@@ -365,10 +368,10 @@ def test_an_audit_reaches_the_run_with_what_it_lacks(tmp_path, monkeypatch):
     told = []
     one = digits("membership", attack="rf")
     place = workplace(tmp_path, caches=lambda name: Cache(tmp_path / "cache" / name))
-    (entry,) = run([one], place, tell=lambda stage, *_: told.append(stage))
+    (entry,) = run([one], place, progress=lambda stage, *_, **__: told.append(stage))
     assert entry.state == "begun" and len(entry.number.values) == 2
     assert "attack: steps 2 (the paper's 16,000)" in entry.departures
-    assert "attacked network's step" in told
+    assert {*told} == {"iteration", "training step"}
     assert len([*(tmp_path / "cache" / "attacks").iterdir()]) == 4
 
 
@@ -484,7 +487,7 @@ def test_dwa_recipes_share_a_teacher(tmp_path):
         how = {"recipe": DWA, "assignments": (*SMALL_DWA, changed)}
         rows += [digits("synthesis", **how), digits(**how)]
     stages: list[str] = []
-    found = run(rows, workplace(tmp_path), tell=lambda stage, *_: stages.append(stage))
+    found = run(rows, workplace(tmp_path), progress=lambda stage, *_, **__: stages.append(stage))
     assert [entry.state for entry in found] == ["done"] * 4
     assert stages.count("teacher epoch") == 1
     assert len(list((tmp_path / "teachers").iterdir())) == 1

@@ -12,10 +12,11 @@ import torch
 
 from potstill.errors import PotstillError
 from potstill.papers.answers import Measurement
+from potstill.progress import Progress, silent
 from potstill.reproduce.plan import lacks, needs_run
 from potstill.reproduce.rows import TableRow, select
 from potstill.reproduce.table import Key, Standing, by_set, survey
-from potstill.reproduce.workplace import Tell, Workplace
+from potstill.reproduce.workplace import Workplace
 from potstill.text import count, duration
 
 __all__ = ["Standing", "TableRow", "Workplace", "reproduce", "select", "survey"]
@@ -28,7 +29,7 @@ def reproduce(
     seeds: int,
     budget: float,
     say: Callable[[str], None],
-    tell: Tell,
+    progress: Progress = silent,
 ) -> list[Standing]:
     """Distil and measure what the rows lack, the cheapest sets first; how they stand then.
 
@@ -41,7 +42,7 @@ def reproduce(
         budget: the seconds that a set may be estimated to take, all starts and measurements
             together; others are left out.
         say: told in a line of each set that begins or fails.
-        tell: told of the steps of each.
+        progress: told of the steps of each.
 
     Raises:
         KeyboardInterrupt: what was done is kept, and the same call goes on.
@@ -62,7 +63,7 @@ def reproduce(
         say(f"{number} of {len(ready)}: {words}, {left}")
         try:
             for seed in range(seeds):
-                _complete(wanted[key], place, seed, tell)
+                _complete(wanted[key], place, seed, progress)
         except PotstillError as error:
             failures[key] = str(error)
         except torch.OutOfMemoryError:
@@ -72,11 +73,13 @@ def reproduce(
     return survey(rows, place, seeds=seeds, budget=budget, failures=failures)
 
 
-def _complete(asked: Sequence[Measurement], place: Workplace, seed: int, tell: Tell) -> None:
+def _complete(
+    asked: Sequence[Measurement], place: Workplace, seed: int, progress: Progress
+) -> None:
     """Distil one start of a set, and measure what is missing."""
     if any(map(needs_run, asked)):
-        place.distil(asked[0], seed, tell)
+        place.distil(asked[0], seed, progress)
     for one in asked:
         if lacks(one, place, seed):
             work = place.evaluate if one.quantity == "accuracy" else place.audit
-            work(one, seed, tell)
+            work(one, seed, progress)

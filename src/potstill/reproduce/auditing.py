@@ -9,9 +9,9 @@ from potstill.data.source import SourceDataset
 from potstill.evaluation.cache import Cache
 from potstill.papers.answers import Measurement
 from potstill.papers.audits import TASKS
+from potstill.progress import Progress
 from potstill.results import Continual, Membership
 from potstill.teacher import Teacher
-from potstill.train import Progress
 
 
 def audit(
@@ -50,5 +50,5 @@ def audit(
         device=device,
         seed=seed,
         cache=cache,
-        progress=lambda _task, done, total: progress(done, total),
+        progress=progress,
     )

@@ -32,7 +32,9 @@ from potstill.files import make_folder
 from potstill.methods.distilling import distill
 from potstill.methods.recipe import DESCRIPTIVE, Recipe
 from potstill.methods.squeeze import TEACHER, squeeze
+from potstill.networks.names import network_text
 from potstill.papers.answers import Measurement
+from potstill.progress import Progress, staged
 from potstill.reproduce import costs
 from potstill.reproduce.auditing import audit
 from potstill.reproduce.found import Number, number_in, other_teacher
@@ -40,11 +42,7 @@ from potstill.runs import Run
 from potstill.runs.records import RunRecord, read
 from potstill.teacher import Teacher
 
-Tell = Callable[[str, int, int], None]
-"""Told of the stage, what is done of it, and all of it."""
-
 _READ = (runs.RECIPE, runs.RECORD, runs.DISTILLED, runs.METRICS)
-_STAGES = {"membership": "attacked network's step", "continual": "task's step"}
 _CACHES = {"membership": "attacks", "continual": "classes"}
 
 
@@ -163,7 +161,7 @@ class Workplace:
 
     # Work
 
-    def distil(self, measurement: Measurement, seed: int, tell: Tell) -> None:
+    def distil(self, measurement: Measurement, seed: int, progress: Progress) -> None:
         """Distil the measurement's set, or go on with it; nothing if it is there.
 
         Raises:
@@ -174,10 +172,6 @@ class Workplace:
             return
         recipe = measurement.load(seed)
         source = self.source(recipe.data)
-
-        def progress(stage: str, done: int, total: int, **values: float) -> None:
-            tell(stage, done, total)
-
         teacher = None
         if costs.teacher_of(recipe) is not None:
             shared = self.teacher_folder(recipe)
@@ -187,7 +181,7 @@ class Workplace:
         with Run.create(folder, recipe, resume=True, device=self.device) as run:
             distill(recipe, source, run, device=self.device, teacher=teacher, progress=progress)
 
-    def evaluate(self, measurement: Measurement, seed: int, tell: Tell) -> None:
+    def evaluate(self, measurement: Measurement, seed: int, progress: Progress) -> None:
         """Score the measurement's set, and keep the result in set and run.
 
         Raises:
@@ -197,6 +191,7 @@ class Workplace:
         dataset = DistilledDataset.load(folder / runs.DISTILLED)
         protocol = named(measurement.protocol)
         wanted = protocol.takes_teacher and not _labelled(dataset)
+        stage = f"{network_text(measurement.network)}: evaluation step"
         result = evaluation.evaluate(
             dataset,
             self.source(measurement.load(seed).data),
@@ -206,13 +201,13 @@ class Workplace:
             device=self.device,
             teacher=self._labeller(measurement, seed) if wanted else None,
             best=protocol.counts_epochs,
-            progress=lambda done, total: tell("evaluation step", done, total),
+            progress=staged(progress, stage),
         )
         document = result.document()
         dataset.with_result(document).save(folder / runs.DISTILLED)
         runs.record_result(folder, document)
 
-    def audit(self, measurement: Measurement, seed: int, tell: Tell) -> None:
+    def audit(self, measurement: Measurement, seed: int, progress: Progress) -> None:
         """Make the audit that the measurement is a number of, and keep it in the run.
 
         Raises:
@@ -229,7 +224,7 @@ class Workplace:
             seed=seed,
             device=self.device,
             cache=self._caches(_CACHES[kind]),
-            progress=lambda done, total: tell(_STAGES[kind], done, total),
+            progress=progress,
         )
         runs.record_audit(folder, found.document())
 
