@@ -15,7 +15,7 @@ from potstill.description import Description
 from potstill.errors import RecipeError
 from potstill.evaluation import PROTOCOLS
 from potstill.methods.method import Method, MethodSettings, Work
-from potstill.papers.answers import PAPERS, answer
+from potstill.papers.answers import LASTING, PAPERS, answer
 from potstill.papers.departures import paper_recipe
 from potstill.papers.rcig import TRANSFER
 
@@ -93,6 +93,8 @@ def test_epochs_of_a_paper_are_those_of_the_protocol_here() -> None:
                 side = {"tiny_imagenet": 64, "imagenet1k": 224}.get(dataset, 32)
                 work = PROTOCOLS[name].work(10, 3, side, epochs=None, mirrored=False)
                 assert work.tests == epochs
+    lasting = {name: getattr(one, "lasting", None) for name, one in PROTOCOLS.items()}
+    assert {name: number for name, number in lasting.items() if number} == LASTING
 
 
 def test_table_3_evaluates_the_networks_it_names() -> None:

@@ -16,6 +16,9 @@ from potstill.papers.rows import Row
 
 PAPERS: dict[str, Paper] = {"rcig": rcig.PAPER, "dwa": dwa.PAPER}
 
+LASTING = {"dc": 300, "dsa": 1000}
+"""Epochs of the protocols that have one number for all images, for sets that state none."""
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -51,6 +54,12 @@ class Measurement:
     def key(self) -> tuple[str, tuple[str, ...]]:
         """What all measurements of one distilled set have in common."""
         return self.recipe, self.assignments
+
+    @property
+    def paper_epochs(self) -> int | None:
+        """How many epochs its networks are trained for; None if the protocol counts none."""
+        by_data = PAPERS[self.row.paper].epochs.get(self.protocol, {})
+        return self.epochs or by_data.get(self.row.dataset) or LASTING.get(self.protocol)
 
     def load(self, seed: int = 0) -> Recipe:
         """The resolved recipe."""

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from potstill import methods, recipes
 from potstill.config import TeacherRecipe
 from potstill.methods.recipe import Recipe
-from potstill.papers.answers import PAPERS, Measurement, answer
+from potstill.papers.answers import Measurement, answer
 from potstill.papers.differences import differences
 from potstill.papers.rows import Row, rows
 from potstill.results import Continual, Evaluation
@@ -50,11 +50,10 @@ def of_result(row: Row, run: RunRecord, result: Evaluation | Continual) -> tuple
     measured, paper = answer(row), paper_recipe(row)
     if measured is None or paper is None:
         return ()
-    epochs = PAPERS[row.paper].epochs.get(measured.protocol, {}).get(row.dataset)
     networks = result.networks if isinstance(result, Continual) else len(result.accuracy.values)
     ours = _evaluation(result.protocol, result.network, result.epochs, networks)
     theirs = _evaluation(
-        measured.protocol, measured.network, measured.epochs or epochs, measured.networks
+        measured.protocol, measured.network, measured.paper_epochs, measured.networks
     )
     if result.network == run.network and measured.network == paper.network:
         # Each is the set's own, which the recipes say.
