@@ -62,6 +62,11 @@ def shop(out: Path, **options: Any) -> Workshop:
     return Workshop(out, **({"data_root": None, "device": "cpu"} | options))
 
 
+def results_in(folder: Path) -> list[dict[str, Any]]:
+    """What the set in the folder of a run has kept of its evaluations."""
+    return list(DistilledDataset.load(folder / runs.DISTILLED).header["results"])
+
+
 def quiet(*_: Any) -> None:
     pass
 
@@ -273,7 +278,7 @@ def test_a_line_is_run_once_and_found_again(tmp_path, monkeypatch):
     accuracy, step, hours, iterations = found
     folder = shop(tmp_path).folder(lines[0].job, 0)
     record = runs.read_record(folder)
-    (result,) = record["results"]
+    (result,) = results_in(folder)
     assert accuracy.number.values == tuple(result["accuracy"]["values"])
     assert accuracy.ours == (100 * result["accuracy"]["mean"], None)
     assert accuracy.difference == pytest.approx(accuracy.ours[0] - lines[0].row.value)
@@ -550,9 +555,9 @@ def test_a_result_of_something_else_is_not_the_rows(otherwise, tmp_path, monkeyp
     one = students()
     (first,) = run([one], shop(tmp_path))
     folder = shop(tmp_path).folder(one.job, 0)
-    (mine,) = runs.read_record(folder)["results"]
+    (mine,) = results_in(folder)
     other = mine | {"accuracy": audit_records.summary(0.99), "best_on_test": None} | otherwise
-    runs.record_result(folder, other)
+    DistilledDataset.add_result(folder / runs.DISTILLED, other)
     monkeypatch.setattr(workshop.evaluation, "evaluate", None)
     (again,) = run([one], shop(tmp_path))
     assert again.state == "done" and again.number == first.number
@@ -563,8 +568,8 @@ def test_departures_are_of_the_result_that_counts(tmp_path):
     (first,) = run([one], shop(tmp_path))
     assert "evaluation: fewer epochs (1; the paper's 200)" in first.departures
     folder = shop(tmp_path).folder(one.job, 0)
-    (mine,) = runs.read_record(folder)["results"]
-    runs.record_result(folder, mine | {"seed": 1, "epochs": 200})
+    (mine,) = results_in(folder)
+    DistilledDataset.add_result(folder / runs.DISTILLED, mine | {"seed": 1, "epochs": 200})
     (again,) = run([one], shop(tmp_path))
     assert again.departures == first.departures
 
@@ -578,7 +583,7 @@ def test_labels_of_another_teacher_are_not_taken(tmp_path):
     soft = dataset.labels[None].half()
     dataset.with_soft_labels(soft, {"teacher": {"digest": "2" * 64}}).save(folder / runs.DISTILLED)
     (again,) = run([one], shop(tmp_path))
-    *_, result = runs.read_record(folder)["results"]
+    *_, result = results_in(folder)
     assert again.state == "done" and result["labels"] == "on the fly"
     assert result["artefact_digest"] != dataset.digest
 
@@ -609,7 +614,7 @@ def test_a_begun_runs_own_pace_counts(tmp_path):
     run([one], place)
     folder = place.folder(one.job, 0)
     record = runs.read_record(folder)
-    record |= {"status": "stopped", "iteration": 1, "results": []}
+    record |= {"status": "stopped", "iteration": 1}
     record["seconds"]["total"] = 1000.0
     (folder / runs.RECORD).write_text(json.dumps(record))
     left = place.cost([one.job], 0)

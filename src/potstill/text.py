@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from potstill.results import Accuracy
+from potstill.networks.names import network_text
+from potstill.results import Accuracy, Evaluation, Training
 
 _ABBREVIATIONS = frozenset({"cpu", "gpu", "zca"})
 
@@ -19,11 +20,46 @@ def points(difference: float) -> str:
     return f"{sign}{text}"
 
 
-def accuracy_text(accuracy: Accuracy) -> str:
-    """``mean ± std`` in percent; a single network has no spread."""
-    if len(accuracy.values) < 2:
-        return percent(accuracy.mean)
-    return f"{percent(accuracy.mean)} ± {percent(accuracy.std)}"
+def spread(score: Accuracy, digits: int, scale: float = 1) -> str:
+    """``mean ± std``, so many times as large; a single value has no spread."""
+    mean = f"{scale * score.mean:.{digits}f}"
+    return mean if len(score.values) < 2 else f"{mean} ± {scale * score.std:.{digits}f}"
+
+
+def accuracy_text(accuracy: Accuracy, digits: int = 1) -> str:
+    """``mean ± std`` in percent, without the sign; a single network has no spread."""
+    return spread(accuracy, digits, 100)
+
+
+def training_texts(training: Training, networks: int, starts: int = 1) -> tuple[str, ...]:
+    """What must stand beside an accuracy, part by part: what was trained, how, and how often.
+
+    Args:
+        training: of the networks.
+        networks: how many were trained, in all.
+        starts: of how many runs that differ in their seed alone.
+    """
+    return (
+        network_text(training.network),
+        protocol_text(training),
+        count(networks, "network") + (f" of {count(starts, 'start')}" if starts > 1 else ""),
+    )
+
+
+def protocol_text(training: Training) -> str:
+    """The protocol, and for how many epochs if it counts them."""
+    lasting = "" if training.epochs is None else f", {count(training.epochs, 'epoch')}"
+    return f"protocol {training.protocol}{lasting}"
+
+
+def result_text(result: Evaluation, digits: int = 1) -> str:
+    """An accuracy with all that made it.
+
+    Such as ``82.0 ± 1.6 % (ConvNet, depth 3, width 128, no norm., protocol rcig-paper, 5
+    networks)``.
+    """
+    how = ", ".join(training_texts(result.training, len(result.accuracy.values)))
+    return f"{accuracy_text(result.accuracy, digits)} % ({how})"
 
 
 def duration(seconds: float) -> str:

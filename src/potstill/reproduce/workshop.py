@@ -213,7 +213,7 @@ class Workshop:
                 distill(recipe, source, run, device=self.device, teacher=teacher, progress=progress)
 
     def evaluate(self, job: Job, seed: int, tell: Tell) -> None:
-        """Score the job's set, and keep the result in set and run.
+        """Score the job's set, and keep the result in it.
 
         Raises:
             PotstillError: what the evaluation raises.
@@ -234,9 +234,7 @@ class Workshop:
             best=protocol.counts_epochs,
             progress=lambda done, total: tell("evaluation step", done, total),
         )
-        document = result.document()
-        dataset.with_result(document).save(folder / runs.DISTILLED)
-        runs.record_result(folder, document)
+        DistilledDataset.add_result(folder / runs.DISTILLED, result.document())
 
     def audit(self, job: Job, seed: int, tell: Tell) -> None:
         """Make the job's audit of its set, and keep it in the run.
