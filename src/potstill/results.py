@@ -168,6 +168,16 @@ def standing(
     return max(reversed(tuple(results)), key=likeness, default=None)
 
 
+def representatives(results: Iterable[Evaluation]) -> tuple[Evaluation, ...]:
+    """Of networks that were trained alike the result of the most, or the newest of these."""
+    alike: dict[Training, Evaluation] = {}
+    for result in results:
+        before = alike.get(result.training)
+        if before is None or len(result.accuracy.values) >= len(before.accuracy.values):
+            alike[result.training] = result
+    return tuple(alike.values())
+
+
 # Audits
 
 
