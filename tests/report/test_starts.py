@@ -134,8 +134,8 @@ def test_one_table_of_networks_for_each_protocol_and_number_of_epochs(tmp_path: 
     folder = synthetic.write_run(tmp_path / "run", of, record=record)
     text = page_of(tmp_path / "page.html", [folder]).text
     text = text[text.index("From network to network") :]
-    first, second = text.split("Protocol rcig-paper, ")[1:3]
-    assert first.startswith("100 epochs.") and second.startswith("5 epochs.")
+    first, second = text.split("Under protocol rcig-paper, ")[1:3]
+    assert first.startswith("100 epochs:") and second.startswith("5 epochs:")
     assert "80.0 1 network" in first and "70.0 1 network" in first and "50.0" not in first
     assert "50.0 1 network" in second and "40.0 ± 0.0 2 networks" in second
     assert "30.0" not in second and "hard-label" not in text[: text.index("Preprocessing")]

@@ -175,7 +175,7 @@ def accuracies(results: Sequence[Evaluation], anchor: str) -> list[Drawing]:
     alike: dict[Training, list[Evaluation]] = {}
     for result in results:
         alike.setdefault(result.training, []).append(result)
-    drawn = []
+    drawn: list[Drawing] = []
     for training, found in alike.items():
         lines = [
             line
