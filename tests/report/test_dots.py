@@ -63,7 +63,7 @@ def test_random_images_stand_with_their_evaluation_and_a_lone_result_is_not_draw
     assert spoken.endswith("distilled, 2 networks 55.0; random real images, 1 network 30.0.")
 
 
-def test_long_names_stand_whole_above_their_dots_and_short_ones_beside_them():
+def test_long_names_stand_whole_above_their_dots():
     long = "a run with a name of fifty characters, all of them"
     svg = dot_plot([Dots(long, 80.0), Dots("random real", 60.0)], identity="a")
     assert long in words(svg)
