@@ -102,7 +102,7 @@ class Run:
 
     @property
     def artefact(self) -> Path:
-        """Where the distilled set belongs."""
+        """Path of the distilled set, written or not."""
         return self.path / DISTILLED
 
     @property

@@ -118,7 +118,7 @@ def decode(path: Path, kind: Kind) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _digests(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """That of the content, and one that binds the results, if any, to what they measure."""
+    """The digest of the content, and one that binds the results, if any, to it."""
     content = content_digest(document, tensors)
     if "results" not in document:
         return {"content": content}

@@ -46,11 +46,11 @@ def distill(
     download: Download = False,
     teacher: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="dwa: invert this one instead of training another"),
+        typer.Option(metavar="FILE", help="Teacher to take instead of training one"),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="dwa: groups inverted at a time  [cpu: one a core; cuda: 1]"),
+        typer.Option(min=1, help="Groups of images made at a time  [cpu: one a core; cuda: 1]"),
     ] = None,
 ) -> None:
     """Distil a dataset as RECIPE says."""
@@ -82,7 +82,7 @@ def teacher(
     device: Device = "auto",
     download: Download = False,
 ) -> None:
-    """Train the teacher of a dwa RECIPE, or go on with it."""
+    """Train the teacher that RECIPE asks for, or go on with it."""
     from potstill.files import make_folder
     from potstill.methods.squeeze import TEACHER, settings_of, squeeze
 

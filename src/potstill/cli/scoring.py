@@ -40,10 +40,11 @@ if TYPE_CHECKING:
 def evaluate(
     artefact: Artefact,
     protocol: Annotated[
-        str | None, typer.Option(metavar="NAME", help="How networks are trained  [the artefact's]")
+        str | None,
+        typer.Option(metavar="NAME", help="Protocol to train networks by  [the artefact's]"),
     ] = None,
     networks: Annotated[
-        int | None, typer.Option(min=1, help="How many are trained  [the artefact's]")
+        int | None, typer.Option(min=1, help="Number of networks to train  [the artefact's]")
     ] = None,
     network: Networks = None,
     data_root: DataRoot = None,
@@ -53,10 +54,11 @@ def evaluate(
     teacher: Labeller = None,
     module: Module = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Of protocols that count them  [the artefact's]")
+        int | None,
+        typer.Option(min=1, help="Epochs, for a protocol that counts them  [the artefact's]"),
     ] = None,
     best: Annotated[
-        bool, typer.Option("--best", help="Also report the best epoch on the test set")
+        bool, typer.Option("--best", help="Also score the epoch that is best on the test set")
     ] = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -106,13 +108,15 @@ def relabel(
     teacher: TeacherFile = None,
     module: Module = None,
     protocol: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Whose views are labelled  [the artefact's]")
+        str | None,
+        typer.Option(metavar="NAME", help="Protocol whose views are labelled  [the artefact's]"),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="How many  [the artefact's, else the protocol's]")
+        int | None,
+        typer.Option(min=1, help="Epochs of views to label  [the artefact's, else the protocol's]"),
     ] = None,
     precision: Annotated[
-        Literal["float16", "float32"], typer.Option(help="Of the labels kept")
+        Literal["float16", "float32"], typer.Option(help="Number format of the stored labels")
     ] = "float16",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The set to write  [default: ARTEFACT]")

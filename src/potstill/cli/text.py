@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def summary(result: Evaluation) -> str:
-    """Of one evaluation, in a line or a few."""
+    """An evaluation in a line or a few."""
     lines = [f"accuracy {result_text(result, 2)}, {count(result.steps, 'step')}"]
     best, baseline = result.best_on_test, result.baseline
     if best is not None:
@@ -30,7 +30,7 @@ def summary(result: Evaluation) -> str:
 
 
 def table(results: Sequence[Evaluation]) -> str:
-    """Of one evaluation for each network, all trained alike: a line a network."""
+    """Evaluations on several networks, all trained alike, a line for each."""
     names = [network_text(result.network) for result in results]
     width = max(map(len, names))
     _, *how = training_texts(results[0].training, len(results[0].accuracy.values))
@@ -51,7 +51,7 @@ def earlier(results: Sequence[Evaluation]) -> list[str]:
 
 
 def diversity_summary(audit: Diversity) -> str:
-    """Of a diversity audit."""
+    """A diversity audit in a few lines."""
     lines = [f"mean squared feature distance of two images of a class: {_number(audit.distance)}"]
     if audit.real is not None:
         lines.append(f"as many random real images: {_number(audit.real)}")
@@ -66,7 +66,7 @@ def _number(distance: Distances) -> str:
 
 
 def description(dataset: DistilledDataset, document: dict[str, Any]) -> str:
-    """Of a set and of where it comes from."""
+    """A set, where it comes from, and what was measured on it, a line for each."""
     from potstill.methods.describing import description_of
 
     header = dataset.header

@@ -207,11 +207,11 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         Results measured so far become :attr:`earlier_results`.
 
         Args:
-            soft_labels: (e, n, C).
-            relabelling: whose they are and of which views.
+            soft_labels: (e, n, C), a teacher's outputs before the softmax in e epochs.
+            relabelling: which teacher and which views they are of.
 
         Raises:
-            ArtefactError: as the constructor.
+            ArtefactError: they have another shape, or numbers that are not finite.
         """
         digest = self.digest
         stamped = [

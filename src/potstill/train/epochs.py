@@ -58,10 +58,10 @@ class EpochTraining:
 
     Args:
         network: initialised, on its device; trained in place.
-        rows: how many there are to train on.
+        rows: number of rows to train on.
         optimisation: optimiser, schedule and batches.
-        loss: of a batch of rows; augments, casts and moves as it likes.
-        seed: of the order of the rows, drawn from the stream ``purpose``/order of each epoch.
+        loss: the loss on a batch of rows; it augments, casts and moves them as it likes.
+        seed: seed of the order of the rows, the stream ``purpose``/order of each epoch.
         purpose: what the training is for.
         epoch: how many epochs others have trained the network for, with orders and losses of
             their own: where counting begins.
@@ -92,12 +92,12 @@ class EpochTraining:
 
     @property
     def epoch(self) -> int:
-        """Epochs done."""
+        """Number of epochs done."""
         return self._trainer.round
 
     @property
     def step(self) -> int:
-        """Steps done of the epoch after these."""
+        """Number of steps done of the epoch after :attr:`epoch`."""
         return self._trainer.step
 
     @property

@@ -85,9 +85,9 @@ def train(
     Args:
         networks: k networks on one device; they are left in training mode.
         images: (n, c, h, w) for all of them, or (k, n, c, h, w), a set for each.
-        labels: (n, C) or (k, n, C), likewise.
+        labels: (n, C) for all of them, or (k, n, C), a set for each.
         training: steps, schedule, batches, augmentation.
-        seed: of the streams ``purpose``/order/i and ``purpose``/augment/i of network i.
+        seed: seed of the streams ``purpose``/order/i and ``purpose``/augment/i of network i.
         purpose: what the training is for.
         batched: all networks in one computation, or one after the other; the same
             result up to rounding. Whichever :func:`batching_pays` says if None. Networks
@@ -237,7 +237,7 @@ class _Batches:
         size = training.batch_size
         self._size = None if size is None or size >= self._n else size
         self.pixels = (self._size or self._n) * images.shape[-2] * images.shape[-1]
-        """In the images of one step."""
+        """Pixels in the images of one step."""
         self._own = images.ndim == 5, labels.ndim == 3
         self.shared = not any(self._own) and self._size is None and self._augment is None
         """Whether every network sees the same at every step."""

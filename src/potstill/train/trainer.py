@@ -24,7 +24,7 @@ class Trainer:
     gradient of the sum, which for optimisers that look at each number alone is each network's own.
 
     Args:
-        optimiser: of the parameters that are trained, all on one device.
+        optimiser: has the parameters that are trained, all on one device.
         rate: the learning rate of a step, counted from 0 over all rounds.
         steps: in a round.
         networks: how many have a loss.
@@ -41,9 +41,9 @@ class Trainer:
         name_loss: Callable[[int, int, int], str],
     ) -> None:
         self.round = 0
-        """Rounds done."""
+        """Number of rounds done."""
         self.step = 0
-        """Steps done of the round after these."""
+        """Number of steps done of the round after these."""
         self._optimiser, self._rate, self._name_loss = optimiser, rate, name_loss
         self._parameters = [p for group in optimiser.param_groups for p in group["params"]]
         device = self._parameters[0].device
@@ -101,7 +101,7 @@ class Trainer:
         self._optimiser.load_state_dict(document)
 
     def _move(self, loss: Callable[[int], Tensor]) -> Tensor:
-        """One step; the losses before it."""
+        """Take one step; the losses before it."""
         for group in self._optimiser.param_groups:
             group["lr"] = self._rate(self.round * len(self._losses) + self.step)
         self._optimiser.zero_grad(set_to_none=True)
