@@ -77,11 +77,12 @@ def group_view(group: Starts, anchors: Mapping[str, str]) -> dict[str, Any]:
     baseline = result.baseline if result else None
     seconds = math.fsum(run.timing.total for run in group.runs)
     return {
-        "runs": [
-            (anchors[run.label], run.label if run is first else f"seed {run.recipe.seed}")
-            for run in group.runs
-        ],
-        "recipe_name": "" if first.recipe.name == first.label else first.recipe.name,
+        "name": group.label,
+        "anchor": anchors[first.label],
+        "seeds": [(anchors[run.label], run.recipe.seed) for run in group.runs]
+        if len(group.runs) > 1
+        else [],
+        "recipe_name": first.recipe.name,
         "dataset_name": methods.data_title(first),
         "images_per_class": first.recipe.images_per_class,
         "method": first.description.title,
