@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -30,12 +29,11 @@ from potstill.errors import DataError, RecipeError
 from potstill.evaluation.cache import Cache, trained_on
 from potstill.evaluation.plan import EvaluationProtocol
 from potstill.evaluation.protocol import evaluate, made_for, named, network_made_for
+from potstill.progress import Progress, silent, staged
 from potstill.results import Continual, Evaluation, Task
 from potstill.teacher import Teacher
 
 Order = Literal["random", "given"]
-Progress = Callable[[int, int, int], None]
-"""(task, counted from 1; steps done and steps in all of its trainings)."""
 
 
 def continual(
@@ -53,7 +51,7 @@ def continual(
     device: str | torch.device = "cpu",
     seed: int = 0,
     cache: Cache | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Continual:
     """Train on the classes of one task, of two, and so on; test on the classes so far.
 
@@ -72,7 +70,7 @@ def continual(
         seed: of everything that is drawn.
         cache: where each finished task is stored and looked for, so that a stop loses one at most;
             nowhere if None, or if the network is not one of potstill's.
-        progress: told of every step.
+        progress: told of every training step; each task is a stage.
 
     Raises:
         RecipeError: fewer tasks than one or more than classes; else as
@@ -99,12 +97,8 @@ def continual(
     parts = _parts(source.classes, tasks, order, seed)
     for index in range(tasks):
         classes = np.sort(np.concatenate(parts[: index + 1])).tolist()
-
-        def report(step: int, total: int, task: int = index + 1) -> None:
-            if progress is not None:
-                progress(task, step, total)
-
-        result = _evaluation(dataset, source, teacher, classes, asked, store, report)
+        told = staged(progress, f"task {index + 1} of {tasks}, training step")
+        result = _evaluation(dataset, source, teacher, classes, asked, store, told)
         results.append(result)
         rows.append(
             Task(
@@ -127,7 +121,7 @@ def _evaluation(
     classes: list[int],
     asked: dict[str, Any],
     cache: Cache,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> Evaluation:
     """Of the part of the set that has these classes; from the cache if it is there."""
     key = _key(dataset, source, teacher, classes, asked)

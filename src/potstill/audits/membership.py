@@ -42,8 +42,8 @@ from potstill.evaluation.cache import Cache, trained_on
 from potstill.evaluation.protocol import class_sizes, network_made_for, random_real_sets
 from potstill.networks import zoo
 from potstill.networks.init import initialise
+from potstill.progress import Progress, part, silent
 from potstill.results import Accuracy, Areas, Attacked, Membership, Roc, Targets, TargetTraining
-from potstill.train import Progress
 
 STEPS = (100, 200, 500, 1000, 2000, 4000, 8000, 16000)
 """When students are attacked; the tables show the last."""
@@ -105,7 +105,7 @@ def membership(
     device: str | torch.device = "cpu",
     seed: int = 0,
     cache: Cache | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Membership:
     """Train networks on a distilled set and attack them.
 
@@ -124,7 +124,7 @@ def membership(
         seed: of everything that is drawn.
         cache: where what each attacked network came to is stored and looked for, so that a stop
             loses one at most; nowhere if None, or if the network is not one of potstill's.
-        progress: called with (done, in all): steps, and what the attacks cost counted as steps.
+        progress: told of every "training step", what the attacks cost counted as steps too.
 
     Raises:
         ArtefactError: the set does not say which network it was made for, and none was passed.
@@ -156,8 +156,8 @@ def membership(
         sets["random"] = random_real_sets(dataset, source, networks, seed)
     scores = {}
     for done, (name, (images, labels)) in enumerate(sets.items()):
-        tell = _part(progress, done, len(sets))
-        targets = _targets(case, candidates, name, images, labels, tell)
+        told = part(progress, done, len(sets))
+        targets = _targets(case, candidates, name, images, labels, told)
         scores[name] = _scores(case.steps, targets, images.shape[-4])
     untrained = _untrained(case, candidates)
     found: dict[str, Any] = {"distilled": scores.pop("distilled")}
@@ -192,7 +192,7 @@ def _targets(
     name: str,
     images: Tensor,
     labels: Tensor,
-    tell: Progress,
+    progress: Progress,
 ) -> list[list[Target]]:
     """At each step the k networks that are trained on (n, c, h, w) or (k, n, c, h, w)."""
     total = case.steps[-1] + len(case.steps) * case.chunks * _FIT
@@ -200,7 +200,7 @@ def _targets(
     for index in range(case.networks):
 
         def report(done: int, index: int = index) -> None:
-            tell(index * total + done, case.networks * total)
+            part(progress, index, case.networks)("training step", done, total)
 
         def train(index: int = index, report: Callable[[int], None] = report) -> list[Target]:
             snapshots = case.students.snapshots(
@@ -210,7 +210,7 @@ def _targets(
                 case.steps,
                 seed=case.seed,
                 index=index,
-                progress=lambda step, _total: report(step),
+                progress=lambda stage, done, total, **values: report(done),
             )
             found = []
             for done, network in enumerate(snapshots, start=1):
@@ -346,16 +346,6 @@ def _known_members(dataset: DistilledDataset, source: SourceDataset) -> list[str
             "(potstill import --train-images says how many)"
         ]
     return []
-
-
-def _part(progress: Progress | None, done: int, parts: int) -> Progress:
-    """What tells ``progress`` of the part after ``done`` of so many equal ones."""
-
-    def tell(step: int, total: int) -> None:
-        if progress is not None:
-            progress(done * total + step, parts * total)
-
-    return tell
 
 
 def _training(case: _Case) -> TargetTraining:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from potstill.evaluation.augment import augment
-from potstill.train import Progress, Schedule, Training, train
+from potstill.progress import Progress
+from potstill.train import Schedule, Training, train
 
 
 @dataclass(frozen=True)
@@ -51,17 +52,17 @@ class Students:
             steps: in ascending order, from 1.
             seed: of the streams of network ``index``, which are the same for other images.
             index: of the network.
-            progress: called after every step.
+            progress: told of every step.
 
         Raises:
             NumericalError: the training left the finite numbers.
         """
         copies: list[nn.Module] = []
 
-        def watch(step: int, total: int) -> None:
-            if step in steps:
+        def watch(stage: str, done: int, total: int, **values: float) -> None:
+            if done in steps:
                 copies.append(copy.deepcopy(network))
-            progress(step, total)
+            progress(stage, done, total, **values)
 
         train(
             [network],

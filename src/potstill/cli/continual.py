@@ -83,10 +83,6 @@ def continual(
         reporting("training step") as tell,
         stoppable("the tasks finished so far are kept", goes_on=True),
     ):
-
-        def progress(task: int, done: int, total: int) -> None:
-            tell(done, total, title=f"task {task} of {tasks}, training step")
-
         audit = learn(
             dataset,
             source,
@@ -101,7 +97,7 @@ def continual(
             device=where,
             seed=seed,
             cache=store,
-            progress=progress,
+            progress=tell,
         )
     deliver(audit, artefact, summary, as_json=as_json, no_save=no_save, cache=store)
 

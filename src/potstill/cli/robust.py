@@ -97,7 +97,7 @@ def scores(
             epochs=epochs,
             real_steps=real_steps,
             cache=store,
-            progress=lambda what, done, total: tell(done, total, title=what),
+            progress=tell,
         )
     deliver(audit, artefact, _text, as_json=as_json, no_save=no_save)
 

@@ -28,6 +28,8 @@ from potstill.cli.options import (
 from potstill.cli.progress import reporting
 from potstill.cli.teachers import Labeller, TeacherFile, labeller_of, teacher_of
 from potstill.cli.text import diversity_summary, earlier, summary, table
+from potstill.networks.names import network_text
+from potstill.progress import staged
 from potstill.text import count
 
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Train on ARTEFACT, test on real images."""
+    from potstill.evaluation.protocol import network_made_for
+
     where = chosen_device(device)
     dataset = read_set(artefact)
     source = read_source(dataset.data_recipe, data_root, download=download)
@@ -86,8 +90,11 @@ def evaluate(
     chosen = networks_of(network, source)
     require_fitting(chosen, source)
     for each in chosen:
+        stage = "evaluation step"
+        if len(chosen) > 1:
+            stage = f"{network_text(each or network_made_for(dataset))}: {stage}"
         with stoppable("nothing of the network at hand is kept"):
-            result = score(dataset, source, network=each, **options)
+            result = score(dataset, source, stage=stage, network=each, **options)
         for warning in result.warnings:
             warn(warning)
         results.append(result)
@@ -186,9 +193,15 @@ def diversity(
     deliver(audit, artefact, diversity_summary, as_json=as_json, no_save=no_save)
 
 
-def score(dataset: DistilledDataset, source: SourceDataset, **options: Any) -> Evaluation:
-    """The result of an evaluation, behind a progress display."""
+def score(
+    dataset: DistilledDataset,
+    source: SourceDataset,
+    *,
+    stage: str = "evaluation step",
+    **options: Any,
+) -> Evaluation:
+    """The result of an evaluation, behind a progress display with this title."""
     from potstill.evaluation import evaluate
 
-    with reporting("evaluation step") as tell:
-        return evaluate(dataset, source, progress=tell, **options)
+    with reporting(stage) as tell:
+        return evaluate(dataset, source, progress=staged(tell, stage), **options)

@@ -80,7 +80,7 @@ def reproduce(
                     seeds=seeds,
                     budget=limit,
                     say=say,
-                    tell=lambda stage, done, total: bar(done, total, title=stage),
+                    progress=bar,
                 )
         except KeyboardInterrupt:
             say(f"stopped; the same command goes on with what is in {out}")

@@ -18,8 +18,9 @@ from potstill.evaluation.augment import augment
 from potstill.evaluation.plan import Assignment, Work
 from potstill.evaluation.scores import accuracies
 from potstill.networks.init import initialise
+from potstill.progress import Progress
 from potstill.results import Accuracy, Reached
-from potstill.train import Progress, Schedule, Training, train
+from potstill.train import Schedule, Training, train
 
 # A set of this many images gets the short training.
 _TINY = 10

@@ -15,9 +15,9 @@ from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset
 from potstill.evaluation.labelling import LabelledViews
 from potstill.networks import zoo
+from potstill.progress import Progress
 from potstill.results import Reached
 from potstill.teacher import Teacher
-from potstill.train import Progress
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Plan(typing.Protocol):
             images: (n, c, h, w) in network space, as many as the set has, or (k, n, c, h, w),
                 others for each of the k networks.
             labels: (n, C) or (k, n, C), likewise; a class is the largest entry.
-            progress: called with (steps done, steps in all) over all networks.
+            progress: told of every step, over all networks.
 
         Raises:
             NumericalError: a training left the finite numbers.

@@ -23,9 +23,9 @@ from potstill.evaluation.fixed_steps import Protocol
 from potstill.evaluation.matching import MatchingProtocol
 from potstill.evaluation.plan import Assignment, EvaluationProtocol
 from potstill.evaluation.students import HARD_LABEL, StudentProtocol, as_run
+from potstill.progress import Progress, part, silent, staged
 from potstill.results import Baseline, Evaluation, Reached
 from potstill.teacher import Teacher
-from potstill.train import Progress
 
 PROTOCOLS: dict[str, EvaluationProtocol] = {
     protocol.name: protocol
@@ -59,7 +59,7 @@ def evaluate(
     epochs: int | None = None,
     best: bool = False,
     batched: bool | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Evaluation:
     """Train fresh networks on ``dataset`` and test them on ``source``'s test images.
 
@@ -85,7 +85,7 @@ def evaluate(
         best: also test after every epoch, and report each network's best.
         batched: see :func:`potstill.train.train`; protocols that count epochs train their
             networks one after the other.
-        progress: called with (steps done, steps in all).
+        progress: told of every "evaluation step", over all networks and the baseline's.
 
     Raises:
         ArtefactError: the set does not say what it was made for, and nothing was passed; or
@@ -120,14 +120,11 @@ def evaluate(
             best=best,
         )
     )
+    told = staged(progress, "evaluation step")
     rounds = 2 if baseline else 1
 
     def score(images: Tensor, labels: Tensor, done: int) -> Reached:
-        def report(step: int, total: int) -> None:
-            if progress is not None:
-                progress(done * total + step, rounds * total)
-
-        return plan.scores(images, labels, report)
+        return plan.scores(images, labels, part(told, done, rounds))
 
     found = {**plan.facts, **score(dataset.images, dataset.labels, 0).given()}
     if baseline:

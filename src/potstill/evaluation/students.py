@@ -39,12 +39,12 @@ from potstill.evaluation.labelling import (
 from potstill.evaluation.plan import Assignment, Work
 from potstill.evaluation.scores import accuracies
 from potstill.networks.init import initialise_default, seeded_on
+from potstill.progress import Progress, part
 from potstill.results import Reached
 from potstill.train import (
     EpochTraining,
     Loss,
     Optimisation,
-    Progress,
     favour_layout,
     in_favoured_layout,
 )
@@ -237,11 +237,10 @@ class Students:
 
     def scores(self, images: Tensor, labels: Tensor, progress: Progress) -> Reached:
         """The accuracy, and the best epochs' if asked for."""
-        steps = self._steps(images.shape[-4])
-        return score_in_turn(self._assignment, images, labels, steps, self._train, progress)
+        return score_in_turn(self._assignment, images, labels, self._train, progress)
 
     def _train(
-        self, index: int, images: Tensor, classes: Tensor, report: Callable[[int], None]
+        self, index: int, images: Tensor, classes: Tensor, progress: Progress
     ) -> list[float]:
         """The accuracies of student ``index``: after each epoch, or after the last one alone."""
         given, views = self._assignment, self._views(index)
@@ -258,12 +257,7 @@ class Students:
         )
         history = []
         while training.epoch < self._epochs:
-            done = training.epoch * training.steps_per_epoch
-
-            def tell(step: int, _total: int, done: int = done) -> None:
-                report(done + step)
-
-            training.run_epoch(tell)
+            training.run_epoch(part(progress, training.epoch, self._epochs))
             if given.best or training.epoch == self._epochs:
                 history += accuracies([network], given.source.test, given.dataset.preprocess)
         return history

@@ -148,7 +148,7 @@ class _Job:
                     keeper.write()
                     raise KeyboardInterrupt
 
-            def after_step(step: int, steps: int) -> None:
+            def after_step(stage: str, done: int, total: int, **values: float) -> None:
                 stop_if_asked()
                 keeper.write_if_due()
 

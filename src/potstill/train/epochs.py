@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from potstill import rng
-from potstill.train.trainer import Progress, Trainer
+from potstill.progress import Progress, silent
+from potstill.train.trainer import Trainer
 
 Loss = Callable[[nn.Module, Tensor, int, int], Tensor]
 """(network, rows (b,) int64 on the CPU, epoch, step in the epoch), counted from 0 -> the mean
@@ -105,11 +106,11 @@ class EpochTraining:
         """Batches, the last of which may be incomplete."""
         return len(_batch_sizes(self._rows, self._optimisation.batch_size))
 
-    def run_epoch(self, progress: Progress | None = None) -> float:
+    def run_epoch(self, progress: Progress = silent) -> float:
         """Train for one epoch, or for the rest of one that was stopped, in training mode.
 
         Args:
-            progress: called after every step with the steps done and in all, of this epoch.
+            progress: told of every "training step" of this epoch.
 
         Returns:
             The mean loss over the rows of the whole epoch, each before its step.

@@ -21,8 +21,9 @@ from torch.func import functional_call, stack_module_state
 from potstill import rng
 from potstill.networks.init import seeded_on
 from potstill.networks.zoo import ForeignNetwork
+from potstill.progress import Progress, part, silent
 from potstill.train.layout import favour_layout, in_favoured_layout
-from potstill.train.trainer import Progress, Trainer
+from potstill.train.trainer import Trainer
 
 Augment = Callable[[Tensor, np.random.Generator], Tensor]
 """(images (n, c, h, w), generator) -> images of the same shape."""
@@ -78,7 +79,7 @@ def train(
     seed: int,
     purpose: str = "train",
     batched: bool | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Tensor:
     """Train initialised networks of one architecture in place, by Adam.
 
@@ -92,7 +93,7 @@ def train(
         batched: all networks in one computation, or one after the other; the same
             result up to rounding. Whichever :func:`batching_pays` says if None. Networks
             that are not potstill's are always trained one after the other.
-        progress: called after every step with the steps done and in all, over all networks.
+        progress: told of every "training step", over all networks.
 
     Returns:
         The losses (steps, k) float64, before each step, on the CPU.
@@ -117,7 +118,7 @@ def _train_in_turn(
     networks: Sequence[nn.Module],
     sets: _Batches,
     training: Training,
-    progress: Progress | None,
+    progress: Progress,
 ) -> Tensor:
     histories = []
     for index, network in enumerate(networks):
@@ -129,13 +130,9 @@ def _train_in_turn(
                 outputs = network(in_favoured_layout(images))
             return half_squared_error(outputs, labels)[None]
 
-        def report(step: int, _steps: int, index: int = index) -> None:
-            if progress is not None:
-                progress(index * training.steps + step, len(networks) * training.steps)
-
-        histories.append(
-            _minimise(list(network.parameters()), losses, training, range(index, index + 1), report)
-        )
+        parameters: list[Tensor] = list(network.parameters())
+        member, told = range(index, index + 1), part(progress, index, len(networks))
+        histories.append(_minimise(parameters, losses, training, member, told))
     return torch.cat(histories, 1)
 
 
@@ -143,7 +140,7 @@ def _train_batched(
     networks: Sequence[nn.Module],
     sets: _Batches,
     training: Training,
-    progress: Progress | None,
+    progress: Progress,
 ) -> Tensor:
     """Every parameter and buffer of the k networks is one tensor (k, ...).
 
@@ -170,9 +167,8 @@ def _train_batched(
         predicted = torch.vmap(outputs, (0, 0, dimension))(parameters, buffers, images)
         return half_squared_error(predicted, labels)
 
-    def report(step: int, _steps: int) -> None:
-        if progress is not None:
-            progress(len(networks) * step, len(networks) * training.steps)
+    def report(stage: str, done: int, total: int, **values: float) -> None:
+        progress(stage, len(networks) * done, len(networks) * total, **values)
 
     history = _minimise(list(parameters.values()), losses, training, members, report)
     with torch.no_grad():
@@ -207,7 +203,7 @@ def _minimise(
     losses: Callable[[int], Tensor],
     training: Training,
     members: range,
-    report: Progress,
+    progress: Progress,
 ) -> Tensor:
     """Adam on ``losses(step)`` of these networks: (k,) before each step, (steps, k) in all."""
 
@@ -221,7 +217,7 @@ def _minimise(
         networks=len(members),
         name_loss=name_loss,
     )
-    return trainer.run_round(losses, report)
+    return trainer.run_round(losses, progress)
 
 
 class _Batches:

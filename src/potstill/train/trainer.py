@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from potstill.errors import NumericalError
-
-Progress = Callable[[int, int], None]
-"""(steps done, steps in all). An exception it raises stops between two steps."""
+from potstill.progress import Progress, silent
 
 # Losses are looked at this often: each look waits for the device.
 _STEPS_BETWEEN_CHECKS = 50
@@ -49,12 +47,12 @@ class Trainer:
         device = self._parameters[0].device
         self._losses = torch.zeros(steps, networks, dtype=torch.float64, device=device)
 
-    def run_round(self, loss: Callable[[int], Tensor], progress: Progress | None = None) -> Tensor:
+    def run_round(self, loss: Callable[[int], Tensor], progress: Progress = silent) -> Tensor:
         """Train for one round, or for the rest of one that was stopped.
 
         Args:
             loss: step in the round -> the losses (networks,), or () of one, with their graph.
-            progress: called after every step.
+            progress: told of every "training step".
 
         Returns:
             The losses of the whole round, each before its step: (steps, networks) float64, on
@@ -69,8 +67,7 @@ class Trainer:
             self.step += 1
             if self.step % _STEPS_BETWEEN_CHECKS == 0 or self.step == steps:
                 self._require_finite()
-            if progress is not None:
-                progress(self.step, steps)
+            progress("training step", self.step, steps)
         self.round, self.step = self.round + 1, 0
         return self._losses.to("cpu", copy=True)
 

@@ -119,7 +119,7 @@ def _labelled(
         teacher,
         seed=recipe.seed,
         device=session.device,
-        progress=lambda done, total: session.progress("relabelling epoch", done, total),
+        progress=session.progress,
     )
 
 
