@@ -19,8 +19,8 @@ from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.methods.dwa.distil import GROUPS
 from potstill.methods.squeeze import CHECKPOINT, TEACHER
-from potstill.networks.names import network_text
 from potstill.teacher import Teacher
+from potstill.text import network_text
 
 DIGITS = "quickstart/digits-dwa"
 # A run of the digits that takes a second or two: four groups.
@@ -194,7 +194,7 @@ def test_a_table_of_networks(
     assert [r["network"] for r in results] == [own, stated]
     printed = answer(*words, *more).splitlines()
     assert printed[0] == "protocol dwa-paper, 2 epochs, 1 network"
-    assert printed[2].startswith("ConvNet, depth 3, width 5, instance norm.  ")
+    assert printed[2].startswith("ConvNet, depth 3, width 5, instance norm  ")
     assert len(printed) == 3
     assert cli.run([str(word) for word in [*words, *more]]) == 0
     told = {line.partition(": ")[0] for line in capsys.readouterr().err.splitlines()}

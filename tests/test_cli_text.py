@@ -27,19 +27,19 @@ def result(*values: float, **more: Any) -> Evaluation:
 
 def test_the_epochs_are_said_where_there_are_any():
     assert text.table([result(0.5, 0.7, epochs=40)]) == (
-        "protocol dwa-paper, 40 epochs, 2 networks\nresnet18, batch norm.  60.00 ± 1.00 %"
+        "protocol dwa-paper, 40 epochs, 2 networks\nresnet18, batch norm  60.00 ± 1.00 %"
     )
     assert text.table([result(0.5, 0.7)]).startswith("protocol dwa-paper, 2 networks\n")
     assert text.summary(result(0.5, 0.7, epochs=1, steps=4000)) == (
         "accuracy 60.00 ± 1.00 % "
-        "(resnet18, batch norm., protocol dwa-paper, 1 epoch, 2 networks), 4,000 steps"
+        "(resnet18, batch norm, protocol dwa-paper, 1 epoch, 2 networks), 4,000 steps"
     )
 
 
 def test_an_evaluation_of_one_network_for_one_step():
     said = text.summary(result(0.5, steps=1, baseline={"kind": "random", **score(0.4)}))
     assert said.splitlines() == [
-        "accuracy 50.00 % (resnet18, batch norm., protocol dwa-paper, 1 network), 1 step",
+        "accuracy 50.00 % (resnet18, batch norm, protocol dwa-paper, 1 network), 1 step",
         "random: 40.00 %",
     ]
 
@@ -93,7 +93,7 @@ def attack(*values: float, steps: int) -> list[str]:
 def test_an_attack_on_one_network_has_no_spread():
     first, distilled, untrained = attack(0.5, steps=1)
     start = "10 members, 1 other; area under the curve"
-    attacked = "of 5 networks (ConvNet, depth 2, width 16 to 32, no norm.)"
+    attacked = "of 5 networks (ConvNet, depth 2, width 16 to 32, no norm)"
     assert first == f"{start} {attacked} after 1 step on (0.5 is a guess):"
     assert distilled.endswith("threshold 0.500  accuracy 50.00 %")
     assert untrained.endswith("threshold 0.500")
@@ -112,7 +112,7 @@ def test_continual_learning_with_one_network_and_one_class():
     facts = {"networks": 1, "protocol": "dwa-paper", "average_accuracy": 0.8, "tasks": tasks}
     document = audit_records.continual() | facts
     assert continual.summary(Continual.model_validate(document)).splitlines() == [
-        "for each task: ConvNet, depth 2, width 16 to 32, no norm., protocol dwa-paper, 1 network",
+        "for each task: ConvNet, depth 2, width 16 to 32, no norm, protocol dwa-paper, 1 network",
         "1 class, 1 image: 100.00 %",
         "2 classes, 2 images: 60.00 ± 1.00 %",
         "average 80.00 %",

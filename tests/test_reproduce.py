@@ -18,11 +18,11 @@ from potstill.data.distilled import DistilledDataset
 from potstill.data.facts import DATASETS, DatasetInfo
 from potstill.errors import NumericalError, RecipeError
 from potstill.evaluation import PROTOCOLS
-from potstill.networks.names import network_text
 from potstill.reproduce import auditing, costs, entries, workshop
 from potstill.reproduce.lines import TRANSFER, Job, Line, select
 from potstill.reproduce.workshop import Workshop
 from potstill.results import Continual, Membership
+from potstill.text import network_text
 from tests.report import audit_records
 
 SMALL = (

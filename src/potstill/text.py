@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from potstill.networks.names import network_text
+from potstill.config import NetworkRecipe
+from potstill.data.facts import DATASETS
 from potstill.results import Accuracy, Evaluation, Training
 
 _ABBREVIATIONS = frozenset({"cpu", "gpu", "zca"})
@@ -55,7 +56,7 @@ def protocol_text(training: Training) -> str:
 def result_text(result: Evaluation, digits: int = 1) -> str:
     """An accuracy with all that made it.
 
-    Such as ``82.0 ± 1.6 % (ConvNet, depth 3, width 128, no norm., protocol rcig-paper, 5
+    Such as ``82.0 ± 1.6 % (ConvNet, depth 3, width 128, no norm, protocol rcig-paper, 5
     networks)``.
     """
     how = ", ".join(training_texts(result.training, len(result.accuracy.values)))
@@ -90,3 +91,34 @@ def spaced(name: str) -> str:
     words = name.replace("_", " ").split()
     text = " ".join(word.upper() if word in _ABBREVIATIONS else word for word in words)
     return text[:1].upper() + text[1:]
+
+
+def short_network_text(network: NetworkRecipe) -> str:
+    """The network's family, such as ``ConvNet`` or ``resnet18``."""
+    return "ConvNet" if network.name == "convnet" else network.name
+
+
+def network_detail(network: NetworkRecipe) -> str:
+    """What tells networks of one family apart, such as ``depth 3, width 64 to 256, batch norm``.
+
+    The width is that of every block, or of the first and the last. Empty for networks of other
+    libraries and of a user's, whose names say all.
+    """
+    if network.foreign or network.library:
+        return ""
+    normalisation = "no" if network.normalisation == "none" else network.normalisation
+    if network.name != "convnet":
+        return f"{normalisation} norm"
+    last = network.width * network.growth ** (network.depth - 1)
+    width = f"{network.width}" if last == network.width else f"{network.width} to {last}"
+    return f"depth {network.depth}, width {width}, {normalisation} norm"
+
+
+def network_text(network: NetworkRecipe) -> str:
+    """Family and detail, such as ``ConvNet, depth 3, width 128, instance norm``."""
+    return ", ".join(filter(None, (short_network_text(network), network_detail(network))))
+
+
+def data_set_text(name: str) -> str:
+    """The name that papers use, where there is one, else the name itself."""
+    return DATASETS[name].title if name in DATASETS else name

@@ -35,11 +35,11 @@ def test_only_networks_that_trained_alike_share_a_drawing():
     results += [result(plain, epochs=epochs, seed=seed) for epochs in (1, 40) for seed in (0, 1)]
     titles = [title for title, _, _ in drawn(*results)]
     assert titles == [
-        "ConvNet, depth 3, width 128 to 512, no norm., protocol rcig-paper.",
-        "ConvNet, depth 3, width 128 to 512, instance norm., protocol rcig-paper.",
-        "resnet18, batch norm., protocol rcig-paper.",
-        "resnet18, batch norm., protocol rcig-paper, 1 epoch.",
-        "resnet18, batch norm., protocol rcig-paper, 40 epochs.",
+        "ConvNet, depth 3, width 128 to 512, no norm, protocol rcig-paper.",
+        "ConvNet, depth 3, width 128 to 512, instance norm, protocol rcig-paper.",
+        "resnet18, batch norm, protocol rcig-paper.",
+        "resnet18, batch norm, protocol rcig-paper, 1 epoch.",
+        "resnet18, batch norm, protocol rcig-paper, 40 epochs.",
     ]
 
 

@@ -50,7 +50,7 @@ def test_seeds_of_one_recipe_are_pooled(tmp_path: Path) -> None:
     shown = page_of(tmp_path / "page.html", folders)
     summary = shown.text[: shown.text.index("Beside the papers")]
     assert "digits-1 seed 0 , seed 1 , seed 2 Digits" in summary
-    assert "79.0 ± 6.9 ConvNet, depth 2, width 16 to 32, no norm." in summary
+    assert "79.0 ± 6.9 ConvNet, depth 2, width 16 to 32, no norm" in summary
     assert "protocol rcig-paper 6 networks of 3 starts 55.0 ± 5.5" in summary
     assert [a["href"] for a in shown.of("a")][:3] == ["#run-1", "#run-2", "#run-3"]
 
@@ -112,7 +112,7 @@ def test_runs_evaluated_alike_share_a_drawing_and_others_none(tmp_path: Path) ->
         for a in page_of(tmp_path / "page.html", folders).of("div")
         if (words := a.get("aria-label", "")).startswith("Accuracies") and "distilled" not in words
     ]
-    how = "Accuracies in percent, ConvNet, depth 2, width 16 to 32, no norm., protocol rcig-paper"
+    how = "Accuracies in percent, ConvNet, depth 2, width 16 to 32, no norm, protocol rcig-paper"
     assert spoken == [
         f"{how}. one, 2 networks 81.0; random real images, 2 networks 55.0; two, 1 network 70.0.",
         f"{how}, 9 epochs. long, 1 network 60.0; also-long, 1 network 50.0.",

@@ -28,8 +28,7 @@ from potstill.cli.options import (
     read_source,
 )
 from potstill.cli.progress import reporting
-from potstill.networks.names import network_text
-from potstill.text import accuracy_text, count, spread
+from potstill.text import accuracy_text, count, network_text, spread
 
 if TYPE_CHECKING:
     from potstill.results import Accuracy, Membership

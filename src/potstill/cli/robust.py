@@ -29,8 +29,7 @@ from potstill.cli.options import (
 )
 from potstill.cli.progress import reporting
 from potstill.cli.teachers import Labeller, labeller_of
-from potstill.networks.names import network_text
-from potstill.text import accuracy_text, count
+from potstill.text import accuracy_text, count, network_text
 
 if TYPE_CHECKING:
     from potstill.results import OnReal, RobustScores

@@ -28,9 +28,8 @@ from potstill.cli.options import (
 from potstill.cli.progress import reporting
 from potstill.cli.teachers import Labeller, TeacherFile, labeller_of, teacher_of
 from potstill.cli.text import diversity_summary, earlier, summary, table
-from potstill.networks.names import network_text
 from potstill.progress import staged
-from potstill.text import count
+from potstill.text import count, network_text
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from potstill import papers
 from potstill.config import PaperRow
-from potstill.networks.names import network_text
-from potstill.text import accuracy_text, count, result_text, training_texts
+from potstill.text import accuracy_text, count, network_text, result_text, training_texts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -171,8 +171,3 @@ DATASETS: Mapping[str, DatasetInfo] = MappingProxyType(
         ),
     }
 )
-
-
-def data_set_text(name: str) -> str:
-    """The name that papers use, where there is one, else the name itself."""
-    return DATASETS[name].title if name in DATASETS else name

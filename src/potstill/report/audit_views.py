@@ -8,7 +8,6 @@ from typing import Any
 from markupsafe import Markup
 
 from potstill.config import NetworkRecipe
-from potstill.networks.names import network_text
 from potstill.report import (
     again,
     audit_departures,
@@ -31,7 +30,7 @@ from potstill.results import (
     Targets,
     representatives,
 )
-from potstill.text import accuracy_text, count, percent, points, protocol_text
+from potstill.text import accuracy_text, count, network_text, percent, points, protocol_text
 
 _Points = tuple[float, ...]
 
@@ -151,8 +150,7 @@ def _score(name: str, words: str, value: str, better: str, parts: list[str]) -> 
 
 
 def _networks(number: int, network: NetworkRecipe) -> str:
-    """How many of which; without a full stop, so that a sentence can go on."""
-    return f"{count(number, 'network')} of {network_text(network).replace('norm.', 'norms')}"
+    return f"{count(number, 'network')} of {network_text(network)}"
 
 
 def _lasting(part: HardLabelled) -> str:

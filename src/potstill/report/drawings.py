@@ -14,14 +14,13 @@ from markupsafe import Markup
 
 from potstill.data.distilled import DistilledDataset
 from potstill.description import Curve, Panel, Scale
-from potstill.networks.names import network_text
 from potstill.report import methods, pictures, plots
 from potstill.report.comparison import Comparison
 from potstill.report.dots import Dots, dot_plot
 from potstill.report.records import Series
 from potstill.report.starts import Starts
 from potstill.results import Accuracy, Diversity, Evaluation, Training
-from potstill.text import count, protocol_text, spaced
+from potstill.text import count, network_text, protocol_text, spaced
 
 _MOST_LABELS = 200
 _LEGIBLE_TILE = 20

@@ -8,10 +8,9 @@ from itertools import groupby
 from pathlib import Path
 
 from potstill import methods
-from potstill.data.facts import data_set_text
 from potstill.methods.describing import data_of
 from potstill.report.records import RunRecord, Series
-from potstill.text import count, duration
+from potstill.text import count, data_set_text, duration
 
 
 def data_title(run: RunRecord) -> str:

@@ -8,9 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from potstill.config import PaperRow
-from potstill.data.facts import data_set_text
 from potstill.methods.recipe import dump
-from potstill.networks.names import network_detail, short_network_text
 from potstill.report import again, drawings, methods, plots
 from potstill.report.audit_views import audit_views
 from potstill.report.comparison import Comparison, Cost
@@ -20,9 +18,12 @@ from potstill.results import Distances, Diversity, Evaluation
 from potstill.text import (
     accuracy_text,
     count,
+    data_set_text,
     duration,
+    network_detail,
     percent,
     points,
+    short_network_text,
     spaced,
     steps_text,
     training_texts,

@@ -31,7 +31,6 @@ from potstill.files import make_folder
 from potstill.methods.distilling import distill
 from potstill.methods.recipe import Recipe
 from potstill.methods.squeeze import TEACHER, squeeze
-from potstill.networks.names import network_text
 from potstill.progress import Progress, staged
 from potstill.report.audit_departures import TASKS
 from potstill.report.records import read
@@ -41,6 +40,7 @@ from potstill.reproduce.found import Held, Number, other_teacher
 from potstill.reproduce.lines import Job
 from potstill.runs import Run
 from potstill.teacher import Teacher
+from potstill.text import network_text
 
 _READ = (runs.RECIPE, runs.RECORD, runs.DISTILLED, runs.METRICS)
 _DESCRIPTIVE = {"name", "description", "paper", "seed"}
