@@ -18,11 +18,11 @@ from potstill.data.distilled import DistilledDataset
 from potstill.data.facts import DATASETS, DatasetInfo
 from potstill.errors import NumericalError, RecipeError
 from potstill.evaluation import PROTOCOLS
-from potstill.networks.names import network_text
 from potstill.reproduce import auditing, costs, entries, workshop
 from potstill.reproduce.lines import TRANSFER, Job, Line, select
 from potstill.reproduce.workshop import Workshop
 from potstill.results import Continual, Membership
+from potstill.text import network_text
 from tests.report import audit_records
 
 SMALL = (
@@ -61,6 +61,11 @@ def digits(kind: Any = "accuracy", protocol: str = "rcig-paper", **changes: Any)
 
 def shop(out: Path, **options: Any) -> Workshop:
     return Workshop(out, **({"data_root": None, "device": "cpu"} | options))
+
+
+def results_in(folder: Path) -> list[dict[str, Any]]:
+    """What the set in the folder of a run has kept of its evaluations."""
+    return list(DistilledDataset.load(folder / runs.DISTILLED).header["results"])
 
 
 def quiet(*_: Any, **__: Any) -> None:
@@ -274,7 +279,7 @@ def test_a_line_is_run_once_and_found_again(tmp_path, monkeypatch):
     accuracy, step, hours, iterations = found
     folder = shop(tmp_path).folder(lines[0].job, 0)
     record = runs.read_record(folder)
-    (result,) = record["results"]
+    (result,) = results_in(folder)
     assert accuracy.number.values == tuple(result["accuracy"]["values"])
     assert accuracy.ours == (100 * result["accuracy"]["mean"], None)
     assert accuracy.difference == pytest.approx(accuracy.ours[0] - lines[0].row.value)
@@ -553,9 +558,9 @@ def test_a_result_of_something_else_is_not_the_rows(otherwise, tmp_path, monkeyp
     one = students()
     (first,) = run([one], shop(tmp_path))
     folder = shop(tmp_path).folder(one.job, 0)
-    (mine,) = runs.read_record(folder)["results"]
+    (mine,) = results_in(folder)
     other = mine | {"accuracy": audit_records.summary(0.99), "best_on_test": None} | otherwise
-    runs.record_result(folder, other)
+    DistilledDataset.add_result(folder / runs.DISTILLED, other)
     monkeypatch.setattr(workshop.evaluation, "evaluate", None)
     (again,) = run([one], shop(tmp_path))
     assert again.state == "done" and again.number == first.number
@@ -566,8 +571,8 @@ def test_departures_are_of_the_result_that_counts(tmp_path):
     (first,) = run([one], shop(tmp_path))
     assert "evaluation: fewer epochs (1; the paper's 200)" in first.departures
     folder = shop(tmp_path).folder(one.job, 0)
-    (mine,) = runs.read_record(folder)["results"]
-    runs.record_result(folder, mine | {"seed": 1, "epochs": 200})
+    (mine,) = results_in(folder)
+    DistilledDataset.add_result(folder / runs.DISTILLED, mine | {"seed": 1, "epochs": 200})
     (again,) = run([one], shop(tmp_path))
     assert again.departures == first.departures
 
@@ -581,7 +586,7 @@ def test_labels_of_another_teacher_are_not_taken(tmp_path):
     soft = dataset.labels[None].half()
     dataset.with_soft_labels(soft, {"teacher": {"digest": "2" * 64}}).save(folder / runs.DISTILLED)
     (again,) = run([one], shop(tmp_path))
-    *_, result = runs.read_record(folder)["results"]
+    *_, result = results_in(folder)
     assert again.state == "done" and result["labels"] == "on the fly"
     assert result["artefact_digest"] != dataset.digest
 
@@ -612,7 +617,7 @@ def test_a_begun_runs_own_pace_counts(tmp_path):
     run([one], place)
     folder = place.folder(one.job, 0)
     record = runs.read_record(folder)
-    record |= {"status": "stopped", "iteration": 1, "results": []}
+    record |= {"status": "stopped", "iteration": 1}
     record["seconds"]["total"] = 1000.0
     (folder / runs.RECORD).write_text(json.dumps(record))
     left = place.cost([one.job], 0)

@@ -103,8 +103,9 @@ def test_the_epochs_stand_beside_the_accuracy(tmp_path: Path) -> None:
     folder = synthetic.dwa_run(tmp_path / "run")
     write([folder], tmp_path / "page.html")
     text = Page(tmp_path / "page.html").text
-    assert "91.0 ± 1.4 dwa-paper 400 epochs 2 networks" in text
-    assert "91.0 ± 1.4 % dwa-paper, 400 epochs" in text
+    how = "ConvNet, depth 2, width 8, batch norm{} protocol dwa-paper, 400 epochs{} 2 networks"
+    assert f"91.0 ± 1.4 {how.format('', '')}" in text
+    assert f"91.0 ± 1.4 % {how.format(',', ',')}" in text
 
 
 def test_what_was_measured_again_is_listed_once() -> None:

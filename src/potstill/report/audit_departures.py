@@ -7,12 +7,11 @@ from typing import NamedTuple
 
 from potstill import papers
 from potstill.config import PaperRow
-from potstill.networks.names import network_text
 from potstill.report import departures
 from potstill.report.paper_audits import recipe_row
 from potstill.report.records import RunRecord
 from potstill.results import Continual, Membership
-from potstill.text import count
+from potstill.text import count, network_text
 
 _STEPS, _NETWORKS, _CHUNKS = 16_000, 5, 5
 TASKS = 5

@@ -61,6 +61,8 @@ class RunRecord:
     scores: tuple[RobustScores, ...] = ()
     membership: tuple[Membership, ...] = ()
     continual: tuple[Continual, ...] = ()
+    earlier: tuple[Evaluation, ...] = ()
+    """Measured before the set was given the soft labels that it has."""
 
     @property
     def headline(self) -> Evaluation | None:
@@ -125,6 +127,7 @@ def read(folder: Path, label: str | None = None) -> RunRecord:
         scores=shown.scores,
         membership=shown.membership,
         continual=shown.continual,
+        earlier=once(dataset.earlier_results) if dataset else (),
     )
 
 
@@ -228,20 +231,15 @@ def _read_series(path: Path) -> dict[str, Series]:
 
 def _found(record: Record | None, dataset: DistilledDataset | None, folder: Path) -> Measured:
     """What the set and the record have kept, of this set or of another."""
-    header = _header_results(dataset, folder / DISTILLED)
+    own, earlier = (dataset.results, dataset.earlier_results) if dataset else ((), ())
+    recorded = [result for result in record.results if result not in earlier] if record else ()
     return Measured(
-        results=once(_merge(header, record.results if record else ())),
+        results=once(_merge(own, recorded)),
         diversity=_audits(Diversity, record, folder / RECORD),
         scores=_audits(RobustScores, record, folder / RECORD),
         membership=_audits(Membership, record, folder / RECORD),
         continual=_audits(Continual, record, folder / RECORD),
     )
-
-
-def _header_results(dataset: DistilledDataset | None, path: Path) -> tuple[Evaluation, ...]:
-    if dataset is None:
-        return ()
-    return _validate(TypeAdapter(tuple[Evaluation, ...]), dataset.header["results"], path)
 
 
 def _audits(model: type[_Audit], record: Record | None, path: Path) -> tuple[_Audit, ...]:

@@ -31,7 +31,6 @@ from potstill.files import make_folder
 from potstill.methods.distilling import distill
 from potstill.methods.recipe import Recipe
 from potstill.methods.squeeze import TEACHER, squeeze
-from potstill.networks.names import network_text
 from potstill.progress import Progress, staged
 from potstill.report.audit_departures import TASKS
 from potstill.report.records import read
@@ -41,6 +40,7 @@ from potstill.reproduce.found import Held, Number, other_teacher
 from potstill.reproduce.lines import Job
 from potstill.runs import Run
 from potstill.teacher import Teacher
+from potstill.text import network_text
 
 _READ = (runs.RECIPE, runs.RECORD, runs.DISTILLED, runs.METRICS)
 _DESCRIPTIVE = {"name", "description", "paper", "seed"}
@@ -208,7 +208,7 @@ class Workshop:
                 distill(recipe, source, run, device=self.device, teacher=teacher, progress=progress)
 
     def evaluate(self, job: Job, seed: int, progress: Progress) -> None:
-        """Score the job's set, and keep the result in set and run.
+        """Score the job's set, and keep the result in it.
 
         Raises:
             PotstillError: what the evaluation raises.
@@ -232,9 +232,7 @@ class Workshop:
             best=protocol.counts_epochs,
             progress=staged(progress, stage),
         )
-        document = result.document()
-        dataset.with_result(document).save(folder / runs.DISTILLED)
-        runs.record_result(folder, document)
+        DistilledDataset.add_result(folder / runs.DISTILLED, result.document())
 
     def audit(self, job: Job, seed: int, progress: Progress) -> None:
         """Make the job's audit of its set, and keep it in the run.
