@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from potstill import cli, evaluation, runs
+from potstill.data.distilled import DistilledDataset
 from potstill.errors import NumericalError
 from tests.test_readme import write_mnist
 
@@ -57,7 +58,7 @@ def test_a_row_is_run_and_printed_beside_the_papers(tmp_path, root, capsys):
     assert printed.err == ""
     (entry,) = json.loads(printed.out)["rows"]
     (folder,) = (out / "rcig").glob("mnist-ipc1-*/seed0")
-    (result,) = runs.read_record(folder)["results"]
+    (result,) = DistilledDataset.load(folder / runs.DISTILLED).header["results"]
     assert entry["state"] == "done"
     assert entry["ours"]["mean"] == pytest.approx(100 * result["accuracy"]["mean"])
     assert entry["difference"] == pytest.approx(entry["ours"]["mean"] - 94.7)

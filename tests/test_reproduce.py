@@ -19,13 +19,13 @@ from potstill.data.facts import DATASETS, DatasetInfo
 from potstill.errors import NumericalError, RecipeError
 from potstill.evaluation import PROTOCOLS
 from potstill.evaluation.cache import Cache
-from potstill.networks.names import network_text
 from potstill.papers.answers import Measurement, answer
 from potstill.reproduce import auditing, costs, plan, table
 from potstill.reproduce import workplace as places
 from potstill.reproduce.rows import TableRow, select
 from potstill.reproduce.workplace import Workplace
 from potstill.results import Continual, Membership
+from potstill.text import network_text
 from tests.report import audit_records
 
 SMALL = (
@@ -72,6 +72,11 @@ def digits(quantity: Any = "accuracy", recipe: str = RCIG, **changes: Any) -> Ta
 
 def workplace(out: Path, **options: Any) -> Workplace:
     return Workplace(out, **({"data_root": None, "device": "cpu"} | options))
+
+
+def results_in(folder: Path) -> list[dict[str, Any]]:
+    """What the set in the folder of a run has kept of its evaluations."""
+    return list(DistilledDataset.load(folder / runs.DISTILLED).header["results"])
 
 
 def quiet(*_: Any, **__: Any) -> None:
@@ -231,7 +236,7 @@ def test_a_row_is_run_once_and_found_again(tmp_path, monkeypatch):
     accuracy, step, hours, iterations = found
     folder = workplace(tmp_path).folder(rows[0].measurement, 0)
     record = runs.read_record(folder)
-    (result,) = record["results"]
+    (result,) = results_in(folder)
     assert accuracy.number.values == tuple(result["accuracy"]["values"])
     assert accuracy.ours == (100 * result["accuracy"]["mean"], None)
     assert accuracy.difference == pytest.approx(accuracy.ours[0] - rows[0].row.value)
@@ -513,9 +518,9 @@ def test_a_result_of_something_else_is_not_the_rows(otherwise, tmp_path, monkeyp
     one = students()
     (first,) = run([one], workplace(tmp_path))
     folder = workplace(tmp_path).folder(one.measurement, 0)
-    (mine,) = runs.read_record(folder)["results"]
+    (mine,) = results_in(folder)
     other = mine | {"accuracy": audit_records.summary(0.99), "best_on_test": None} | otherwise
-    runs.record_result(folder, other)
+    DistilledDataset.add_result(folder / runs.DISTILLED, other)
     monkeypatch.setattr(places.evaluation, "evaluate", None)
     (again,) = run([one], workplace(tmp_path))
     assert again.state == "done" and again.number == first.number
@@ -526,8 +531,8 @@ def test_departures_are_of_the_result_that_counts(tmp_path):
     (first,) = run([one], workplace(tmp_path))
     assert "evaluation: epochs 1 (the paper's 400)" in first.departures
     folder = workplace(tmp_path).folder(one.measurement, 0)
-    (mine,) = runs.read_record(folder)["results"]
-    runs.record_result(folder, mine | {"seed": 1, "epochs": 200})
+    (mine,) = results_in(folder)
+    DistilledDataset.add_result(folder / runs.DISTILLED, mine | {"seed": 1, "epochs": 200})
     (again,) = run([one], workplace(tmp_path))
     assert again.departures == first.departures
 
@@ -541,7 +546,7 @@ def test_labels_of_another_teacher_are_not_taken(tmp_path):
     soft = dataset.labels[None].half()
     dataset.with_soft_labels(soft, {"teacher": {"digest": "2" * 64}}).save(folder / runs.DISTILLED)
     (again,) = run([one], workplace(tmp_path))
-    *_, result = runs.read_record(folder)["results"]
+    *_, result = results_in(folder)
     assert again.state == "done" and result["labels"] == "on the fly"
     assert result["artefact_digest"] != dataset.digest
 
@@ -572,7 +577,7 @@ def test_a_begun_runs_own_pace_counts(tmp_path):
     run([one], place)
     folder = place.folder(one.measurement, 0)
     record = runs.read_record(folder)
-    record |= {"status": "stopped", "iteration": 1, "results": []}
+    record |= {"status": "stopped", "iteration": 1}
     record["seconds"]["total"] = 1000.0
     (folder / runs.RECORD).write_text(json.dumps(record))
     left = plan.seconds([one.measurement], place, 0)

@@ -8,8 +8,8 @@ another version wrote; a field with a default may be absent, and is absent from
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
@@ -52,6 +52,15 @@ class Accuracy(Document):
 
 
 # Evaluations
+
+
+class Training(NamedTuple):
+    """How networks were trained. Accuracies are compared where it is the same."""
+
+    network: NetworkRecipe
+    protocol: str
+    epochs: int | None
+    """Of protocols that count them."""
 
 
 class BestOnTest(Accuracy):
@@ -109,6 +118,64 @@ class Evaluation(Document):
     baseline: Baseline | None = None
     warnings: tuple[str, ...] = ()
     seconds: float | None = None
+
+    @property
+    def training(self) -> Training:
+        """How its networks were trained."""
+        return Training(self.network, self.protocol, self.epochs)
+
+
+class _Measured(Protocol):
+    @property
+    def artefact_digest(self) -> str | None: ...
+
+
+_M = TypeVar("_M", bound=_Measured)
+
+
+def of_set(measured: Iterable[_M], digest: str | None) -> tuple[_M, ...]:
+    """Those measured on the set with this digest, and those that do not say on which.
+
+    A set that was given soft labels is another set, which has another digest.
+    """
+    return tuple(one for one in measured if one.artefact_digest in (None, digest))
+
+
+def standing(
+    results: Iterable[Evaluation],
+    *,
+    network: NetworkRecipe | None,
+    protocol: str | None,
+    epochs: int | None,
+) -> Evaluation | None:
+    """The result that stands for others where there is room for one; None if there is none.
+
+    Not the newest, which may be a quick look, but the one most like what was asked for: on
+    ``network``, of ``protocol`` and for ``epochs`` (the most, if None) rather than not, in this
+    order; then of the most networks; then the newest. It may be on another network than was asked
+    for, so it must be shown with its own.
+    """
+
+    def likeness(result: Evaluation) -> tuple[bool, bool, int, int]:
+        lasting = result.epochs or 0
+        return (
+            result.network == network,
+            result.protocol == protocol,
+            lasting if epochs is None else int(lasting == epochs),
+            len(result.accuracy.values),
+        )
+
+    return max(reversed(tuple(results)), key=likeness, default=None)
+
+
+def representatives(results: Iterable[Evaluation]) -> tuple[Evaluation, ...]:
+    """Of networks that were trained alike the result of the most, or the newest of these."""
+    alike: dict[Training, Evaluation] = {}
+    for result in results:
+        before = alike.get(result.training)
+        if before is None or len(result.accuracy.values) >= len(before.accuracy.values):
+            alike[result.training] = result
+    return tuple(alike.values())
 
 
 # Audits
@@ -323,6 +390,11 @@ class Continual(_OfSet):
     teacher: dict[str, Any] | None = None
     warnings: tuple[str, ...] = ()
     seconds: float | None = None
+
+    @property
+    def training(self) -> Training:
+        """How the networks of every task were trained."""
+        return Training(self.network, self.protocol, self.epochs)
 
 
 class Observer(Document):

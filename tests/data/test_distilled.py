@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +168,13 @@ def test_a_result_is_added_to_a_copy_and_keeps_the_digest(tmp_path: Path) -> Non
     scored = dataset.with_result({"accuracy": {"mean": 0.5}}).with_result({"seed": (1, 2)})
     assert dataset.header["results"] == []
     assert scored.header["results"] == [{"accuracy": {"mean": 0.5}}, {"seed": [1, 2]}]
+    path = tmp_path / "file"
+    dataset.save(path)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda seed: DistilledDataset.add_result(path, {"seed": seed}), range(16)))
+    kept = DistilledDataset.load(path)
+    assert sorted(result["seed"] for result in kept.header["results"]) == list(range(16))
+    assert kept.digest == dataset.digest
     assert scored.digest == dataset.digest
     scored.save(tmp_path / "a.safetensors")
     assert DistilledDataset.load(tmp_path / "a.safetensors").header == scored.header

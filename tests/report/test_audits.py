@@ -168,11 +168,9 @@ def test_score_audits_are_told_apart_and_sentences_end_once(tmp_path):
     documents.append(audit_records.continual(network=network))
     text = page_of(audit_records.audited_run(tmp_path / "run", *documents)).text
     for seed in (0, 1):
-        how = f"batch norms, protocol rcig-paper, hard labels after 40 epochs, seed {seed}. HLR"
+        how = f"batch norm, protocol rcig-paper, hard labels after 40 epochs, seed {seed}. HLR"
         assert how in text
-    assert (
-        "For each task 2 networks of ConvNet, depth 2, width 16 to 32, batch norms, proto" in text
-    )
+    assert "For each task 2 networks of ConvNet, depth 2, width 16 to 32, batch norm, proto" in text
     assert "norm.." not in text
 
 
@@ -218,8 +216,8 @@ def test_other_students_stand_beside_table_3(tmp_path):
     document = synthetic.record("finished", 3, results)
     folder = synthetic.write_run(tmp_path / "run", of, record=document)
     text = page_of(folder).text
-    assert "resnet18, no norm. 45.0 not measured 51.3 ± 1.7 RCIG, Table 3 rcig-paper" in text
-    assert "vgg11, batch norm. 30.0 not measured 46.2 ± 1.8 RCIG, Table 3 rcig-paper" in text
+    assert "resnet18, no norm 45.0 1 network not measured 51.3 ± 1.7 RCIG, Table 3" in text
+    assert "vgg11, batch norm 30.0 1 network not measured 46.2 ± 1.8 RCIG, Table 3" in text
 
 
 def test_a_damaged_audit_is_named(tmp_path):

@@ -65,7 +65,7 @@ def test_the_facts_tell_of_teacher_and_cost(tmp_path: Path) -> None:
     facts = {name: (value, detail) for name, value, detail in methods.facts(run)}
     teacher, origin = facts["Teacher"]
     assert teacher == "ConvNet"
-    assert "batch norm., 3 epochs, 98.5 % on the test set" in origin
+    assert "batch norm, 3 epochs, 98.5 % on the test set" in origin
     assert facts["Synthesis"] == ("10 s", "for an image of each class")
     assert "Soft labels" not in facts
     assert run.seconds_per_image == pytest.approx(10.0)
@@ -76,7 +76,7 @@ def test_the_facts_tell_of_teacher_and_cost(tmp_path: Path) -> None:
     [
         ({"pretrained": "torchvision:resnet18"}, ("torchvision:resnet18", "its own weights")),
         ({"module": "mine.nets:make", "epochs": 7}, ("mine.nets:make", "7 epochs")),
-        ({"checkpoint": "w.pt"}, ("resnet18", "batch norm., weights from a file")),
+        ({"checkpoint": "w.pt"}, ("resnet18", "batch norm, weights from a file")),
     ],
 )
 def test_teachers_of_other_origins_are_named(tmp_path: Path, teacher, words) -> None:

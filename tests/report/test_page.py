@@ -216,7 +216,7 @@ def test_a_dwa_run_is_told_whole(tmp_path: Path) -> None:
         "best on test 92.5 ± 1.0",
         "labels on the fly",
         "400 epochs",
-        "resnet18, batch norm.",
+        "resnet18, batch norm",
         "Batch-norm terms",
         "Synthesis 20 s 65 %",
         "0.75 times as far apart as real ones",

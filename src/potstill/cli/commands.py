@@ -70,12 +70,11 @@ def _quickstart(recipe: Recipe, out: Path, device: str) -> Evaluation:
     source = read_source(recipe.data, None)
     artefact = making.distil(recipe, source, out, resume=True, device=device)
     dataset = read_set(artefact)
-    recorded = [result for result in dataset.results if result.baseline is not None]
-    if recorded:
-        result = recorded[-1]
-    else:
+    compared = [result for result in dataset.results if result.baseline is not None]
+    result = dataset.standing(compared)
+    if result is None:
         teacher = labeller_of(dataset, artefact, device=device)
         result = scoring.score(dataset, source, device=device, baseline=True, teacher=teacher)
-        keep_result(dataset, artefact, result)
+        keep_result(artefact, result)
     showing.draw(dataset, out / "distilled.png")
     return result

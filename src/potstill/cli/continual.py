@@ -29,7 +29,7 @@ from potstill.cli.options import (
 )
 from potstill.cli.progress import reporting
 from potstill.cli.teachers import Labeller, labeller_of
-from potstill.cli.text import count, percent
+from potstill.text import accuracy_text, count, training_texts
 
 if TYPE_CHECKING:
     from potstill.results import Continual
@@ -105,12 +105,12 @@ def continual(
 def summary(audit: Continual) -> str:
     """A line for each task."""
     width = len(str(audit.tasks[-1].classes_so_far))
-    lines = [f"{count(audit.networks, 'network')} per task, protocol {audit.protocol}"]
+    lines = [f"for each task: {', '.join(training_texts(audit.training, audit.networks))}"]
     for task in audit.tasks:
-        baseline = f"  random {percent(task.baseline)}" if task.baseline else ""
+        baseline = f"  random {accuracy_text(task.baseline, 2)} %" if task.baseline else ""
         classes = "class" if task.classes_so_far == 1 else "classes"
         lines.append(
             f"{task.classes_so_far:{width}} {classes}, {count(task.images, 'image')}: "
-            f"{percent(task.accuracy)}{baseline}"
+            f"{accuracy_text(task.accuracy, 2)} %{baseline}"
         )
     return "\n".join([*lines, f"average {100 * audit.average_accuracy:.2f} %"])

@@ -28,7 +28,7 @@ from potstill.cli.options import (
     read_source,
 )
 from potstill.cli.progress import reporting
-from potstill.cli.text import count, percent, spread
+from potstill.text import accuracy_text, count, network_text, spread
 
 if TYPE_CHECKING:
     from potstill.results import Accuracy, Membership
@@ -119,10 +119,11 @@ def summary(audit: Membership) -> str:
     mean = f", mean of {values}," if values > 1 else ""
     lines = [
         f"{count(audit.members, 'member')}, {count(audit.others, 'other')}; area under the "
-        f"curve{mean} of networks after {count(last.steps, 'step')} on (0.5 is a guess):"
+        f"curve{mean} of {count(audit.networks, 'network')} ({network_text(audit.network)}) after "
+        f"{count(last.steps, 'step')} on (0.5 is a guess):"
     ]
     for name, case in cases.items():
-        accuracy = f"accuracy {percent(case.last.accuracy)}"
+        accuracy = f"accuracy {accuracy_text(case.last.accuracy, 2)} %"
         lines.append(f"{_CASES[name]:{width}}  {_areas(case.last.auc)}  {accuracy}")
     if audit.untrained is not None:
         lines.append(f"{_UNTRAINED:{width}}  {_areas(audit.untrained.auc)}")

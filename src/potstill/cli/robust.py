@@ -29,7 +29,7 @@ from potstill.cli.options import (
 )
 from potstill.cli.progress import reporting
 from potstill.cli.teachers import Labeller, labeller_of
-from potstill.cli.text import count, percent
+from potstill.text import accuracy_text, count, network_text
 
 if TYPE_CHECKING:
     from potstill.results import OnReal, RobustScores
@@ -104,14 +104,15 @@ def scores(
 def _text(audit: RobustScores) -> str:
     hlr, ior, ars = audit.hlr, audit.ior, audit.ars
     lines = [
-        f"HLR {_points(hlr.value)}  real {percent(hlr.real)}, distilled "
-        f"{percent(hlr.distilled)}, hard labels (less is better)",
-        f"IOR {_points(ior.value)}  distilled {percent(ior.distilled)}, random "
-        f"{percent(ior.random)}, protocol {audit.protocol}",
+        f"HLR {_points(hlr.value)}  real {accuracy_text(hlr.real, 2)} %, distilled "
+        f"{accuracy_text(hlr.distilled, 2)} %, hard labels (less is better)",
+        f"IOR {_points(ior.value)}  distilled {accuracy_text(ior.distilled, 2)} %, random "
+        f"{accuracy_text(ior.random, 2)} %, protocol {audit.protocol}",
         f"LRS {audit.lrs.value:7.3f}",
         f"ARS {ars.value:7.3f}  over random {_points(ars.augmented.value).strip()} with "
         f"augmentation, {_points(ars.plain.value).strip()} without",
-        f"real: {_lasting(hlr.real)}; {count(audit.networks, 'network')} each",
+        f"real: {_lasting(hlr.real)}; {count(audit.networks, 'network')} each: "
+        f"{network_text(audit.network)}",
     ]
     return "\n".join(lines)
 

@@ -27,9 +27,9 @@ from potstill.cli.options import (
 )
 from potstill.cli.progress import reporting
 from potstill.cli.teachers import Labeller, TeacherFile, labeller_of, teacher_of
-from potstill.cli.text import diversity_summary, summary, table
-from potstill.networks.names import network_text
+from potstill.cli.text import diversity_summary, earlier, summary, table
 from potstill.progress import staged
+from potstill.text import count, network_text
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
@@ -98,12 +98,14 @@ def evaluate(
             warn(warning)
         results.append(result)
         if not no_save:
-            dataset = keep_result(dataset, artefact, result)
-    if network is None:
-        print(json.dumps(results[0].document(), indent=2) if as_json else summary(results[0]))
+            keep_result(artefact, result)
+    if as_json:
+        documents = [result.document() for result in results]
+        print(json.dumps(documents[0] if network is None else {"results": documents}, indent=2))
     else:
-        document = {"results": [result.document() for result in results]}
-        print(json.dumps(document, indent=2) if as_json else table(results))
+        said = summary(results[0]) if network is None else table(results)
+        before = () if dataset.soft_labels is None else dataset.earlier_results
+        print("\n".join([said, *earlier(before)]))
 
 
 @app.command()
@@ -147,8 +149,12 @@ def relabel(
         )
     target = out or artefact
     labelled.save(target)
-    if dataset.header["results"] and target == artefact:
-        say("results measured with other labels were dropped from the set")
+    before = len(labelled.earlier_results)
+    if before:
+        say(
+            f"{count(before, 'result')} measured before these labels were stored "
+            f"{'stays' if before == 1 else 'stay'} in the set, listed apart from those to come"
+        )
     print(target)
 
 

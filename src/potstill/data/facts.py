@@ -171,10 +171,3 @@ DATASETS: Mapping[str, DatasetInfo] = MappingProxyType(
         ),
     }
 )
-
-
-def data_set_text(name: str) -> str:
-    """The name that papers use, where there is one."""
-    if name == "image_folder":
-        return "image folder"
-    return DATASETS[name].title if name in DATASETS else name

@@ -8,7 +8,6 @@ from typing import Any
 from markupsafe import Markup
 
 from potstill.config import NetworkRecipe
-from potstill.networks.names import network_text
 from potstill.papers import Row, audits, departures
 from potstill.report import audit_plots
 from potstill.report.audit_plots import Line
@@ -22,10 +21,10 @@ from potstill.results import (
     Membership,
     RobustScores,
     Targets,
+    representatives,
 )
-from potstill.runs import choice
 from potstill.runs.records import RunRecord
-from potstill.text import accuracy_text, count, percent, points
+from potstill.text import accuracy_text, count, network_text, percent, points, protocol_text
 
 _Points = tuple[float, ...]
 
@@ -64,17 +63,26 @@ def audit_views(run: RunRecord, anchor: str) -> dict[str, Any]:
     }
 
 
-def transfer(run: RunRecord) -> list[dict[str, str]]:
-    """The result that stands for each network and protocol, if there are several networks.
+def transfer(run: RunRecord) -> list[dict[str, Any]]:
+    """A table for each protocol and number of epochs under which several networks were trained.
 
     The network that the set was distilled for, if it is among them, comes first.
     """
-    results = choice.representatives(run.results, run.evaluation)
-    if len({result.network for result in results}) < 2:
-        return []
     own = run.network
-    ordered = sorted(results, key=lambda result: result.network != own)
-    return [_student(run, result) for result in ordered]
+    tables: dict[str, list[Evaluation]] = {}
+    for result in representatives(run.results):
+        tables.setdefault(protocol_text(result.training), []).append(result)
+    return [
+        {
+            "how": how,
+            "students": [
+                _student(run, result)
+                for result in sorted(results, key=lambda result: result.network != own)
+            ],
+        }
+        for how, results in tables.items()
+        if len(results) > 1
+    ]
 
 
 def _student(run: RunRecord, result: Evaluation) -> dict[str, str]:
@@ -83,8 +91,8 @@ def _student(run: RunRecord, result: Evaluation) -> dict[str, str]:
     return {
         "network": network_text(result.network),
         "own": "distilled for this" if result.network == run.network else "",
-        "protocol": result.protocol,
         "accuracy": accuracy_text(result.accuracy),
+        "networks": count(len(result.accuracy.values), "network"),
         "best": accuracy_text(best) if best else "",
         "baseline": accuracy_text(baseline) if baseline else "",
         "gain": f"{points(result.accuracy.mean - baseline.mean)} gained" if baseline else "",
@@ -136,8 +144,7 @@ def _score(name: str, words: str, value: str, better: str, parts: list[str]) -> 
 
 
 def _networks(number: int, network: NetworkRecipe) -> str:
-    """How many of which; without a full stop, so that a sentence can go on."""
-    return f"{count(number, 'network')} of {network_text(network).replace('norm.', 'norms')}"
+    return f"{count(number, 'network')} of {network_text(network)}"
 
 
 def _lasting(part: HardLabelled) -> str:

@@ -14,8 +14,7 @@ from potstill.config import PaperRow
 from potstill.papers import ACCURACY, SECONDS, Row, find, rows
 from potstill.papers.answers import answer
 from potstill.papers.departures import of_result, of_set
-from potstill.results import Evaluation
-from potstill.runs import choice
+from potstill.results import Evaluation, standing
 from potstill.runs.records import RunRecord
 
 
@@ -85,7 +84,10 @@ def _compared(key: PaperRow, row: Row, run: RunRecord) -> Iterator[Comparison]:
         ours = run.headline
     else:
         found = [one for one in run.results if one.network.name == student.network.name]
-        ours = choice.preferred(found, run.evaluation, student.network)
+        wanted = run.evaluation
+        ours = standing(
+            found, network=student.network, protocol=wanted.protocol, epochs=wanted.epochs
+        )
         if ours is None and run.network and student.network.name != run.network.name:
             return
     departures = of_set(row, run)

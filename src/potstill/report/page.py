@@ -11,7 +11,8 @@ from potstill.files import atomic_write
 from potstill.papers.departures import of_nearest
 from potstill.report.comparison import Comparison, compare, compare_cost
 from potstill.report.drawings import overview
-from potstill.report.views import comparison_view, cost_view, run_view
+from potstill.report.starts import together
+from potstill.report.views import comparison_view, cost_view, group_view, run_view
 from potstill.runs.records import RunRecord, read_all
 
 
@@ -50,13 +51,15 @@ def render(runs: Sequence[RunRecord]) -> str:
             *(cost_view(view, cost) for cost in compare_cost(run)),
         )
     ]
-    several = sum(run.headline is not None for run in runs) > 1
+    groups = together(runs)
+    anchors = {run.label: view["anchor"] for run, view in zip(runs, views, strict=True)}
     return environment.get_template("report.html.j2").render(
         title=f"Distillation of {runs[0].label}" if len(runs) == 1 else "Distilled data sets",
         runs=views,
+        groups=[group_view(group, anchors) for group in groups],
         comparisons=comparisons,
         asides=_asides(runs, compared),
-        overview=overview(runs, compared) if several else None,
+        overview=overview(groups, compared),
     )
 
 

@@ -32,7 +32,6 @@ from potstill.files import make_folder
 from potstill.methods.distilling import distill
 from potstill.methods.recipe import DESCRIPTIVE, Recipe
 from potstill.methods.squeeze import TEACHER, squeeze
-from potstill.networks.names import network_text
 from potstill.papers.answers import Measurement
 from potstill.progress import Progress, staged
 from potstill.reproduce import costs
@@ -41,6 +40,7 @@ from potstill.reproduce.found import Number, number_in, other_teacher
 from potstill.runs import Run
 from potstill.runs.records import RunRecord, read
 from potstill.teacher import Teacher
+from potstill.text import network_text
 
 _READ = (runs.RECIPE, runs.RECORD, runs.DISTILLED, runs.METRICS)
 _CACHES = {"membership": "attacks", "continual": "classes"}
@@ -182,7 +182,7 @@ class Workplace:
             distill(recipe, source, run, device=self.device, teacher=teacher, progress=progress)
 
     def evaluate(self, measurement: Measurement, seed: int, progress: Progress) -> None:
-        """Score the measurement's set, and keep the result in set and run.
+        """Score the measurement's set, and keep the result in it.
 
         Raises:
             PotstillError: what the evaluation raises.
@@ -203,9 +203,7 @@ class Workplace:
             best=protocol.counts_epochs,
             progress=staged(progress, stage),
         )
-        document = result.document()
-        dataset.with_result(document).save(folder / runs.DISTILLED)
-        runs.record_result(folder, document)
+        DistilledDataset.add_result(folder / runs.DISTILLED, result.document())
 
     def audit(self, measurement: Measurement, seed: int, progress: Progress) -> None:
         """Make the audit that the measurement is a number of, and keep it in the run.

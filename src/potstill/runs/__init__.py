@@ -16,7 +16,6 @@ from potstill.runs.run import (
     adopt,
     read_record,
     record_audit,
-    record_result,
 )
 
 __all__ = [
@@ -32,5 +31,4 @@ __all__ = [
     "adopt",
     "read_record",
     "record_audit",
-    "record_result",
 ]

@@ -24,8 +24,15 @@ from potstill.description import Description
 from potstill.errors import RecipeError, RunError
 from potstill.methods.describing import data_of, description_of, recipe_of
 from potstill.methods.recipe import Recipe, parse, read_yaml
-from potstill.results import Audit, Continual, Diversity, Evaluation, Membership, RobustScores
-from potstill.runs import choice
+from potstill.results import (
+    Audit,
+    Continual,
+    Diversity,
+    Evaluation,
+    Membership,
+    RobustScores,
+    standing,
+)
 from potstill.runs.documents import Record, Timing
 from potstill.runs.measured import Measured, left_out, once
 from potstill.runs.run import DISTILLED, METRICS, RECIPE, RECORD, read_record
@@ -68,6 +75,8 @@ class RunRecord:
     scores: tuple[RobustScores, ...] = ()
     membership: tuple[Membership, ...] = ()
     continual: tuple[Continual, ...] = ()
+    earlier: tuple[Evaluation, ...] = ()
+    """Measured before the set was given the soft labels that it has."""
 
     @property
     def header(self) -> Mapping[str, Any]:
@@ -135,7 +144,10 @@ class RunRecord:
     @property
     def headline(self) -> Evaluation | None:
         """The result that stands for the run."""
-        return choice.preferred(self.results, self.evaluation, self.network)
+        wanted = self.evaluation
+        return standing(
+            self.results, network=self.network, protocol=wanted.protocol, epochs=wanted.epochs
+        )
 
     @cached_property
     def description(self) -> Description:
@@ -222,6 +234,7 @@ def read(folder: Path, label: str | None = None) -> RunRecord:
         scores=shown.scores,
         membership=shown.membership,
         continual=shown.continual,
+        earlier=once(dataset.earlier_results) if dataset else (),
     )
 
 
@@ -310,20 +323,15 @@ def _read_series(path: Path) -> dict[str, Series]:
 
 def _found(record: Record | None, dataset: DistilledDataset | None, folder: Path) -> Measured:
     """What the set and the record have kept, of this set or of another."""
-    header = _header_results(dataset, folder / DISTILLED)
+    own, earlier = (dataset.results, dataset.earlier_results) if dataset else ((), ())
+    recorded = [result for result in record.results if result not in earlier] if record else ()
     return Measured(
-        results=once(_merge(header, record.results if record else ())),
+        results=once(_merge(own, recorded)),
         diversity=_audits(Diversity, record, folder / RECORD),
         scores=_audits(RobustScores, record, folder / RECORD),
         membership=_audits(Membership, record, folder / RECORD),
         continual=_audits(Continual, record, folder / RECORD),
     )
-
-
-def _header_results(dataset: DistilledDataset | None, path: Path) -> tuple[Evaluation, ...]:
-    if dataset is None:
-        return ()
-    return _validate(TypeAdapter(tuple[Evaluation, ...]), dataset.header["results"], path)
 
 
 def _audits(model: type[_Audit], record: Record | None, path: Path) -> tuple[_Audit, ...]:

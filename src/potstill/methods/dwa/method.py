@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from potstill.description import Curve, Description, Fact, Panel
 from potstill.methods.dwa.settings import DWASettings
 from potstill.methods.method import Method, Passes, Session, Work
-from potstill.networks.names import network_detail, short_network_text
-from potstill.text import count, percent
+from potstill.text import count, network_detail, percent, short_network_text
 
 if TYPE_CHECKING:
     from potstill.config import TeacherRecipe
