@@ -15,9 +15,11 @@ import torch
 from PIL import Image
 
 from potstill import cli, runs
+from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.methods.dwa.distil import GROUPS
 from potstill.methods.squeeze import CHECKPOINT, TEACHER
+from potstill.networks.names import network_text
 from potstill.teacher import Teacher
 
 DIGITS = "quickstart/digits-dwa"
@@ -161,7 +163,9 @@ def test_a_recipe_can_store_soft_labels(tmp_path: Path) -> None:
     assert dataset.soft_labels.shape == (2, 20, 10)
 
 
-def test_a_table_of_networks(finished: Path, answer: Callable[..., str]) -> None:
+def test_a_table_of_networks(
+    finished: Path, answer: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["evaluate", finished / runs.DISTILLED, "--network", "own,convnet:instance,width=5"]
     more = ["--networks", "1", "--no-save", "--device", "cpu"]
     results = json.loads(answer(*words, *more, "--json"))["results"]
@@ -172,6 +176,9 @@ def test_a_table_of_networks(finished: Path, answer: Callable[..., str]) -> None
     assert printed[0] == "protocol dwa-paper, 2 epochs"
     assert printed[2].startswith("ConvNet, depth 3, width 5, instance norm.  ")
     assert len(printed) == 3
+    assert cli.run([str(word) for word in [*words, *more]]) == 0
+    told = {line.partition(": ")[0] for line in capsys.readouterr().err.splitlines()}
+    assert told == {network_text(NetworkRecipe.model_validate(one)) for one in (own, stated)}
 
 
 def test_the_older_name_of_the_option_is_understood(

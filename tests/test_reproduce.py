@@ -18,6 +18,7 @@ from potstill.data.distilled import DistilledDataset
 from potstill.data.facts import DATASETS, DatasetInfo
 from potstill.errors import NumericalError, RecipeError
 from potstill.evaluation import PROTOCOLS
+from potstill.networks.names import network_text
 from potstill.reproduce import auditing, costs, entries, workshop
 from potstill.reproduce.lines import TRANSFER, Job, Line, select
 from potstill.reproduce.workshop import Workshop
@@ -62,7 +63,7 @@ def shop(out: Path, **options: Any) -> Workshop:
     return Workshop(out, **({"data_root": None, "device": "cpu"} | options))
 
 
-def quiet(*_: Any) -> None:
+def quiet(*_: Any, **__: Any) -> None:
     pass
 
 
@@ -71,7 +72,7 @@ def run(lines: list[Line], place: Workshop, *, seeds: int = 1, **options: Any):
         lines,
         place,
         seeds=seeds,
-        **({"budget": 1000 * HOUR, "say": quiet, "tell": quiet} | options),
+        **({"budget": 1000 * HOUR, "say": quiet, "progress": quiet} | options),
     )
 
 
@@ -299,20 +300,22 @@ def test_starts_are_pooled_and_added(tmp_path):
 
 
 def test_a_stopped_reproduction_goes_on(tmp_path):
-    def stop(stage: str, done: int, total: int) -> None:
-        if stage == "evaluation step":
+    def stop(stage: str, done: int, total: int, **_: float) -> None:
+        if stage.endswith(": evaluation step"):
             raise KeyboardInterrupt
 
     one = digits()
     with pytest.raises(KeyboardInterrupt):
-        run([one], shop(tmp_path), tell=stop)
+        run([one], shop(tmp_path), progress=stop)
     folder = shop(tmp_path).folder(one.job, 0)
     before = (folder / runs.DISTILLED).read_bytes()
     (listed,) = tables.survey([one], shop(tmp_path), seeds=1, budget=HOUR)
     assert listed.state == "begun" and listed.number is None
     stages: list[str] = []
-    (done,) = run([one], shop(tmp_path), tell=lambda stage, *_: stages.append(stage))
-    assert done.state == "done" and set(stages) == {"evaluation step"}
+    (done,) = run([one], shop(tmp_path), progress=lambda stage, *_, **__: stages.append(stage))
+    assert done.state == "done" and set(stages) == {
+        f"{network_text(one.job.network)}: evaluation step"
+    }
     assert len((folder / runs.DISTILLED).read_bytes()) > len(before)
 
 
@@ -404,10 +407,10 @@ def test_an_audit_reaches_the_run_with_what_it_lacks(tmp_path, monkeypatch):
         monkeypatch.setitem(auditing.membership.__kwdefaults__, name, value)
     told = []
     one = digits("membership", attack="rf")
-    (entry,) = run([one], shop(tmp_path), tell=lambda stage, *_: told.append(stage))
+    (entry,) = run([one], shop(tmp_path), progress=lambda stage, *_, **__: told.append(stage))
     assert entry.state == "begun" and len(entry.number.values) == 2
     assert "2 steps (the paper's 16,000)" in entry.departures
-    assert "attacked network's step" in told
+    assert {*told} == {"iteration", "training step"}
     assert len([*(tmp_path / "kept").iterdir()]) == 4
 
 
@@ -523,7 +526,7 @@ def test_dwa_recipes_share_a_teacher(tmp_path):
         lines.append(Line(row, Job(DWA, "synthesis", how)))
         lines.append(Line(line(paper="dwa").row, Job(DWA, "accuracy", how, "dwa-paper", network)))
     stages: list[str] = []
-    found = run(lines, shop(tmp_path), tell=lambda stage, *_: stages.append(stage))
+    found = run(lines, shop(tmp_path), progress=lambda stage, *_, **__: stages.append(stage))
     assert [entry.state for entry in found] == ["done"] * 4
     assert stages.count("teacher epoch") == 1
     assert len(list((tmp_path / "teachers").iterdir())) == 1

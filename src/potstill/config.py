@@ -49,7 +49,7 @@ class DataRecipe(Strict):
     zca_regularisation: float = Field(0.1, gt=0, description="times trace(C)/d, added to C")
     zca_block: int | None = Field(None, ge=4, description="whiten blocks of this side")
     mean: tuple[float, ...] | None = Field(
-        None, description="of each channel, pixels in [0, 1]; measured on the data if absent"
+        None, description="mean of each channel, pixels in [0, 1]; measured if absent"
     )
     std: tuple[float, ...] | None = None
 
@@ -140,7 +140,9 @@ class EvaluationRecipe(Strict):
     protocol: str = "rcig-paper"
     networks: int = Field(5, ge=1)
     epochs: int | None = Field(
-        None, ge=1, description="of protocols that count them: instead of the protocol's own"
+        None,
+        ge=1,
+        description="epochs of training, for a protocol that counts them; its own if absent",
     )
 
 

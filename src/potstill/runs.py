@@ -102,7 +102,7 @@ class Run:
 
     @property
     def artefact(self) -> Path:
-        """Where the distilled set belongs."""
+        """Path of the distilled set, written or not."""
         return self.path / DISTILLED
 
     @property
@@ -298,7 +298,11 @@ def record_result(folder: Path, result: Mapping[str, Any]) -> None:
 
 
 def record_audit(folder: Path, audit: Mapping[str, Any]) -> None:
-    """Append an audit, which says its ``kind``, likewise."""
+    """Append an audit, which says its ``kind``, to the record of the run in ``folder``.
+
+    Raises:
+        RunError: no record, a process is at work in the folder, or it cannot be written.
+    """
     _append(folder, "audits", audit)
 
 

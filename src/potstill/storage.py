@@ -129,7 +129,7 @@ def _require_room(path: Path, size: int, kind: Kind) -> None:
 
 
 def _digests(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """That of the content, and one that binds the results, if any, to what they measure."""
+    """The digest of the content, and one that binds the results, if any, to it."""
     content = content_digest(document, tensors)
     if "results" not in document:
         return {"content": content}

@@ -81,7 +81,7 @@ class Teacher:
 
     @property
     def channels(self) -> int:
-        """Of the images it sees."""
+        """Channels of the images it sees: 1 for grayscale, 3 for RGB."""
         return int(self.header["source"]["channels"])
 
     @property
@@ -91,7 +91,7 @@ class Teacher:
 
     @property
     def classes(self) -> int:
-        """Number of classes."""
+        """Number of classes that it tells apart."""
         return len(self.class_names)
 
     @property

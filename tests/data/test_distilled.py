@@ -18,6 +18,7 @@ from potstill.config import DataRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.data.preprocess import Standardise, fit
 from potstill.errors import ArtefactError, DataError, RunError
+from potstill.methods.describing import description_of, recipe_of
 from potstill.rng import normal, stream
 
 
@@ -248,7 +249,13 @@ def test_the_example_in_the_specification_is_a_header() -> None:
     specification = Path(__file__).parents[2] / "docs" / "artefact.md"
     (text,) = re.findall(r"```json\n(.*?)```", specification.read_text("utf-8"), re.DOTALL)
     document = json.loads(text)
-    assert set(document) == {*tiny()._document(), "digest"}
+    derived = ("class_names", "digest", "images", "labels", "preprocess")
+    fields = {name: value for name, value in document.items() if name not in derived}
+    one = tiny()
+    read = DistilledDataset(one.images, one.labels, one.class_names, one.preprocess, fields)
+    assert read.header == fields and read.header["format_version"] == 3
+    assert set(document) == {*read._document(), "digest"}
+    assert description_of(fields).title == "RCIG" and recipe_of(fields) is not None
 
 
 def test_missing_file(tmp_path: Path) -> None:

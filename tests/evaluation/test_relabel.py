@@ -133,13 +133,11 @@ def test_same_seed_same_labels(real, teacher, stored):
 def test_relabelling_replaces_labels_and_drops_results(real, teacher, stored):
     scored = stored.with_result({"accuracy": {"mean": 0.5}})
     seen = []
-    again = relabel(
-        scored, teacher, epochs=2, progress=lambda done, total: seen.append((done, total))
-    )
+    again = relabel(scored, teacher, epochs=2, progress=lambda *told: seen.append(told))
     assert again.soft_labels.shape == (2, 50, 10)
     assert again.header["relabelling"]["protocol"] == "dwa-paper"
     assert again.header["results"] == [] and len(scored.header["results"]) == 1
-    assert seen == [(1, 2), (2, 2)]
+    assert seen == [("relabelling epoch", 1, 2), ("relabelling epoch", 2, 2)]
     assert relabel(real, teacher).soft_labels.shape == (3, 50, 10)
 
 

@@ -47,17 +47,25 @@ def attack(
     steps: Annotated[
         str | None,
         typer.Option(
-            metavar="N,...", help="When each network is attacked  [100,200,500,1000,...,16000]"
+            metavar="N,...",
+            help="Training steps after which networks are attacked  [100,200,500,1000,...,16000]",
         ),
     ] = None,
-    networks: Annotated[int, typer.Option(min=1, help="How many are trained and attacked")] = 5,
+    networks: Annotated[
+        int, typer.Option(min=1, help="Number of networks to train and attack")
+    ] = 5,
     chunks: Annotated[
-        int, typer.Option(min=2, help="An attack is scored on one and fitted on the others")
+        int,
+        typer.Option(
+            min=2,
+            help="Number of parts of the images guessed at: scored on one, fitted on the others",
+        ),
     ] = 5,
     baselines: Annotated[
         bool,
         typer.Option(
-            "--baselines", help="Also attack networks trained on the real images, all and as few"
+            "--baselines",
+            help="Also attack networks trained on real images: all, and as many as the set",
         ),
     ] = False,
     network: Network = None,

@@ -39,17 +39,19 @@ if TYPE_CHECKING:
 def scores(
     artefact: Artefact,
     protocol: Annotated[
-        str | None, typer.Option(metavar="NAME", help="How networks are trained  [the artefact's]")
+        str | None,
+        typer.Option(metavar="NAME", help="Protocol to train networks by  [the artefact's]"),
     ] = None,
     networks: Annotated[
-        int | None, typer.Option(min=1, help="How many are trained  [the artefact's]")
+        int | None, typer.Option(min=1, help="Number of networks to train  [the artefact's]")
     ] = None,
     network: Network = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Of protocols that count them  [the artefact's]")
+        int | None,
+        typer.Option(min=1, help="Epochs, for a protocol that counts them  [the artefact's]"),
     ] = None,
     real_steps: Annotated[
-        int, typer.Option(min=1, help="The budget of a network on all real images")
+        int, typer.Option(min=1, help="Training steps of a network on all real images")
     ] = 5000,
     teacher: Labeller = None,
     module: Module = None,
@@ -94,7 +96,7 @@ def scores(
             epochs=epochs,
             real_steps=real_steps,
             cache=store,
-            progress=lambda what, done, total: tell(done, total, title=what),
+            progress=tell,
         )
     deliver(audit, artefact, _text, as_json=as_json, no_save=no_save)
 

@@ -33,7 +33,9 @@ _SIGNED = {"accuracy": "+.1f", "auc": "+.2f", "seconds": "+.3g", "hours": "+.3g"
 def reproduce(
     table: Annotated[
         str | None,
-        typer.Argument(metavar="[TABLE]", help="Such as rcig/2; rcig for all of a paper's; or all"),
+        typer.Argument(
+            metavar="[TABLE]", help="A table such as rcig/2; rcig: all of a paper's; or all"
+        ),
     ] = None,
     rows: Annotated[
         str | None,
@@ -45,12 +47,13 @@ def reproduce(
     listing: Annotated[
         bool, typer.Option("--list", help="Run nothing; show every row, its state and its cost")
     ] = False,
-    seeds: Annotated[int, typer.Option(min=1, help="Starts of each distilled set")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of starts of each distilled set")] = 1,
     budget: Annotated[
-        float, typer.Option(min=0, help="Minutes that a set and its scores may take, estimated")
+        float,
+        typer.Option(min=0, help="Minutes that a set and its scores may be estimated to take"),
     ] = 60.0,
     assignments: Assignments = None,
-    out: Annotated[Path, typer.Option(help="The folder of its runs")] = Path("runs/tables"),
+    out: Annotated[Path, typer.Option(help="Folder to keep the runs in")] = Path("runs/tables"),
     data_root: DataRoot = None,
     device: Device = "auto",
     download: Download = False,
@@ -77,7 +80,7 @@ def reproduce(
                     seeds=seeds,
                     budget=limit,
                     say=say,
-                    tell=lambda stage, done, total: bar(done, total, title=stage),
+                    progress=bar,
                 )
         except KeyboardInterrupt:
             say(f"stopped; the same command goes on with what is in {out}")
@@ -185,7 +188,7 @@ def _value(mean: float, std: float | None, row: Row) -> str:
 
 
 def _deviation(std: float, form: str, mean: str) -> str:
-    """As its mean is written; one that is nothing has the mean's decimals."""
+    """A deviation, written as its mean is; one that is nothing has the mean's decimals."""
     return format(std, form) if std else f"{0:.{len(mean.partition('.')[2])}f}"
 
 

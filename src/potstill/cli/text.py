@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def summary(result: Evaluation) -> str:
-    """Of one evaluation, in a line or a few."""
+    """An evaluation in a line or a few."""
     networks = count(len(result.accuracy.values), "network")
     lines = [
         f"accuracy {percent(result.accuracy)} ({networks}, {_training(result)}, "
@@ -29,7 +29,7 @@ def summary(result: Evaluation) -> str:
 
 
 def table(results: list[Evaluation]) -> str:
-    """Of one evaluation for each network, a line a network."""
+    """Evaluations on several networks, a line for each."""
     names = [network_text(result.network) for result in results]
     width = max(map(len, names))
     lines = [
@@ -48,7 +48,7 @@ def _training(result: Evaluation) -> str:
 
 
 def diversity_summary(audit: Diversity) -> str:
-    """Of a diversity audit."""
+    """A diversity audit in a few lines."""
     lines = [f"mean squared feature distance of two images of a class: {_number(audit.distance)}"]
     if audit.real is not None:
         lines.append(f"as many random real images: {_number(audit.real)}")
@@ -79,7 +79,7 @@ def spread(score: Accuracy, digits: int, scale: float = 1) -> str:
 
 
 def description(dataset: DistilledDataset, document: dict[str, Any]) -> str:
-    """Of a set and of where it comes from."""
+    """A set, where it comes from, and what was measured on it, a line for each."""
     from potstill.methods.describing import description_of
 
     header = dataset.header

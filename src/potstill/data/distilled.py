@@ -181,11 +181,11 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         """The same images with these soft labels, which makes another set: it has no results.
 
         Args:
-            soft_labels: (e, n, C).
-            relabelling: whose they are and of which views.
+            soft_labels: (e, n, C), a teacher's outputs before the softmax in e epochs.
+            relabelling: which teacher and which views they are of.
 
         Raises:
-            ArtefactError: as the constructor.
+            ArtefactError: they have another shape, or numbers that are not finite.
         """
         header = {**self.header, "relabelling": dict(relabelling), "results": []}
         return self._like(header, soft_labels)

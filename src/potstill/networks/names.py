@@ -6,7 +6,7 @@ from potstill.config import NetworkRecipe
 
 
 def short_network_text(network: NetworkRecipe) -> str:
-    """The network's family alone."""
+    """The network's family, such as ``ConvNet`` or ``resnet18``."""
     return "ConvNet" if network.name == "convnet" else network.name
 
 

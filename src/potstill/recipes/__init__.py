@@ -16,6 +16,7 @@ import yaml
 from potstill import methods
 from potstill.config import flat
 from potstill.errors import RecipeError
+from potstill.methods.method import Method
 from potstill.methods.recipe import DESCRIPTIVE, Recipe, override, parse, read_yaml
 
 ASIDE = (*DESCRIPTIVE, "seed", "checkpoint_every", "log_every")
@@ -26,17 +27,16 @@ _PLACEHOLDER, _LONGEST = "-", 120
 
 
 def _shipped() -> dict[str, Traversable]:
-    return _found(methods.names())
+    return _found(tuple(methods.named(name) for name in methods.names()))
 
 
 @cache
-def _found(known: tuple[str, ...]) -> dict[str, Traversable]:
+def _found(known: tuple[Method[Any], ...]) -> dict[str, Traversable]:
     """The recipes of these methods, and the quickstart's, by name."""
     found = dict(_walk(resources.files(__name__), ""))
-    for name in known:
-        folder = methods.named(name).recipes
-        if folder is not None:
-            found.update(_walk(folder, f"{name}/"))
+    for method in known:
+        if method.recipes is not None:
+            found.update(_walk(method.recipes, f"{method.name}/"))
     return dict(sorted(found.items()))
 
 

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 import torch
 
 from potstill.errors import PotstillError
+from potstill.progress import Progress, silent
 from potstill.reproduce.entries import Entry, Key, groups, needs_run, survey
 from potstill.reproduce.found import Number
 from potstill.reproduce.lines import Job, Line, select, tables
-from potstill.reproduce.workshop import Tell, Workshop
+from potstill.reproduce.workshop import Workshop
 from potstill.text import count, duration
 
 __all__ = ["Entry", "Job", "Line", "Number", "Workshop", "reproduce", "select", "survey", "tables"]
@@ -27,7 +28,7 @@ def reproduce(
     seeds: int,
     budget: float,
     say: Callable[[str], None],
-    tell: Tell,
+    progress: Progress = silent,
 ) -> list[Entry]:
     """Distil and score what the lines lack, the cheapest sets first; how they stand then.
 
@@ -40,7 +41,7 @@ def reproduce(
         budget: the seconds that a set may be estimated to take, all starts and measurements
             together; others are left out.
         say: told in a line of each set that begins or fails.
-        tell: told of the steps of each.
+        progress: told of the steps of each.
 
     Raises:
         KeyboardInterrupt: what was done is kept, and the same call goes on.
@@ -61,7 +62,7 @@ def reproduce(
         say(f"{place} of {len(ready)}: {words}, {left}")
         try:
             for seed in range(seeds):
-                _complete(wanted[key], workshop, seed, tell)
+                _complete(wanted[key], workshop, seed, progress)
         except PotstillError as error:
             failures[key] = str(error)
         except torch.OutOfMemoryError:
@@ -71,12 +72,12 @@ def reproduce(
     return survey(lines, workshop, seeds=seeds, budget=budget, failures=failures)
 
 
-def _complete(jobs: Sequence[Job], workshop: Workshop, seed: int, tell: Tell) -> None:
+def _complete(jobs: Sequence[Job], workshop: Workshop, seed: int, progress: Progress) -> None:
     """Distil one start of a set, and measure what is missing."""
     if any(map(needs_run, jobs)):
-        workshop.distil(jobs[0], seed, tell)
+        workshop.distil(jobs[0], seed, progress)
     for job in jobs:
         if job.kind == "accuracy" and workshop.measured(job, seed) is None:
-            workshop.evaluate(job, seed, tell)
+            workshop.evaluate(job, seed, progress)
         elif workshop.lacks_audit(job, seed):
-            workshop.audit(job, seed, tell)
+            workshop.audit(job, seed, progress)

@@ -14,11 +14,11 @@ from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset
 from potstill.evaluation.cache import Cache
 from potstill.methods.recipe import Recipe
+from potstill.progress import Progress
 from potstill.report import departures
 from potstill.report.audit_departures import TASKS, continual_row
 from potstill.results import Continual, Membership
 from potstill.teacher import Teacher
-from potstill.train import Progress
 
 Audit = Literal["membership", "continual"]
 
@@ -64,5 +64,5 @@ def audit(
         device=device,
         seed=recipe.seed,
         cache=cache,
-        progress=lambda _task, done, total: progress(done, total),
+        progress=progress,
     )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from potstill.files import make_folder
 from potstill.methods.distilling import distill
 from potstill.methods.recipe import Recipe
 from potstill.methods.squeeze import TEACHER, squeeze
+from potstill.networks.names import network_text
+from potstill.progress import Progress, staged
 from potstill.report.audit_departures import TASKS
 from potstill.report.records import read
 from potstill.reproduce import costs
@@ -40,11 +42,7 @@ from potstill.reproduce.lines import Job
 from potstill.runs import Run
 from potstill.teacher import Teacher
 
-Tell = Callable[[str, int, int], None]
-"""Told of the stage, what is done of it, and all of it."""
-
 _READ = (runs.RECIPE, runs.RECORD, runs.DISTILLED, runs.METRICS)
-_STAGES = {"membership": "attacked network's step", "continual": "task's step"}
 _DESCRIPTIVE = {"name", "description", "paper", "seed"}
 
 
@@ -192,7 +190,7 @@ class Workshop:
 
     # Work
 
-    def distil(self, job: Job, seed: int, tell: Tell) -> None:
+    def distil(self, job: Job, seed: int, progress: Progress) -> None:
         """Distil the job's set, or go on with it; nothing if it is there.
 
         Raises:
@@ -203,16 +201,13 @@ class Workshop:
         source = self.source(recipe.data)
         teacher = None
         if costs.teacher_of(recipe) is not None and not self.finished(job, seed):
-            teacher = self._teacher(recipe, source, tell)
-
-        def progress(stage: str, done: int, total: int, **values: float) -> None:
-            tell(stage, done, total)
+            teacher = self._teacher(recipe, source, progress)
 
         with Run.create(self.folder(job, seed), recipe, resume=True, device=self.device) as run:
             if not run.finished:
                 distill(recipe, source, run, device=self.device, teacher=teacher, progress=progress)
 
-    def evaluate(self, job: Job, seed: int, tell: Tell) -> None:
+    def evaluate(self, job: Job, seed: int, progress: Progress) -> None:
         """Score the job's set, and keep the result in set and run.
 
         Raises:
@@ -223,6 +218,9 @@ class Workshop:
         protocol = named(job.protocol)
         wanted = protocol.takes_teacher and not _labelled(dataset)
         labeller = self._labeller(job, seed) if wanted else None
+        stage = "evaluation step"
+        if job.network is not None:
+            stage = f"{network_text(job.network)}: {stage}"
         result = evaluation.evaluate(
             dataset,
             self.source(job.load(seed).data),
@@ -232,13 +230,13 @@ class Workshop:
             device=self.device,
             teacher=labeller,
             best=protocol.counts_epochs,
-            progress=lambda done, total: tell("evaluation step", done, total),
+            progress=staged(progress, stage),
         )
         document = result.document()
         dataset.with_result(document).save(folder / runs.DISTILLED)
         runs.record_result(folder, document)
 
-    def audit(self, job: Job, seed: int, tell: Tell) -> None:
+    def audit(self, job: Job, seed: int, progress: Progress) -> None:
         """Make the job's audit of its set, and keep it in the run.
 
         Raises:
@@ -256,7 +254,7 @@ class Workshop:
             self._labeller(job, seed) if wanted else None,
             device=self.device,
             cache=Cache(self.out / "kept"),
-            progress=lambda done, total: tell(_STAGES[kind], done, total),
+            progress=progress,
         )
         runs.record_audit(folder, found.document())
 
@@ -268,7 +266,7 @@ class Workshop:
         labeller.network.to(self.device)
         return labeller
 
-    def _teacher(self, recipe: Recipe, source: SourceDataset, tell: Tell) -> Teacher:
+    def _teacher(self, recipe: Recipe, source: SourceDataset, progress: Progress) -> Teacher:
         folder = self._teacher_folder(recipe)
         make_folder(folder)
         return squeeze(
@@ -276,7 +274,7 @@ class Workshop:
             source,
             folder=folder,
             device=self.device,
-            progress=lambda stage, done, total, **values: tell(stage, done, total),
+            progress=progress,
         )
 
     def _teacher_folder(self, recipe: Recipe) -> Path:

@@ -43,7 +43,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """Name of the group's file, such as ``00001-000``, without suffix."""
         return f"{self.index:05d}-{self.batch:03d}"
 
 

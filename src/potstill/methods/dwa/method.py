@@ -57,7 +57,7 @@ def work(recipe: Recipe, data: DatasetInfo) -> Work:
 
 
 def describe(recipe: Recipe, header: Mapping[str, Any]) -> Description:
-    """Which adjustment, from which teacher."""
+    """The set in words: which adjustment, and from which teacher."""
     from potstill.methods.recipe import method_of
 
     settings = method_of(recipe, DWASettings)
@@ -111,4 +111,5 @@ DWA = Method(
     teacher=lambda settings: settings.teacher,
     parallel=True,
     cost=("adjustment", "synthesis"),
+    memory=("method.class_batch", "method.teacher.batch_size"),
 )
