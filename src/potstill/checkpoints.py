@@ -19,7 +19,7 @@ from torch import Tensor
 
 from potstill import storage
 from potstill.errors import RunError
-from potstill.files import atomic_write
+from potstill.files import atomic_write, open_regular
 
 
 def write(path: Path, state: Any, header: Mapping[str, Any]) -> None:
@@ -62,6 +62,7 @@ def read(path: Path) -> tuple[Any, dict[str, Any]]:
 def _has_format_1(path: Path) -> bool:
     """Whether it is a checkpoint whose document was kept as text, beside that text's digest."""
     try:
+        open_regular(path).close()
         with safetensors.safe_open(path, framework="pt") as file:
             envelope = json.loads((file.metadata() or {})["potstill"])
     except (OSError, safetensors.SafetensorError, KeyError, ValueError):

@@ -1,13 +1,15 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, and nothing but files where files are read."""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
-import threading
+import re
+import secrets
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,13 +26,29 @@ _REMEDIES = {
     errno.EISDIR: "choose a path that is no folder",
 }
 
+_TEMPORARY = re.compile(r"\.potstill-[0-9a-f]{32}\.tmp")
+
+
+def open_regular(path: Path | str) -> BinaryIO:
+    """The file ``path``, open for reading its bytes.
+
+    Raises:
+        OSError: it cannot be opened, or is none that ends: a pipe, a socket or a device, on
+            which a reader may wait for ever.
+    """
+    kind = os.stat(path).st_mode
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):  # of a folder the system speaks itself
+        raise OSError(errno.EINVAL, "it is no regular file", os.fspath(path))
+    return open(path, "rb")
+
 
 def atomic_write(path: Path | str, content: bytes | Callable[[BinaryIO], object]) -> None:
     """Write ``path`` so that a reader sees the old file or the whole new one, never a part.
 
-    The bytes go to a temporary file in the same folder (``.NAME.PROCESS.THREAD.tmp``), reach
-    the disk, and only then take the name. Whatever goes wrong, an interrupt included, the
-    temporary file is removed and the old file stays.
+    The bytes go to a temporary file in the same folder, whose name nobody can foresee
+    (``.potstill-RANDOM.tmp``), reach the disk, and only then take the name. Whatever goes wrong,
+    an interrupt included, the temporary file is removed and the old file stays. A process that is
+    killed leaves it, for :func:`remove_leftovers`.
 
     Args:
         path: the file to make or replace; its folder must exist.
@@ -40,20 +58,21 @@ def atomic_write(path: Path | str, content: bytes | Callable[[BinaryIO], object]
         RunError: the disk is full, the folder is missing or may not be written to, ...
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
+    temporary = path.with_name(f".potstill-{secrets.token_hex(16)}.tmp")
     try:
-        try:
-            with temporary.open("wb") as file:
+        with open(temporary, "xb", opener=_no_link) as file:
+            try:
+                _hold(file)
                 if callable(content):
                     content(file)
                 else:
                     file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            _remove(temporary)
-            raise
+                os.replace(temporary, path)
+            except BaseException:
+                _remove(temporary)
+                raise
     except OSError as error:
         raise _explain(path, error) from error
     _sync_folder(path.parent)
@@ -74,6 +93,22 @@ def locked(path: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files in ``folder`` that a killed process has left.
+
+    One that another process is still writing stays: its writer holds a lock on it.
+    """
+    try:
+        paths = list(folder.iterdir())
+    except OSError:
+        return  # whoever wants to write there will say why that cannot be
+    for path in paths:
+        if _TEMPORARY.fullmatch(path.name):
+            with suppress(OSError), open(path, "rb", opener=_no_link) as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+
+
 def make_folder(path: Path) -> None:
     """Make the folder ``path`` and those above it, where they are not there.
 
@@ -91,7 +126,7 @@ def _lock(path: Path) -> int | None:
     while True:
         descriptor = None
         try:
-            descriptor = os.open(path, os.O_RDONLY)
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor
@@ -101,6 +136,16 @@ def _lock(path: Path) -> int | None:
             return None
         # Whoever held the lock has put another file in its place.
         os.close(descriptor)
+
+
+def _no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+
+def _hold(file: BinaryIO) -> None:
+    """Lock a temporary file for as long as it is open, where the file system has locks."""
+    with suppress(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _remove(temporary: Path) -> None:

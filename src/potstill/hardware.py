@@ -58,6 +58,23 @@ def memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def shortage(size: int, copies: int = 1) -> str | None:
+    """By how much ``size`` bytes are too many for the memory; None if they are not.
+
+    Such as ``8.0 GB, more than the 5.9 GB that this machine has memory for``.
+
+    Args:
+        size: in bytes.
+        copies: how often the work at hand holds so many at a time.
+    """
+    room = memory() // copies
+    if size <= room:
+        return None
+    # Sizes that are only declared can be too large for a float.
+    wanted = min(size, 10**24) / 1e9
+    return f"{wanted:,.1f} GB, more than the {room / 1e9:,.1f} GB that this machine has memory for"
+
+
 def cores() -> int:
     """How many processors this process may use."""
     if hasattr(os, "sched_getaffinity"):

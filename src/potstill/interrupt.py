@@ -1,4 +1,4 @@
-"""Ctrl-C between steps instead of within one."""
+"""Ctrl-C between steps instead of within one, and SIGTERM as another Ctrl-C."""
 
 from __future__ import annotations
 
@@ -36,3 +36,34 @@ def deferred() -> Iterator[Interrupt]:
         yield interrupt
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+class Termination:
+    """Whether SIGTERM came."""
+
+    came = False
+
+
+@contextmanager
+def termination_as_ctrl_c() -> Iterator[Termination]:
+    """Within the block SIGTERM does what Ctrl-C does at that moment.
+
+    Outside the main thread nothing changes.
+    """
+    termination = Termination()
+    if threading.current_thread() is not threading.main_thread():
+        yield termination
+        return
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        termination.came = True
+        as_ctrl_c = signal.getsignal(signal.SIGINT)
+        if not callable(as_ctrl_c):  # ignored, as in a script's background: SIGTERM is not
+            raise KeyboardInterrupt
+        as_ctrl_c(signal.SIGINT, frame)
+
+    previous = signal.signal(signal.SIGTERM, hear)
+    try:
+        yield termination
+    finally:
+        signal.signal(signal.SIGTERM, previous)

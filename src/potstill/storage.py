@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
+from potstill import hardware
 from potstill.errors import ArtefactError, PotstillError, RunError
+from potstill.files import open_regular
 from potstill.hashing import add_tensor
 
 
@@ -97,7 +100,9 @@ def decode(path: Path, kind: Kind) -> tuple[dict[str, Any], dict[str, Tensor]]:
             another kind or of a newer format.
     """
     try:
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            _require_room(path, os.fstat(file.fileno()).st_size, kind)
+            data = file.read()
     except OSError as error:
         reason = error.strerror or str(error)
         raise kind.error(f"cannot read {path}: {reason}; check the path") from None
@@ -115,6 +120,12 @@ def decode(path: Path, kind: Kind) -> tuple[dict[str, Any], dict[str, Tensor]]:
             "get the original file again",
         )
     return document, tensors
+
+
+def _require_room(path: Path, size: int, kind: Kind) -> None:
+    shortage = hardware.shortage(size, copies=2)  # the bytes, and the tensors made of them
+    if shortage is not None:
+        raise kind.error(f"{path} has {shortage}; use a machine with more")
 
 
 def _digests(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """The command line: parses, composes, prints.
 
-Exit code 0, or 2 with one line on stderr for anything the user can mend, or 130 after Ctrl-C.
+Exit code 0, or 2 with one line on stderr for anything the user can mend, or 130 after Ctrl-C, or
+143 after SIGTERM, which stops a command in the same way.
 Results go to stdout, progress and warnings to stderr.
 """
 
@@ -13,12 +14,14 @@ from typing import Any
 
 import typer
 
-from potstill import methods
+from potstill import interrupt, methods
 from potstill.cli.commands import app
 from potstill.errors import PotstillError
 
 # The base of all usage errors, for which typer has no public name.
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+# 128 and the number of the signal, as shells have it.
+_STOPPED, _TERMINATED = 130, 143
 
 
 def main() -> None:
@@ -38,10 +41,17 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
+    with interrupt.termination_as_ctrl_c() as termination:
+        code = _run(arguments)
+    return _TERMINATED if code == _STOPPED and termination.came else code
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """The exit code, which tells no SIGTERM from Ctrl-C."""
     try:
         code = app(list(arguments), prog_name="potstill", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        return 130
+        return _STOPPED
     except Exception as error:
         message = _mendable(error)
         if message is None:

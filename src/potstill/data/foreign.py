@@ -1,7 +1,7 @@
 """Distilled images in the files that other code leaves: folders, ``.pt``, ``.npz`` and ``.npy``.
 
-Nothing is unpickled but plain tensors (``torch.load(weights_only=True)``), and NumPy's files are
-read without pickles.
+Nothing is unpickled but plain tensors, and what memory would not hold is not read at all
+(:mod:`potstill.archives`).
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from potstill import archives
 from potstill.data import image_folder
 from potstill.errors import DataError
 
 # What other code calls the two tensors of one file, in lower case.
 _IMAGES = ("images", "image", "image_syn", "images_syn", "syn_images", "data", "x", "x_train")
 _LABELS = ("labels", "label", "label_syn", "labels_syn", "syn_labels", "targets", "y", "y_train")
+_BYTES = torch.float32.itemsize  # of a number, whatever it was stored as
+_COPIES = 6  # of the images, held at a time until the set is written: measured
 _SUFFIXES = (".pt", ".pth", ".npz", ".npy")
 
 
@@ -91,12 +93,13 @@ def _load(path: Path) -> Any:
         )
     try:
         if path.suffix in (".pt", ".pth"):
-            return torch.load(path, map_location="cpu", weights_only=True)
-        content = np.load(path, allow_pickle=False)
+            return archives.read_pt(path)
         if path.suffix == ".npz":
-            with content:
-                return {name: _tensor(content[name]) for name in content.files}
-        return _tensor(content)
+            arrays = archives.read_npz(path, _COPIES)
+            return {name: _tensor(array) for name, array in arrays.items()}
+        return _tensor(archives.read_npy(path, _COPIES))
+    except archives.Refused as refusal:
+        raise DataError(f"{path} {refusal}") from None
     except OSError as error:
         raise DataError(
             f"cannot read {path}: {error.strerror or 'damaged'}; check the path"
@@ -163,7 +166,7 @@ def _entry(content: Mapping[Any, Any], known: tuple[str, ...]) -> Any:
 
 
 def _dense(tensor: Tensor, what: str, path: Path) -> Tensor:
-    """The tensor, which must hold every number, as it is."""
+    """The tensor with its numbers in memory, every one of which it must hold."""
     wrong = (
         ("quantised", "tensor.dequantize()", tensor.is_quantized),
         ("nested", "tensor.to_padded_tensor(0)", tensor.is_nested),
@@ -173,7 +176,13 @@ def _dense(tensor: Tensor, what: str, path: Path) -> Tensor:
     for kind, remedy, found in wrong:
         if found:
             raise DataError(f"the {what} in {path} are {kind}; save {remedy} instead")
-    return tensor
+    # One number, repeated, may stand for any size in the file.
+    try:
+        archives.require_room(tensor.numel() * _BYTES, _COPIES)
+    except archives.Refused as refusal:
+        raise DataError(f"the tensor of {what} in {path} {refusal}") from None
+    # The file may change from here on: its tensors are mapped from it.
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 def _plain_images(images: Tensor, path: Path) -> Tensor:

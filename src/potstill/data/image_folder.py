@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -144,8 +146,19 @@ def _labels(files: dict[str, list[Path]]) -> torch.Tensor:
     return torch.arange(len(files)).repeat_interleave(counts)
 
 
+@contextmanager
+def _no_second_word() -> Iterator[None]:
+    """Pillow does not warn of images whose size :func:`potstill.data.pixels.read` refuses."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
+@_no_second_word()
 def _decode(files: Sequence[Path], side: int | None, channels: int | None) -> np.ndarray:
     """Decode all files, in threads but in order: (n, c, h, w) uint8, c = 1 if all are gray."""
+    if side is not None:
+        pixels.require_room(len(files), 1, side)
     Image.init()  # loads Pillow's plugins, which threads must not do at the same time
     first = _read(files[0], side, channels)
     height, width = first.shape[1:]
@@ -153,6 +166,7 @@ def _decode(files: Sequence[Path], side: int | None, channels: int | None) -> np
         raise DataError(
             f"{files[0]} is {width}x{height}, not square; set data.resolution to crop and resize"
         )
+    pixels.require_room(len(files), len(first), height)
     result = np.empty((len(files), 1, height, width), dtype=np.uint8)
     for index, image in enumerate(_in_order(files, side, channels)):
         if image.shape[1:] != (height, width):
@@ -161,6 +175,7 @@ def _decode(files: Sequence[Path], side: int | None, channels: int | None) -> np
                 f"{width}x{height}; set data.resolution to resize all images"
             )
         if len(image) > result.shape[1]:
+            pixels.require_room(len(files), len(image), height)
             result = result.repeat(3, axis=1)
         result[index] = image
     return result
@@ -182,7 +197,8 @@ def _read(path: Path, side: int | None, channels: int | None) -> np.ndarray:
         return pixels.read(path, side, channels)
     # Pillow answers broken files with exceptions of a dozen types.
     except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
+        told = error.strerror if isinstance(error, OSError) else None
+        reason = " ".join((told or str(error)).split()) or type(error).__name__
         raise DataError(
             f"cannot read image {path} ({reason}); replace or remove the file"
         ) from error

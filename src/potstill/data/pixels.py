@@ -7,13 +7,23 @@ the central square, resampled bilinearly with antialiasing.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from potstill import hardware
+from potstill.errors import DataError
+from potstill.files import open_regular
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What an image may be, whatever its file is called. Pillow, left to itself, tries all that it
+knows, and starts Ghostscript for one of them."""
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
+_MOST_PIXELS = 89_478_485  # from here on Pillow warns of a decompression bomb: 256 MiB of RGB
+_TOO_LARGE = f"it has more than {_MOST_PIXELS:,} pixels"
 # Numbers per chunk of a resize: 64 MiB of float32.
 _CHUNK_NUMBERS = 1 << 24
 
@@ -28,9 +38,14 @@ def luma(images: Tensor) -> Tensor:
 
 
 def resize(images: Tensor, side: int) -> Tensor:
-    """Square images to another side: (n, c, s, s) to (n, c, side, side), uint8."""
+    """Square images to another side: (n, c, s, s) to (n, c, side, side), uint8.
+
+    Raises:
+        DataError: memory does not hold so many images of this side.
+    """
     if images.shape[-1] == side:
         return images
+    require_room(len(images), images.shape[1], side)
     result = torch.empty(*images.shape[:2], side, side, dtype=torch.uint8)
     step = max(1, _CHUNK_NUMBERS // (images.shape[1] * max(side, images.shape[-1]) ** 2))
     for start in range(0, len(images), step):
@@ -41,11 +56,26 @@ def resize(images: Tensor, side: int) -> Tensor:
     return result
 
 
+def require_room(count: int, channels: int, side: int) -> None:
+    """Refuse images that memory does not hold, 8 bits a number.
+
+    Raises:
+        DataError: they take more.
+    """
+    shortage = hardware.shortage(count * channels * side**2)
+    if shortage is not None:
+        raise DataError(
+            f"{count:,} images of {side}x{side} with {channels} channels take {shortage}; "
+            "set a smaller data.resolution, or take fewer images"
+        )
+
+
 def read(path: Path, side: int | None, channels: int | None) -> np.ndarray:
     """Decode one image file, upright.
 
     Args:
-        path: a file Pillow can read, of any mode but floating point or 32-bit integers.
+        path: a regular file of one of ``FORMATS``, of any mode but floating point or 32-bit
+            integers.
         side: crop the central square and resize it to this; None leaves the size alone.
         channels: 1 converts to gray; otherwise gray images stay gray and others become RGB.
 
@@ -55,7 +85,7 @@ def read(path: Path, side: int | None, channels: int | None) -> np.ndarray:
     Raises:
         Exception: whatever Pillow raises for the way in which this file is broken.
     """
-    with Image.open(path) as image:
+    with open_regular(path) as file, _open(file) as image:
         if side is not None:
             # A JPEG may be decoded at a fraction of its size, here never below twice the target.
             image.draft(None, (2 * side, 2 * side))
@@ -67,6 +97,19 @@ def read(path: Path, side: int | None, channels: int | None) -> np.ndarray:
         plain = plain.resize((side, side), Image.Resampling.BILINEAR, box=_central(plain.size))
     array = np.asarray(plain)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def _open(file: BinaryIO) -> Image.Image:
+    """The image in a file, as far as its header; of a size that can be decoded."""
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        raise ValueError(f"it is none of {', '.join(FORMATS)}") from None
+    except Image.DecompressionBombError:
+        raise ValueError(_TOO_LARGE) from None
+    if image.width * image.height > _MOST_PIXELS:
+        raise ValueError(_TOO_LARGE)
+    return image
 
 
 def _central(size: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -17,6 +17,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 from potstill import methods
 from potstill.config import DataRecipe, EvaluationRecipe, NetworkRecipe, PaperRow, Strict, flat
 from potstill.errors import RecipeError
+from potstill.files import open_regular
 from potstill.methods.method import MethodSettings
 
 DESCRIPTIVE = ("name", "description", "based_on", "paper", "departures")
@@ -160,7 +161,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         RecipeError: no such file, not YAML, or not a mapping.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            document = yaml.safe_load(file.read().decode("utf-8"))
     except OSError as error:
         raise RecipeError(f"cannot read recipe {path}: {error.strerror}; check the path") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

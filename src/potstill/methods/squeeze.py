@@ -18,6 +18,7 @@ from potstill.data import views
 from potstill.data.preprocess import Preprocess, fit
 from potstill.data.source import SourceDataset
 from potstill.errors import DataError, RecipeError, RunError
+from potstill.files import remove_leftovers
 from potstill.methods.product import portable
 from potstill.methods.recipe import Recipe
 from potstill.networks import zoo
@@ -67,6 +68,8 @@ def squeeze(
     """
     hardware.prepare()
     _require_possible(recipe)
+    if folder is not None:
+        remove_leftovers(folder)
     preprocess = fit(recipe.data, source.train.images)
     job = _Job(recipe, source, preprocess, torch.device(device))
     kept = None if folder is None else folder / TEACHER

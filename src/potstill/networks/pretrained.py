@@ -8,11 +8,12 @@ from typing import Any
 
 import safetensors.torch
 import timm
-import torch
 import torchvision
 from torch import Tensor, nn
 
+from potstill import archives
 from potstill.errors import NetworkError
+from potstill.files import open_regular
 from potstill.networks.factory import check_shapes, one_line
 from potstill.networks.libraries import require_known
 from potstill.networks.zoo import HeadedNetwork
@@ -141,9 +142,12 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise NetworkError(f"{path} is no file of weights; give a .safetensors, .pt or .pth file")
     try:
         if path.suffix == ".safetensors":
+            open_regular(path).close()
             document = safetensors.torch.load_file(path)
         else:
-            document = torch.load(path, map_location="cpu", weights_only=True)
+            document = archives.read_pt(path)
+    except archives.Refused as refusal:
+        raise NetworkError(f"{path} {refusal}") from None
     except OSError as error:
         reason = error.strerror or one_line(error)
         raise NetworkError(f"cannot read {path}: {reason}; check the path") from None

@@ -27,7 +27,7 @@ from potstill import checkpoints
 from potstill.config import flat
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import RunError
-from potstill.files import atomic_write
+from potstill.files import atomic_write, remove_leftovers
 from potstill.methods import recipe as recipes
 from potstill.methods.recipe import Recipe
 from potstill.surroundings import machine, versions
@@ -83,6 +83,7 @@ class Run:
         path = Path(out)
         lock = _lock(path)
         try:
+            remove_leftovers(path)
             run = cls(path, device=device, lock=lock)
             if _holds_run(path):
                 if not resume:

@@ -15,7 +15,7 @@ from potstill.data.source import SourceDataset, centred_one_hot
 from potstill.errors import DataError, RecipeError, RunError
 from potstill.evaluation.protocol import named
 from potstill.evaluation.relabel import relabel
-from potstill.files import make_folder
+from potstill.files import make_folder, remove_leftovers
 from potstill.methods.dwa import groups
 from potstill.methods.dwa.groups import Inverted, Inverter, Task
 from potstill.methods.dwa.settings import DWASettings
@@ -62,6 +62,7 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
     folder = None if run is None else run.path / GROUPS
     if folder is not None:
         make_folder(folder)
+        remove_leftovers(folder)
     origin = {"teacher": teacher.digest, "source": source.fingerprint}
     inverter = Inverter(recipe, teacher.network, teacher.preprocess, folder, origin, session.device)
     for group in plan:
