@@ -20,6 +20,7 @@ from PIL import Image
 
 from potstill import checkpoints, cli, recipes, runs
 from potstill.data.distilled import DistilledDataset
+from potstill.errors import RunError
 from tests import test_cli_dwa
 
 # A run of the digits that takes a second or two.
@@ -424,7 +425,7 @@ def test_a_result_that_cannot_be_kept_is_a_warning(artefact, capsys, monkeypatch
 
 
 def _refuse(*_: object) -> None:
-    raise runs.RunError("no space")
+    raise RunError("no space")
 
 
 def test_an_unknown_protocol_is_refused(artefact, fails):
