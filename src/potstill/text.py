@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from pydantic import ValidationError
+
 from potstill.results import Accuracy
 
 _ABBREVIATIONS = frozenset({"cpu", "gpu", "zca"})
@@ -54,3 +58,26 @@ def spaced(name: str) -> str:
     words = name.replace("_", " ").split()
     text = " ".join(word.upper() if word in _ABBREVIATIONS else word for word in words)
     return text[:1].upper() + text[1:]
+
+
+def shortened(text: str, longest: int = 160) -> str:
+    """``text`` in one line of at most so many characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[: longest - 3]}..."
+
+
+def quoted(value: Any) -> str:
+    """The beginning of a value that came from outside, as Python writes it."""
+    try:
+        return shortened(repr(value), 80)
+    except ValueError:  # Python does not write integers of thousands of digits
+        return "a number of thousands of digits"
+
+
+def fault(error: ValidationError) -> str:
+    """What is wrong first with a document: ``evaluation.epochs: ... (got 7)``."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    stated = first["ctx"]["error"] if first["type"] == "value_error" else first["msg"]
+    reason = shortened(f"{where}: {stated}" if where else str(stated))
+    return f"{reason} (got {quoted(first['input'])})"

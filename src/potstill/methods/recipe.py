@@ -15,12 +15,29 @@ import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
 from potstill import methods
-from potstill.config import DataRecipe, EvaluationRecipe, NetworkRecipe, PaperRow, Strict
+from potstill.config import (
+    BATCH,
+    STEPS,
+    DataRecipe,
+    EvaluationRecipe,
+    Name,
+    NetworkRecipe,
+    PaperRow,
+    Strict,
+)
 from potstill.errors import RecipeError
+from potstill.methods import plain_yaml
 from potstill.methods.method import MethodSettings
+from potstill.text import quoted
 
 DESCRIPTIVE = ("name", "description", "based_on", "paper")
 """What a recipe says about itself and not about the result."""
+
+LONGEST_NAME, LONGEST_DESCRIPTION = 1000, 10_000
+"""Characters."""
+
+# Sections within sections that an assignment can name; recipes have 3.
+_SECTIONS = 16
 
 _M = TypeVar("_M", bound=MethodSettings)
 
@@ -28,20 +45,20 @@ _M = TypeVar("_M", bound=MethodSettings)
 class Recipe(Strict):
     """One run, from data to evaluation."""
 
-    name: str = "unnamed"
-    description: str = ""
-    based_on: str | None = Field(
+    name: Name = "unnamed"
+    description: str = Field("", max_length=LONGEST_DESCRIPTION)
+    based_on: Name | None = Field(
         None, description="the recipe that this one is, but for the settings that its name lists"
     )
-    paper: tuple[PaperRow, ...] = ()
-    seed: int = Field(0, ge=0)
+    paper: tuple[PaperRow, ...] = Field((), max_length=1000)
+    seed: int = Field(0, ge=0, lt=1 << 63)
     data: DataRecipe = DataRecipe()
-    images_per_class: int = Field(1, ge=1)
+    images_per_class: int = Field(1, ge=1, le=BATCH)
     network: NetworkRecipe = NetworkRecipe()
     method: SerializeAsAny[MethodSettings]
     evaluation: EvaluationRecipe = EvaluationRecipe()
-    checkpoint_every: int = Field(200, ge=1, description="iterations between checkpoints")
-    log_every: int = Field(10, ge=1, description="iterations between lines of the log")
+    checkpoint_every: int = Field(200, ge=1, le=STEPS, description="iterations between checkpoints")
+    log_every: int = Field(10, ge=1, le=STEPS, description="iterations between lines of the log")
 
     @model_validator(mode="before")
     @classmethod
@@ -98,7 +115,7 @@ def parse(document: Mapping[str, Any], *, source: str) -> Recipe:
     try:
         given = document.get("method", {})
         if not isinstance(given, Mapping):
-            raise RecipeError(f"method: must be a section of settings (got {given!r})")
+            raise RecipeError(f"method: must be a section of settings (got {quoted(given)})")
         _check(_settings(given), given, "method.")
         return _check(Recipe, document, "")
     except RecipeError as error:
@@ -114,11 +131,11 @@ def _check(model: type[Any], document: Mapping[str, Any], prefix: str) -> Any:
         where = prefix + ".".join(str(part) for part in first["loc"])
         where = where.removesuffix(".") or "recipe"
         if first["type"] == "extra_forbidden":
-            message = f"unknown key {where!r}; remove it or correct its spelling"
+            message = f"unknown key {quoted(where)}; remove it or correct its spelling"
         elif first["type"] == "value_error":
             message = f"{where}: {first['ctx']['error']}"
         else:
-            message = f"{where}: {first['msg']} (got {first['input']!r})"
+            message = f"{where}: {first['msg']} (got {quoted(first['input'])})"
         raise RecipeError(" ".join(message.split())) from None
 
 
@@ -126,15 +143,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
-        RecipeError: no such file, not YAML, or not a mapping.
+        RecipeError: no such file, not YAML (of :mod:`~potstill.methods.plain_yaml`), or not a
+            mapping.
     """
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError(f"cannot read recipe {path}: {error.strerror}; check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise RecipeError(f"{path} is not valid YAML: {reason}") from None
+        with path.open("rb") as file:
+            document = plain_yaml.load(file.read(plain_yaml.LARGEST + 1))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RecipeError(f"cannot read recipe {path}: {reason}; check the path") from None
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from None
     if not isinstance(document, dict):
         raise RecipeError(f"{path} holds no recipe: expected keys and values at the top level")
     return document
@@ -144,25 +163,30 @@ def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
     """``document`` with ``dotted.key=YAML value`` assignments applied, in order.
 
     Raises:
-        RecipeError: an assignment without ``=`` or with a value that is not YAML.
+        RecipeError: an assignment without ``=``, with a value that is not YAML (of
+            :mod:`~potstill.methods.plain_yaml`), or with more sections than a recipe has.
     """
     result = _deep_copy(document)
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key:
-            raise RecipeError(f"--set {assignment!r}: expected key=value, such as seed=1")
+            raise RecipeError(f"--set {quoted(assignment)}: expected key=value, such as seed=1")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise RecipeError(f"--set {assignment!r}: the value is not valid YAML") from None
+            value = plain_yaml.load(text)
+        except RecipeError as error:
+            raise RecipeError(f"--set {quoted(assignment)}: {error}") from None
         if isinstance(value, str):
             value = _number(value)
         node = result
         *parents, leaf = key.split(".")
+        if len(parents) > _SECTIONS:
+            raise RecipeError(f"--set {quoted(assignment)}: no recipe has such sections")
         for parent in parents:
             child = node.setdefault(parent, {})
             if not isinstance(child, dict):
-                raise RecipeError(f"--set {assignment!r}: {parent!r} is a value, not a section")
+                raise RecipeError(
+                    f"--set {quoted(assignment)}: {quoted(parent)} is a value, not a section"
+                )
             node = child
         node[leaf] = value
     return result
