@@ -150,8 +150,14 @@ def test_teachers_and_distilled_sets_are_told_apart(tmp_path: Path, digits: Sour
     with pytest.raises(ArtefactError, match="is a teacher"):
         DistilledDataset.load(tmp_path / "teacher.safetensors")
     header = {
-        name: made.header.get(name, {}) for name in ("recipe", "evaluation", "source", "versions")
-    } | {"method": "dwa", "seed": 0, "iterations": 1}
+        "method": "dwa",
+        "recipe": {},
+        "evaluation": {"protocol": "dwa-paper"},
+        "source": made.header["source"],
+        "versions": {},
+        "seed": 0,
+        "iterations": 1,
+    }
     labels = torch.eye(10)
     dataset = DistilledDataset(
         digits.train.images[:10], labels, digits.class_names, made.preprocess, header

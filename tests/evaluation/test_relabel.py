@@ -10,6 +10,7 @@ from potstill.errors import ArtefactError, DataError, RecipeError
 from potstill.evaluation import StudentProtocol, evaluate, labelled_views, relabel
 from potstill.evaluation.labelling import Views
 from potstill.evaluation.students import as_run, by_size
+from tests.data.test_distilled import result
 from tests.evaluation.problems import set_of, small_network, teacher_of
 
 
@@ -131,7 +132,7 @@ def test_same_seed_same_labels(real, teacher, stored):
 
 
 def test_relabelling_replaces_labels_and_drops_results(real, teacher, stored):
-    scored = stored.with_result({"accuracy": {"mean": 0.5}})
+    scored = stored.with_result(result())
     seen = []
     again = relabel(
         scored, teacher, epochs=2, progress=lambda done, total: seen.append((done, total))

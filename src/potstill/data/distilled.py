@@ -6,7 +6,6 @@ preprocessing, the protocol the set was made for and its whole history come with
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,24 +17,13 @@ from torch.utils.data import Dataset
 
 from potstill import storage
 from potstill.config import DataRecipe
+from potstill.data.header import checked, checked_names, implied_mirror_images
 from potstill.data.preprocess import Preprocess
 from potstill.errors import ArtefactError, DataError
 from potstill.files import atomic_write
 from potstill.results import Evaluation
+from potstill.text import fault
 
-# What every header has; docs/artefact.md says what each field means.
-_FIELDS: Mapping[str, type] = {
-    "method": str,
-    "evaluation": dict,
-    "source": dict,
-    "versions": dict,
-    "seed": int,
-    "iterations": int,
-    "results": list,
-}
-# A set describes itself and says which data it stands for; one from before that has a recipe.
-_SELF_DESCRIBING: Mapping[str, type] = {"description": dict, "data": dict, "mirror_images": bool}
-_BEFORE: Mapping[str, type] = {"recipe": dict}
 # What the file's document has besides, written from the tensors and the preprocessing.
 _DERIVED = frozenset({"class_names", "digest", "images", "labels", "preprocess", "soft_labels"})
 _SPACES = {torch.float32: "network", torch.uint8: "pixels"}
@@ -77,18 +65,20 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
             labels: (n, C) floating point.
             class_names: C names.
             preprocess: fitted on the training images of the source.
-            header: the fields above; ``results`` may be absent, ``format_version`` too.
+            header: the fields above (:mod:`potstill.data.header`); ``results`` may be absent,
+                ``format_version`` too.
             soft_labels: (e, n, C) float16, or another floating point kept as float32; they
                 need ``header["relabelling"]``.
 
         Raises:
-            ArtefactError: shapes that disagree, numbers that are not finite, a header that
-                lacks a field or is not JSON, or soft labels and relabelling without each other.
+            ArtefactError: shapes that disagree, numbers that are not finite, class names that
+                are none, a header that lacks a field or is not JSON, or soft labels and
+                relabelling without each other.
             DataError: images of another shape than the preprocessing is for.
         """
         self._stored = _copy(images, images.dtype if images.dtype == torch.uint8 else torch.float32)
         self.labels = _copy(labels, torch.float32)
-        self.class_names = tuple(class_names)
+        self.class_names = checked_names(class_names)
         self.preprocess = preprocess
         self.soft_labels = None if soft_labels is None else _copy_soft(soft_labels)
         self.header = _header(header, self.soft_labels is not None)
@@ -124,10 +114,9 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         try:
             return DataRecipe.model_validate(document)
         except ValidationError as error:
-            first = error.errors()[0]
             raise ArtefactError(
-                f"the set stands for data this version does not know "
-                f"({'.'.join(map(str, first['loc']))}: {first['msg']}); upgrade potstill"
+                f"the set stands for data this version does not know ({fault(error)}); upgrade "
+                "potstill"
             ) from None
 
     @property
@@ -142,23 +131,12 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         It is a header field; where there is none, what such a file implies counts.
         """
         stated = self.header.get("mirror_images")
-        return _implied_mirror_images(self.header["recipe"]) if stated is None else bool(stated)
+        return implied_mirror_images(self.header["recipe"]) if stated is None else bool(stated)
 
     @property
     def results(self) -> tuple[Evaluation, ...]:
-        """The evaluations measured so far, oldest first.
-
-        Raises:
-            ArtefactError: the header holds something else among them.
-        """
-        try:
-            return tuple(Evaluation.model_validate(result) for result in self.header["results"])
-        except ValidationError as error:
-            reason = " ".join(error.errors()[0]["msg"].split())
-            raise ArtefactError(
-                f"a result in the set is none that this version reads ({reason}); evaluate the set "
-                "again, or take the version that measured it"
-            ) from None
+        """The evaluations measured so far, oldest first."""
+        return tuple(Evaluation.model_validate(result) for result in self.header["results"])
 
     def hard_labels(self) -> Tensor:
         """The class of the largest label: (n,) int64."""
@@ -265,15 +243,6 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
             _check_soft(self.soft_labels, tuple(self.labels.shape))
 
 
-def _implied_mirror_images(recipe: Mapping[str, Any]) -> bool:
-    """What files written before there was the field mean: RCIG's sets were made with them alone.
-
-    A method that does not say its kind is RCIG; what other methods call ``flip`` augments.
-    """
-    method = recipe.get("method", {})
-    return method.get("kind", "rcig") == "rcig" and bool(method.get("flip", False))
-
-
 def _copy_soft(soft_labels: Tensor) -> Tensor:
     half = soft_labels.dtype == torch.float16
     return _copy(soft_labels, torch.float16 if half else torch.float32)
@@ -300,25 +269,13 @@ def _header(header: Mapping[str, Any], soft: bool) -> dict[str, Any]:
         raise ArtefactError(
             f"header field {reserved[0]!r} is written from the tensors; leave it out"
         )
-    for name, kind in {**_FIELDS, **(_SELF_DESCRIBING if described else _BEFORE)}.items():
-        if not isinstance(given.get(name), kind):
-            raise ArtefactError(
-                f"header field {name!r} must be of type {kind.__name__}, not {given.get(name)!r}; "
-                "set it"
-            )
-    if not isinstance(given.get("mirror_images", False), bool):
-        raise ArtefactError(
-            f"header field 'mirror_images' must be true or false, not {given['mirror_images']!r}; "
-            "set it or leave it out"
-        )
-    copy: dict[str, Any] = json.loads(storage.canonical(given))
-    return copy
+    return checked(given)
 
 
 def _check_images(images: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
-    if images.ndim != 4 or not len(images):
+    if images.ndim != 4 or not images.numel():
         raise ArtefactError(
-            f"distilled images have shape {tuple(images.shape)}; pass (n, channels, height, width)"
+            f"distilled images have shape {tuple(images.shape)}; pass (n, channels, height, width), none of them 0"
         )
     if labels.shape != (len(images), len(class_names)):
         raise ArtefactError(
