@@ -174,9 +174,15 @@ def test_teachers_and_distilled_sets_are_told_apart(tmp_path: Path, digits: Sour
     ("change", "words"),
     [
         ({"network": RECIPE.model_copy(update={"width": 7}).model_dump()}, "size mismatch"),
-        ({"network": RECIPE.model_copy(update={"depth": 1}).model_dump()}, "Unexpected key"),
+        (
+            {"network": RECIPE.model_copy(update={"depth": 1}).model_dump()},
+            "size mismatch for head.weight",
+        ),
         ({"network": {"name": "convnet", "wings": 2}}, "wings"),
-        ({"source": {"channels": 1}}, "resolution"),
+        (
+            {"source": {"name": "digits", "fingerprint": "00", "channels": 3, "resolution": 8}},
+            "mismatch",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_in_one_line(
@@ -190,7 +196,7 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(
 
 
 def test_a_header_without_a_field_is_refused(digits: SourceDataset) -> None:
-    with pytest.raises(ArtefactError, match="'seed' of a teacher must be of type int"):
+    with pytest.raises(ArtefactError, match="header field seed: Input should be a valid integer"):
         teacher(digits, seed=None)
 
 

@@ -55,7 +55,9 @@ class DataRecipe(Strict):
         le=STEPS,
         description="use so many training images, balanced by class; all if absent",
     )
-    resolution: int | None = Field(None, ge=4, le=SIDE, description="resize to a square of this side")
+    resolution: int | None = Field(
+        None, ge=4, le=SIDE, description="resize to a square of this side"
+    )
     channels: Literal[1, 3] | None = Field(None, description="convert to this many channels")
     preprocess: Literal["standardise", "zca"] = "standardise"
     zca_regularisation: float = Field(0.1, gt=0, le=1e6, description="times trace(C)/d, added to C")
@@ -88,7 +90,9 @@ class NetworkRecipe(Strict):
         "one of your own",
     )
     depth: int = Field(3, ge=1, le=16, description="convnet only")
-    width: int = Field(128, ge=1, le=_WIDEST, description="convnet only: channels of the first block")
+    width: int = Field(
+        128, ge=1, le=_WIDEST, description="convnet only: channels of the first block"
+    )
     growth: Literal[1, 2] = Field(
         2, description="convnet only: each block's channels over the last one's; 1 in DWA"
     )

@@ -186,7 +186,12 @@ def test_a_result_is_added_to_a_copy_and_keeps_the_digest(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     "change",
-    [{"seed": 1}, {"iterations": 8}, {"recipe": {"seed": 1}}, {"source": {"name": "mnist", "fingerprint": "00"}}],
+    [
+        {"seed": 1},
+        {"iterations": 8},
+        {"recipe": {"seed": 1}},
+        {"source": {"name": "mnist", "fingerprint": "00"}},
+    ],
 )
 def test_the_digest_depends_on_the_header(change: dict[str, Any]) -> None:
     base = tiny()

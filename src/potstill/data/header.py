@@ -116,14 +116,26 @@ def checked(header: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ArtefactError: a field is missing, of another type, or beyond what any set has.
     """
+    return as_json(header, _Header)
+
+
+def as_json(header: Mapping[str, Any], model: type[Section]) -> dict[str, Any]:
+    """A copy of ``header`` as JSON returns it, if it is what ``model`` says.
+
+    Raises:
+        ArtefactError: it is not, or is not JSON.
+    """
     text = storage.canonical(header)
     try:
-        _Header.model_validate_json(text, strict=True)
-    except ValidationError as error:
-        raise ArtefactError(
-            f"header field {fault(error)}; correct it, or get the original file again"
-        ) from None
-    copy: dict[str, Any] = storage.parsed(text)
+        copy: dict[str, Any] = storage.parsed(text)
+        model.model_validate_json(text, strict=True)
+    except ValueError as error:
+        wrong = (
+            f"field {fault(error)}"
+            if isinstance(error, ValidationError)
+            else f"is no JSON of ours: {error}"
+        )
+        raise ArtefactError(f"header {wrong}; correct it, or get the original file again") from None
     return copy
 
 
