@@ -222,7 +222,9 @@ def test_mirror_images_belong_to_a_set_that_says_so_or_was_made_so(
     path = tmp_path / "set.safetensors"
     DistilledDataset(*parts, header(**fields)).save(path)
     assert DistilledDataset.load(path).mirror_images is mirrored
-    with pytest.raises(ArtefactError, match="header field mirror_images: .* boolean .got 'yes'."):
+    with pytest.raises(
+        ArtefactError, match="header field mirror_images: Input should be a valid bool"
+    ):
         DistilledDataset(*parts, header(mirror_images="yes"))
 
 

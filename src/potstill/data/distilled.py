@@ -275,7 +275,8 @@ def _header(header: Mapping[str, Any], soft: bool) -> dict[str, Any]:
 def _check_images(images: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
     if images.ndim != 4 or not images.numel():
         raise ArtefactError(
-            f"distilled images have shape {tuple(images.shape)}; pass (n, channels, height, width), none of them 0"
+            f"distilled images have shape {tuple(images.shape)}; pass (n, channels, height, width) "
+            "and no empty ones"
         )
     if labels.shape != (len(images), len(class_names)):
         raise ArtefactError(
