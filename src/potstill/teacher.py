@@ -42,13 +42,18 @@ class _Measured(Section):
     accuracy: float = Field(ge=0, le=1)
 
 
+class _Network(Section):
+    module: Name = ""
+    pretrained: Name = ""
+
+
 class _Images(Source):
     channels: Side
     resolution: Side
 
 
 class _Header(Section):
-    network: dict[str, Any]
+    network: _Network
     teacher: dict[str, Any]
     source: _Images
     epochs: Count

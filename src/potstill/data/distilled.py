@@ -22,7 +22,7 @@ from potstill.data.preprocess import Preprocess
 from potstill.errors import ArtefactError, DataError
 from potstill.files import atomic_write
 from potstill.results import Evaluation
-from potstill.text import fault
+from potstill.text import fault, quoted
 
 # What the file's document has besides, written from the tensors and the preprocessing.
 _DERIVED = frozenset({"class_names", "digest", "images", "labels", "preprocess", "soft_labels"})
@@ -315,7 +315,7 @@ def _check_shapes(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) ->
     ):
         if document.get(name) != found:
             raise ArtefactError(
-                f"the header says {name} {document.get(name)}, the file holds {found}; "
+                f"the header says {name} {quoted(document.get(name))}, the file holds {found}; "
                 "get the original file again"
             )
     extra = sorted(
@@ -325,7 +325,7 @@ def _check_shapes(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) ->
     )
     if extra:
         raise ArtefactError(
-            f"it holds a tensor {extra[0]!r} that no set has; get the original file again"
+            f"it holds a tensor {quoted(extra[0])} that no set has; get the original file again"
         )
     if tensors["labels"].dtype != torch.float32:
         raise ArtefactError("the labels are not float32; get the original file again")

@@ -28,7 +28,7 @@ from potstill.config import (
 from potstill.errors import RecipeError
 from potstill.methods import plain_yaml
 from potstill.methods.method import MethodSettings
-from potstill.text import quoted
+from potstill.text import quoted, shortened
 
 DESCRIPTIVE = ("name", "description", "based_on", "paper")
 """What a recipe says about itself and not about the result."""
@@ -146,16 +146,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
         RecipeError: no such file, not YAML (of :mod:`~potstill.methods.plain_yaml`), or not a
             mapping.
     """
+    named = shortened(str(path), 500)
     try:
         with path.open("rb") as file:
             document = plain_yaml.load(file.read(plain_yaml.LARGEST + 1))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise RecipeError(f"cannot read recipe {path}: {reason}; check the path") from None
+        raise RecipeError(f"cannot read recipe {named}: {reason}; check the path") from None
     except RecipeError as error:
-        raise RecipeError(f"{path}: {error}") from None
+        raise RecipeError(f"{named}: {error}") from None
     if not isinstance(document, dict):
-        raise RecipeError(f"{path} holds no recipe: expected keys and values at the top level")
+        raise RecipeError(f"{named} holds no recipe: expected keys and values at the top level")
     return document
 
 
