@@ -20,6 +20,7 @@ from torch import Tensor
 
 from potstill.errors import ArtefactError, PotstillError, RunError
 from potstill.hashing import add_tensor
+from potstill.text import quoted
 
 
 @dataclass(frozen=True)
@@ -202,7 +203,7 @@ def _check_version(path: Path, document: Mapping[str, Any], kind: Kind) -> None:
     version = document.get("format_version")
     if type(version) is not int or version < 1:
         raise kind.refusal(
-            f"{path} names no format version but {version!r}", "get the original file again"
+            f"{path} names no format version but {quoted(version)}", "get the original file again"
         )
     if version > kind.newest:
         raise kind.error(
