@@ -254,7 +254,7 @@ def test_a_pretrained_network_is_rebuilt_without_fetching_its_weights(
 ) -> None:
     import torchvision
 
-    source = {"name": "own", "channels": 3, "resolution": 32}
+    source = {"name": "own", "fingerprint": "00", "channels": 3, "resolution": 32}
     network = {"pretrained": "torchvision:squeezenet1_1"}
     plain = teacher(digits, network=network, source=source)
     names = tuple(f"class {i}" for i in range(1000))

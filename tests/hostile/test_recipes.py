@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -22,6 +23,7 @@ from potstill.methods import plain_yaml
 from potstill.methods.recipe import dump, override, parse, read_yaml
 from potstill.networks import zoo
 from potstill.networks.parsing import parse_network
+from potstill.report import again
 from tests.hostile.mutations import mutated
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -170,6 +172,14 @@ def test_what_is_plain_is_read_as_yaml_1_1_has_it(text: str):
 def test_dates_and_numbers_to_the_base_60_are_text():
     for text in ("2001-12-14", "2001-99-99", "2001-12-14t21:59:43.10-05:00", "190:20:30", "1:30.5"):
         assert plain_yaml.load(text) == text
+
+
+def test_the_command_that_starts_a_run_again_quotes_what_is_no_plain_text():
+    for value in ("2001-99-99", "*a", "!!int foo", "a: b", "3", "[", "~x"):
+        recipe = recipes.load("quickstart/digits-rcig", [f"data.folder={json.dumps(value)}"])
+        said = shlex.split(again.command(recipe))
+        name, assignments = said[2], [word for word in said if word.startswith("data.folder=")]
+        assert recipes.load(name, assignments).data.folder == value
 
 
 def test_networks_that_are_too_large_or_images_too_small():
