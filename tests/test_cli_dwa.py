@@ -15,10 +15,12 @@ import torch
 from PIL import Image
 
 from potstill import cli, runs
+from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.methods.dwa.distil import GROUPS
 from potstill.methods.squeeze import CHECKPOINT, TEACHER
 from potstill.teacher import Teacher
+from potstill.text import network_text
 
 DIGITS = "quickstart/digits-dwa"
 # A run of the digits that takes a second or two: four groups.
@@ -132,8 +134,28 @@ def test_relabelled_sets_need_no_teacher(
     evaluate = ["evaluate", artefact, "--device", "cpu", "--json"]
     assert "pass --teacher FILE or run potstill relabel" in fails(*evaluate)
     answer("relabel", artefact, "--teacher", finished / TEACHER, "--device", "cpu")
-    assert json.loads(answer(*evaluate))["labels"] == "stored"
-    assert DistilledDataset.load(artefact).header["results"]
+    result = json.loads(answer(*evaluate))
+    assert result["labels"] == "stored"
+    assert DistilledDataset.load(artefact).header["results"] == [result]
+
+
+def test_results_from_before_the_labels_are_told_apart(
+    artefact: Path, finished: Path, answer: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    evaluate = ["evaluate", artefact, "--device", "cpu", "--networks", "1"]
+    first = answer(*evaluate, "--teacher", finished / TEACHER).strip()
+    words = ["relabel", artefact, "--teacher", finished / TEACHER, "--device", "cpu"]
+    assert cli.run([str(word) for word in words]) == 0
+    said = capsys.readouterr().err
+    assert "1 result measured before these labels were stored stays in the set" in said
+    apart = ["measured before the labels were stored:", first]
+    assert answer("info", artefact).splitlines()[-3:] == [
+        "not evaluated yet; potstill evaluate does it",
+        *apart,
+    ]
+    second, *others = answer(*evaluate).splitlines()
+    assert others == apart
+    assert answer("info", artefact).splitlines()[-3:] == [second, *apart]
 
 
 def test_a_run_knows_its_teacher_and_no_other(
@@ -161,7 +183,9 @@ def test_a_recipe_can_store_soft_labels(tmp_path: Path) -> None:
     assert dataset.soft_labels.shape == (2, 20, 10)
 
 
-def test_a_table_of_networks(finished: Path, answer: Callable[..., str]) -> None:
+def test_a_table_of_networks(
+    finished: Path, answer: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["evaluate", finished / runs.DISTILLED, "--network", "own,convnet:instance,width=5"]
     more = ["--networks", "1", "--no-save", "--device", "cpu"]
     results = json.loads(answer(*words, *more, "--json"))["results"]
@@ -169,9 +193,12 @@ def test_a_table_of_networks(finished: Path, answer: Callable[..., str]) -> None
     stated = {"name": "convnet", "depth": 3, "width": 5, "growth": 1, "normalisation": "instance"}
     assert [r["network"] for r in results] == [own, stated]
     printed = answer(*words, *more).splitlines()
-    assert printed[0] == "protocol dwa-paper, 2 epochs"
-    assert printed[2].startswith("ConvNet, depth 3, width 5, instance norm.  ")
+    assert printed[0] == "protocol dwa-paper, 2 epochs, 1 network"
+    assert printed[2].startswith("ConvNet, depth 3, width 5, instance norm  ")
     assert len(printed) == 3
+    assert cli.run([str(word) for word in [*words, *more]]) == 0
+    told = {line.partition(": ")[0] for line in capsys.readouterr().err.splitlines()}
+    assert told == {network_text(NetworkRecipe.model_validate(one)) for one in (own, stated)}
 
 
 def test_the_older_name_of_the_option_is_understood(

@@ -112,6 +112,24 @@ def test_without_the_data_names_and_statistics_are_stated(
     assert DistilledDataset.load(out).header["import"]["fitted_on"] == "digits"
 
 
+def test_mirror_images_and_the_network_are_stated(
+    files: Path, tmp_path: Path, answer: Callable[..., str]
+) -> None:
+    results = {}
+    for mirrored in (False, True):
+        out = tmp_path / f"{mirrored}.safetensors"
+        more = ["--network", "convnet:none,width=5,growth=2,depth=2", "--protocol", "rcig-paper"]
+        more += ["--dataset", "digits", "--networks", "1", *(["--mirror-images"] * mirrored)]
+        answer(*words(files / "standardised.pt", out, "standardised", *more))
+        dataset = DistilledDataset.load(out)
+        assert dataset.mirror_images is mirrored
+        network = dataset.header["evaluation"]["network"]
+        assert (network["width"], network["growth"], network["depth"]) == (5, 2, 2)
+        results[mirrored] = json.loads(answer("evaluate", out, "--json", "--device", "cpu"))
+        assert results[mirrored]["network"] == network
+    assert results[True]["accuracy"] != results[False]["accuracy"]
+
+
 def test_the_number_of_images_it_was_made_of_is_kept(
     files: Path, tmp_path: Path, answer: Callable[..., str]
 ) -> None:
@@ -289,7 +307,9 @@ def test_a_folder_keeps_what_is_measured_and_is_reported(
     quick = ["--steps", "1", "--networks", "1", "--chunks", "2", "--device", "cpu"]
     answer("attack", artefact, *quick)
     record = runs.read_record(out)
-    assert [kept["accuracy"] for kept in record["results"]] == [result["accuracy"]]
+    results = DistilledDataset.load(artefact).header["results"]
+    assert [kept["accuracy"] for kept in results] == [result["accuracy"]]
+    assert "results" not in record
     assert [audit["kind"] for audit in record["audits"]] == ["membership"]
     answer("report", out, "--out", page)
     text = html.unescape(page.read_text())

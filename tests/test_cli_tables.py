@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from potstill import cli, evaluation, runs
+from potstill.data.distilled import DistilledDataset
 from potstill.errors import NumericalError
 from tests.test_readme import write_mnist
 
@@ -48,7 +49,7 @@ def test_a_row_is_run_and_printed_beside_the_papers(tmp_path, root, capsys):
     assert head.split() == ["row", "paper", "ours", "difference", "how"]
     assert "mnist-ipc1 RCIG convnet" in row and "94.7 ± 0.5 %" in row
     assert "rcig-paper, 2 values of 1 start [1]" in row
-    assert "fewer iterations (2; the paper's 15,000)" in note
+    assert "iterations 2 (the paper's 15,000)" in note
     assert printed.out.splitlines()[-1] == "1 of 1 rows measured"
     assert "1 of 1: rcig/mnist-ipc1" in printed.err
 
@@ -57,7 +58,7 @@ def test_a_row_is_run_and_printed_beside_the_papers(tmp_path, root, capsys):
     assert printed.err == ""
     (entry,) = json.loads(printed.out)["rows"]
     (folder,) = (out / "rcig").glob("mnist-ipc1-*/seed0")
-    (result,) = runs.read_record(folder)["results"]
+    (result,) = DistilledDataset.load(folder / runs.DISTILLED).header["results"]
     assert entry["state"] == "done"
     assert entry["ours"]["mean"] == pytest.approx(100 * result["accuracy"]["mean"])
     assert entry["difference"] == pytest.approx(entry["ours"]["mean"] - 94.7)
@@ -66,12 +67,12 @@ def test_a_row_is_run_and_printed_beside_the_papers(tmp_path, root, capsys):
 
 def test_the_list_says_state_and_cost_of_every_row(tmp_path, capsys):
     words = ["reproduce", "rcig/2", "--list", "--rows", "mnist-ipc1 *", "--device", "cpu"]
-    assert cli.run([*words, "--out", str(tmp_path)]) == 0
+    assert cli.run([*words, "--out", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     (row,) = (line for line in out.splitlines() if " RCIG " in line)
     assert "no data" in row and row.endswith("rcig/mnist-ipc1") and " min" in row
     assert "another method's, quoted" in out and "the whole data set" in out
-    assert [path.name for path in tmp_path.iterdir()] == ["costs.json"]
+    assert not list((tmp_path / "out").glob("*"))
 
 
 def test_rows_that_were_not_run_say_so(tmp_path, root, capsys):
@@ -125,7 +126,7 @@ def test_a_failed_row_is_told_and_exits_with_2(tmp_path, root, capsys, monkeypat
     [
         ([], "name a table, such as rcig/2, or all"),
         (["rcig/99"], "there is no table 'rcig/99'"),
-        (["rcig/2", "--rows", "zzz"], "no line of rcig/2 fits 'zzz'"),
+        (["rcig/2", "--rows", "zzz"], "no row of rcig/2 fits 'zzz'"),
         (["rcig/2", "--set", "nosuch=1"], "unknown key 'nosuch'"),
         (["rcig/2", "--seeds", "0"], "--seeds"),
     ],

@@ -27,24 +27,21 @@ def result(*values: float, **more: Any) -> Evaluation:
 
 def test_the_epochs_are_said_where_there_are_any():
     assert text.table([result(0.5, 0.7, epochs=40)]) == (
-        "protocol dwa-paper, 40 epochs\nresnet18, batch norm.  60.00 ± 1.00 %"
+        "protocol dwa-paper, 40 epochs, 2 networks\nresnet18, batch norm  60.00 ± 1.00 %"
     )
-    assert text.table([result(0.5, 0.7)]).startswith("protocol dwa-paper\n")
-    assert text.summary(result(0.5, 0.7, epochs=1)) == (
-        "accuracy 60.00 ± 1.00 % (2 networks, protocol dwa-paper, 1 epoch, 40 steps)"
+    assert text.table([result(0.5, 0.7)]).startswith("protocol dwa-paper, 2 networks\n")
+    assert text.summary(result(0.5, 0.7, epochs=1, steps=4000)) == (
+        "accuracy 60.00 ± 1.00 % "
+        "(resnet18, batch norm, protocol dwa-paper, 1 epoch, 2 networks), 4,000 steps"
     )
-
-
-def test_a_single_value_has_no_deviation():
-    assert text.percent(accuracy(0.5)) == "50.00 %"
-    assert text.percent(accuracy(0.5, 0.7)) == "60.00 ± 1.00 %"
-    assert text.spread(accuracy(0.5), 3) == "0.500"
-    assert text.spread(accuracy(0.5, 0.7), 3) == "0.600 ± 0.010"
 
 
 def test_an_evaluation_of_one_network_for_one_step():
     said = text.summary(result(0.5, steps=1, baseline={"kind": "random", **score(0.4)}))
-    assert said == "accuracy 50.00 % (1 network, protocol dwa-paper, 1 step)\nrandom: 40.00 %"
+    assert said.splitlines() == [
+        "accuracy 50.00 % (resnet18, batch norm, protocol dwa-paper, 1 network), 1 step",
+        "random: 40.00 %",
+    ]
 
 
 def scores(networks: int, **real: int) -> str:
@@ -67,10 +64,12 @@ def scores(networks: int, **real: int) -> str:
 
 def test_what_a_budget_came_to_is_said_without_contradiction():
     said = scores(1, epochs=1, steps=12, budget_steps=1)
-    assert said.endswith("real: 1 epoch, 12 steps, a budget of 1 being less; 1 network each")
+    start, network = said.splitlines()[-1].split(" each: ")
+    assert start == "real: 1 epoch, 12 steps, a budget of 1 being less; 1 network"
+    assert network.startswith("ConvNet, depth ")
     assert "±" not in said
     said = scores(2, epochs=3, steps=36, budget_steps=40)
-    assert said.endswith("real: 3 epochs, 36 steps of at most 40; 2 networks each")
+    assert "real: 3 epochs, 36 steps of at most 40; 2 networks each: " in said
 
 
 def areas(*values: float) -> dict[str, Any]:
@@ -94,11 +93,12 @@ def attack(*values: float, steps: int) -> list[str]:
 def test_an_attack_on_one_network_has_no_spread():
     first, distilled, untrained = attack(0.5, steps=1)
     start = "10 members, 1 other; area under the curve"
-    assert first == f"{start} of networks after 1 step on (0.5 is a guess):"
+    attacked = "of 5 networks (ConvNet, depth 2, width 16 to 32, no norm)"
+    assert first == f"{start} {attacked} after 1 step on (0.5 is a guess):"
     assert distilled.endswith("threshold 0.500  accuracy 50.00 %")
     assert untrained.endswith("threshold 0.500")
     first, distilled, _ = attack(0.5, 0.7, steps=2)
-    assert first == f"{start}, mean of 2, of networks after 2 steps on (0.5 is a guess):"
+    assert first == f"{start}, mean of 2, {attacked} after 2 steps on (0.5 is a guess):"
     assert distilled.endswith("threshold 0.600 ± 0.010  accuracy 60.00 ± 1.00 %")
 
 
@@ -112,7 +112,7 @@ def test_continual_learning_with_one_network_and_one_class():
     facts = {"networks": 1, "protocol": "dwa-paper", "average_accuracy": 0.8, "tasks": tasks}
     document = audit_records.continual() | facts
     assert continual.summary(Continual.model_validate(document)).splitlines() == [
-        "1 network per task, protocol dwa-paper",
+        "for each task: ConvNet, depth 2, width 16 to 32, no norm, protocol dwa-paper, 1 network",
         "1 class, 1 image: 100.00 %",
         "2 classes, 2 images: 60.00 ± 1.00 %",
         "average 80.00 %",

@@ -168,3 +168,26 @@ def test_files_that_hold_no_recipe_are_refused(tmp_path: Path, content, reason):
 def test_a_missing_file_is_refused(tmp_path: Path):
     with pytest.raises(RecipeError, match="check the path"):
         read_yaml(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(
+    ("departures", "words"),
+    [
+        ({"method.solvr.name": "adam"}, "departures: no setting 'method.solvr.name'"),
+        ({"method.solver": {}}, "departures: no setting 'method.solver'"),
+        ({"description": "x"}, "departures: no setting 'description'"),
+        ({"method.iterations": "many"}, "departures: the paper's values are impossible"),
+        ({"method.variant": "vig"}, "departures: the paper's values are impossible"),
+    ],
+)
+def test_departures_must_be_settings_of_a_possible_recipe(departures, words):
+    assert words in refusal({"departures": departures})
+
+
+def test_a_recipe_with_the_papers_values_departs_in_nothing():
+    document = {"method": {"iterations": 3}, "departures": {"method.iterations": 9, "seed": 4}}
+    ours = parse(document, source="mine")
+    paper = ours.as_in_paper()
+    assert (paper.method.iterations, paper.seed, paper.departures) == (9, 4, {})
+    assert paper.as_in_paper() is paper and ours.method.iterations == 3
+    assert parse(yaml.safe_load(dump(ours)), source="mine") == ours

@@ -110,8 +110,8 @@ def test_a_training_stopped_anywhere_ends_in_the_same_bits(
     first = training(optimisation)
     early = finish(first, epoch)
 
-    def stop(done: int, steps: int) -> None:
-        assert steps == 3
+    def stop(stage: str, done: int, total: int, **_: float) -> None:
+        assert (stage, total) == ("training step", 3)
         if done == step:
             raise _Stop
 
@@ -196,7 +196,7 @@ def test_a_loss_that_is_not_finite_stops_and_is_not_kept() -> None:
     run = training(SGD, loss)
     run.run_epoch()
 
-    def stop(done: int, steps: int) -> None:
+    def stop(stage: str, done: int, total: int, **_: float) -> None:
         if done == 2:
             raise _Stop
 

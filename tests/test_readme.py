@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 
 from potstill import cli, recipes
 from potstill.cli import commands
-from potstill.methods.recipe import dump, override, parse
+from potstill.methods.recipe import Recipe, dump, override, parse
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -94,15 +95,20 @@ def newcomer(tmp_path, monkeypatch):
     (tmp_path / "examples").mkdir()
     (own,) = blocks("yaml")
     (tmp_path / "examples" / "pets.yaml").write_text(own)
-    _, networks = blocks("python")
+    _, _, networks = blocks("python")
     (tmp_path / "my_networks.py").write_text(networks)
     monkeypatch.syspath_prepend(tmp_path)
-    for method, changes in (("rcig", SMALL), ("dwa", SMALL_DWA)):
-        quick = yaml.safe_load(dump(recipes.load(commands.QUICKSTART[method])))
-        quick = override(quick, [f"{key}={value}" for key, value in changes.items()])
-        (tmp_path / f"{method}.yaml").write_text(yaml.safe_dump(quick))
-        monkeypatch.setitem(commands.QUICKSTART, method, f"{method}.yaml")
+    quick = {
+        method: override_of(recipe, SMALL_DWA if method == "dwa" else SMALL)
+        for method, recipe in commands.quickstart_recipes().items()
+    }
+    monkeypatch.setattr(commands, "quickstart_recipes", lambda: quick)
     return tmp_path
+
+
+def override_of(recipe: Recipe, changes: Mapping[str, float]) -> Recipe:
+    words = [f"{key}={value}" for key, value in changes.items()]
+    return parse(override(yaml.safe_load(dump(recipe)), words), source=recipe.name)
 
 
 def test_the_commands_run_in_their_order(newcomer, capsys):
@@ -122,11 +128,13 @@ def test_the_commands_run_in_their_order(newcomer, capsys):
             assert command in SETTING_UP
     there_are = {item.name or item.callback.__name__ for item in commands.app.registered_commands}
     assert set(ran) == there_are | {"test"}
-    run_the_snippet_in(newcomer)
+    train, distill, _ = blocks("python")
+    named = re.findall(r"'(\d)'", printed(train, newcomer))
+    assert len(named) == 5
+    assert 0 < float(printed(distill, newcomer)) < 1
 
 
-def run_the_snippet_in(folder: Path) -> None:
-    snippet, _ = blocks("python")
+def printed(snippet: str, folder: Path) -> str:
     source = str(Path(cli.__file__).parents[2])
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {source!r})\n{snippet}"],
@@ -135,8 +143,7 @@ def run_the_snippet_in(folder: Path) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    named = re.findall(r"'(\d)'", done.stdout)
-    assert len(named) == 5
+    return done.stdout
 
 
 def make_target_exists(target: str) -> bool:
@@ -151,7 +158,9 @@ def test_the_own_recipe_is_valid():
 
 
 def test_what_the_readme_names_is_there():
-    for name in re.findall(r"`((?:docs|src|tests)/[\w./-]+)`", TEXT):
+    for name in re.findall(
+        r"`((?:(?:docs|src|tests)/)?[\w./-]+\.md|(?:docs|src|tests)/[\w./-]+)`", TEXT
+    ):
         assert (ROOT / name).exists(), name
     for name in re.findall(r"(?<!quickstart/)\brcig/[\w-]+", TEXT):
         assert name in recipes.names(), name

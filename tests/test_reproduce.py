@@ -13,15 +13,19 @@ from hypothesis import strategies as st
 
 from potstill import papers, recipes, runs
 from potstill import reproduce as tables
-from potstill.config import NetworkRecipe, PaperRow
+from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.data.facts import DATASETS, DatasetInfo
 from potstill.errors import NumericalError, RecipeError
 from potstill.evaluation import PROTOCOLS
-from potstill.reproduce import auditing, costs, entries, workshop
-from potstill.reproduce.lines import TRANSFER, Job, Line, select
-from potstill.reproduce.workshop import Workshop
+from potstill.evaluation.cache import Cache
+from potstill.papers.answers import Measurement, answer
+from potstill.reproduce import auditing, costs, plan, table
+from potstill.reproduce import workplace as places
+from potstill.reproduce.rows import TableRow, select
+from potstill.reproduce.workplace import Workplace
 from potstill.results import Continual, Membership
+from potstill.text import network_text
 from tests.report import audit_records
 
 SMALL = (
@@ -43,45 +47,62 @@ SMALL_DWA = (
 )
 RCIG, DWA = "quickstart/digits-rcig", "quickstart/digits-dwa"
 HOUR = 3600.0
+WHOM = ("distilled", "members")
+# A table with numbers of each kind.
+TABLES = {"membership": "rcig/5", "continual": "dwa/10", "synthesis": "dwa/11"}
 
 
-def line(table: str = "2", *, paper: str = "rcig", pattern: str | None = None) -> Line:
-    """The first line of a table that has a recipe."""
-    return next(line for line in select(f"{paper}/{table}", pattern) if line.job is not None)
+def a_row(table: str = "rcig/2", pattern: str | None = None) -> TableRow:
+    """The first row of a table that has a recipe."""
+    return next(row for row in select(table, pattern) if row.measurement is not None)
 
 
-def digits(kind: Any = "accuracy", protocol: str = "rcig-paper", **changes: Any) -> Line:
-    """A line of Table 2 whose set is one of the digits."""
-    assignments = changes.pop("assignments", SMALL)
-    network = recipes.load(RCIG, assignments).network
-    job = Job(RCIG, kind, assignments, protocol=protocol, network=network, **changes)
-    return Line(line().row, job)
-
-
-def shop(out: Path, **options: Any) -> Workshop:
-    return Workshop(out, **({"data_root": None, "device": "cpu"} | options))
-
-
-def quiet(*_: Any) -> None:
-    pass
-
-
-def run(lines: list[Line], place: Workshop, *, seeds: int = 1, **options: Any):
-    return tables.reproduce(
-        lines,
-        place,
-        seeds=seeds,
-        **({"budget": 1000 * HOUR, "say": quiet, "tell": quiet} | options),
+def digits(quantity: Any = "accuracy", recipe: str = RCIG, **changes: Any) -> TableRow:
+    """A row whose set is one of the digits, of a table with numbers of its kind."""
+    assignments = changes.pop("assignments", SMALL if recipe == RCIG else SMALL_DWA)
+    loaded = recipes.load(recipe, assignments)
+    row = a_row(TABLES.get(quantity, f"{loaded.method.kind}/1")).row
+    network = answer(row).network if quantity == "continual" else loaded.network
+    wanted = loaded.evaluation
+    facts = {"epochs": wanted.epochs, "networks": wanted.networks, "assignments": assignments}
+    return TableRow(
+        row, Measurement(row, recipe, quantity, network, wanted.protocol, **(facts | changes))
     )
 
 
-# Lines
+def workplace(out: Path, **options: Any) -> Workplace:
+    return Workplace(out, **({"data_root": None, "device": "cpu"} | options))
 
 
-def test_every_number_of_the_papers_is_a_line():
-    lines = select("all")
-    assert tuple(line.row for line in lines) == papers.rows()
-    kinds = Counter((f"{one.row.paper}/{one.row.table}", one.job.kind) for one in lines if one.job)
+def results_in(folder: Path) -> list[dict[str, Any]]:
+    """What the set in the folder of a run has kept of its evaluations."""
+    return list(DistilledDataset.load(folder / runs.DISTILLED).header["results"])
+
+
+def quiet(*_: Any, **__: Any) -> None:
+    pass
+
+
+def run(rows: list[TableRow], place: Workplace, *, seeds: int = 1, **options: Any):
+    return tables.reproduce(
+        rows,
+        place,
+        seeds=seeds,
+        **({"budget": 1000 * HOUR, "say": quiet, "progress": quiet} | options),
+    )
+
+
+# Rows
+
+
+def test_every_number_of_the_papers_is_a_row():
+    rows = select("all")
+    assert tuple(one.row for one in rows) == papers.rows()
+    kinds = Counter(
+        (f"{one.row.paper}/{one.row.table}", one.measurement.quantity)
+        for one in rows
+        if one.measurement and one.measurement.recipe.startswith(("rcig", "dwa"))
+    )
     assert kinds["rcig/1", "accuracy"] == 40 and kinds["rcig/2", "accuracy"] == 18
     assert kinds["rcig/3", "accuracy"] == 12 and kinds["rcig/8", "accuracy"] == 44
     assert [kinds["rcig/7", kind] for kind in ("iterations", "step", "hours")] == [22, 22, 22]
@@ -91,89 +112,40 @@ def test_every_number_of_the_papers_is_a_line():
     assert kinds["dwa/10", "continual"] == 10 and kinds["dwa/11", "synthesis"] == 2
 
 
-def test_a_line_without_a_recipe_says_why():
+def test_a_row_without_a_recipe_says_why():
     for one in select("all"):
-        assert (one.job is None) == bool(one.why)
+        assert (one.measurement is None) == bool(one.why)
     whole, *_ = select("rcig/2", "mnist*full*")
     assert whole.why == "the whole data set"
     assert "rcig/cifar100-ipc50" in select("rcig/fig5")[0].why
 
 
-def test_a_lines_recipe_is_for_its_data_and_size():
-    for one in select("all"):
-        if one.job is None:
-            continue
-        recipe = one.job.load()
-        assert recipe.data.dataset == one.row.dataset.split()[0], one.name
-        assert recipe.images_per_class == one.paper_row.images_per_class, one.name
-        assert one.job.protocol in {*PROTOCOLS, TRANSFER} or one.job.kind != "accuracy", one.name
-
-
-def test_recipes_that_name_a_row_are_those_of_its_line():
-    named = {
-        (papers.find(row, "accuracy_pct") or papers.find(row)): name
-        for name in recipes.names()
-        for row in recipes.load(name).paper
-    }
-    lines = {one.row: one.job for one in select("all") if one.job and not one.job.assignments}
-    for row, name in named.items():
-        if row is not None:
-            assert lines[row].recipe == name
-
-
-def test_table_3_evaluates_the_networks_it_names():
-    found = {
-        (one.row.distill_arch, one.row.eval_arch): one.job
-        for one in select("rcig/3")
-        if one.job is not None
-    }
-    plain, batch = found["Conv-NN", "ResNet-DN"], found["Conv-BN", "VGG-BN"]
-    assert plain.network == NetworkRecipe(name="resnet18", normalisation="none")
-    assert batch.network == NetworkRecipe(name="vgg11", normalisation="batch")
-    assert batch.load().network.normalisation == "batch" and plain.assignments == ()
-    assert plain.protocol == TRANSFER
-    protocol = PROTOCOLS[plain.protocol]
-    training = protocol.training(100)
-    assert training.augment is not None and training.schedule(500) == pytest.approx(3e-4)
-    assert found["Conv-BN", "Conv-DN"].network == NetworkRecipe()
-
-
-def test_one_set_serves_several_lines():
-    lines = [one for one in select("rcig") if one.job and one.job.recipe == "rcig/mnist-ipc10"]
-    assert {one.row.table for one in lines} == {"1", "2", "7", "8"}
-    ((key, jobs),) = entries.groups(lines).items()
-    assert key == ("rcig/mnist-ipc10", ())
-    assert sum(job.kind == "accuracy" for job in jobs) == 2
-
-
 def test_a_pattern_chooses_by_name_or_recipe():
-    found = {(one.row.dataset, one.row.ipc) for one in select("all", "MNIST-ipc1")}
-    assert found == {("mnist", "1")}
+    found = {(one.row.dataset, one.row.images_per_class) for one in select("all", "MNIST-ipc1")}
+    assert found == {("mnist", 1)}
     assert {one.row.method for one in select("rcig/1", "*RCIG*")} == {"RCIG (+ Lin + Reparam)"}
     assert {one.row.method for one in select("rcig/2", "rcig  convnet")} == {"RCIG"}
     (only,) = select("rcig/2", "mnist-ipc1 rcig*")
     assert only.name == "mnist-ipc1 RCIG convnet"
-    assert {one.job.recipe for one in select("all", "rcig/cub200-ipc10")} == {"rcig/cub200-ipc10"}
-    globbed = {one.job.recipe for one in select("all", "rcig/MNIST-ipc1*")}
+    named = select("all", "rcig/cub200-ipc10")
+    assert {one.measurement.recipe for one in named} == {"rcig/cub200-ipc10"}
+    globbed = {one.measurement.recipe for one in select("all", "rcig/MNIST-ipc1*")}
     assert {"rcig/mnist-ipc1", "rcig/mnist-ipc10"} < globbed
     assert all(name.startswith("rcig/mnist-ipc1") for name in globbed)
     with pytest.raises(RecipeError, match=r"try \*mnist-ip\*"):
         select("all", "mnist-ip")
-    with pytest.raises(RecipeError, match=r"no line of rcig/2 fits 'zzz'; try \*zzz\*, or leave"):
+    with pytest.raises(RecipeError, match=r"no row of rcig/2 fits 'zzz'; try \*zzz\*, or leave"):
         select("rcig/2", "zzz")
     with pytest.raises(RecipeError, match=r"no table 'rcig/99'; use one of rcig/1, .*or all"):
         select("rcig/99")
 
 
-def test_settings_reach_recipe_network_and_protocol():
-    one = line(pattern="mnist-ipc1 rcig*")
-    changed = select(
-        "rcig/2", "mnist-ipc1 rcig*", ["network.width=7", "evaluation.protocol=rcig-as-run"]
-    )[0]
-    assert one.job.network.width == 128 and changed.job.network.width == 7
-    assert changed.job.protocol == "rcig-as-run"
-    with pytest.raises(RecipeError, match="unknown key"):
-        select("rcig/2", None, ["nosuch=1"])
+def test_one_set_serves_several_rows():
+    rows = select("rcig", "rcig/mnist-ipc10")
+    assert {one.row.table for one in rows} == {"1", "2", "7", "8"}
+    ((key, asked),) = table.by_set(rows).items()
+    assert key == ("rcig/mnist-ipc10", ())
+    assert sum(one.quantity == "accuracy" for one in asked) == 2
 
 
 # Costs
@@ -208,11 +180,11 @@ def test_an_rcig_iteration_is_counted_in_images():
     recipe = recipes.load("rcig/cifar10-ipc10")
     images = 2 * 100
     expected = 1.5 * 1024 + images * (1.5 * 32 + 8) + 5 * images
-    assert costs.iteration(recipe, Ones()) == expected
     assert costs.distilling(recipe, Ones()) == recipe.method.iterations * expected
     assert costs.distilling(recipes.load("rcig/cifar10-ipc10-random"), Ones()) == 0
     subset = recipes.load("rcig/cifar100-ipc50")
-    assert costs.iteration(subset, Ones()) == 1.5 * 1024 + 5000 * (1.5 * 32 + 8) + 5 * 2000
+    expected = 1.5 * 1024 + 5000 * (1.5 * 32 + 8) + 5 * 2000
+    assert costs.distilling(subset, Ones()) == subset.method.iterations * expected
 
 
 def test_a_dwa_set_is_counted_in_images():
@@ -239,114 +211,106 @@ def test_an_evaluation_is_counted_in_images():
 
 @given(width=st.integers(1, 3), channels=st.sampled_from([1, 3]))
 def test_a_network_is_timed_once(tmp_path_factory, width, channels):
-    folder = tmp_path_factory.mktemp("costs") / "new"
+    cache = Cache(tmp_path_factory.mktemp("costs") / "new")
     network, shape = NetworkRecipe(depth=1, width=width), small(channels)
-    first = costs.Stopwatch(folder, "cpu").unit(network, shape)
-    again = costs.Stopwatch(folder, "cpu")
+    first = costs.Stopwatch(cache, "cpu").unit(network, shape)
+    again = costs.Stopwatch(cache, "cpu")
     assert 0 < first == again.unit(network, shape)
-    known = json.loads((folder / costs.COSTS).read_text())["seconds"]
-    again.unit(network, shape, "bfloat16")
-    assert len(json.loads((folder / costs.COSTS).read_text())["seconds"]) == len(known) + 1
+    assert again.unit(network, shape, "bfloat16") != first
 
 
-@pytest.mark.parametrize(
-    "damage", ["{", "[]", '{"seconds": []}', '{"seconds": {"convnet": "fast"}}', '{"seconds": 1}']
-)
-def test_damaged_costs_are_measured_again(damage, tmp_path):
-    network, shape = NetworkRecipe(depth=1, width=1), small(1)
-    (tmp_path / costs.COSTS).write_text(damage)
-    assert costs.Stopwatch(tmp_path, "cpu").unit(network, shape) > 0
-    (key,) = json.loads((tmp_path / costs.COSTS).read_text())["seconds"]
-    (tmp_path / costs.COSTS).write_text(json.dumps({"seconds": {key: -1.0}}))
-    assert costs.Stopwatch(tmp_path, "cpu").unit(network, shape) > 0
+def test_without_a_cache_a_network_is_timed_once_as_well():
+    watch, network = costs.Stopwatch(Cache(), "cpu"), NetworkRecipe(depth=1, width=1)
+    assert watch.unit(network, small(1)) == watch.unit(network, small(1))
 
 
 # Work
 
 
-def test_a_line_is_run_once_and_found_again(tmp_path, monkeypatch):
-    lines = [digits(), digits("step"), digits("hours"), digits("iterations")]
+def test_a_row_is_run_once_and_found_again(tmp_path, monkeypatch):
+    rows = [digits(), digits("step"), digits("hours"), digits("iterations")]
     said: list[str] = []
-    found = run(lines, shop(tmp_path), say=said.append)
+    found = run(rows, workplace(tmp_path), say=said.append)
     assert [entry.state for entry in found] == ["done"] * 3 + ["setting"]
     assert len(said) == 1 and said[0].startswith(f"1 of 1: {RCIG} --set network.depth=1")
     accuracy, step, hours, iterations = found
-    folder = shop(tmp_path).folder(lines[0].job, 0)
+    folder = workplace(tmp_path).folder(rows[0].measurement, 0)
     record = runs.read_record(folder)
-    (result,) = record["results"]
+    (result,) = results_in(folder)
     assert accuracy.number.values == tuple(result["accuracy"]["values"])
     assert accuracy.ours == (100 * result["accuracy"]["mean"], None)
-    assert accuracy.difference == pytest.approx(accuracy.ours[0] - lines[0].row.value)
-    assert "other data set (digits; the row's is mnist)" in accuracy.departures
+    assert accuracy.difference == pytest.approx(accuracy.ours[0] - rows[0].row.value)
+    assert "data set digits (the paper's mnist)" in accuracy.departures
     assert step.number.values[0] == record["seconds"]["total"] / 2
     assert hours.number.values[0] == record["seconds"]["total"] / 3600
     assert iterations.number.values == (2.0,)
 
-    monkeypatch.setattr(workshop, "distill", None)
-    monkeypatch.setattr(workshop.evaluation, "evaluate", None)
-    assert run(lines, shop(tmp_path), say=said.append) == found and len(said) == 1
+    monkeypatch.setattr(places, "distill", None)
+    monkeypatch.setattr(places.evaluation, "evaluate", None)
+    assert run(rows, workplace(tmp_path), say=said.append) == found and len(said) == 1
 
 
 def test_starts_are_pooled_and_added(tmp_path):
     one = digits()
-    first = run([one], shop(tmp_path))[0]
-    listed = tables.survey([one], shop(tmp_path), seeds=2, budget=HOUR)[0]
+    first = run([one], workplace(tmp_path))[0]
+    listed = tables.survey([one], workplace(tmp_path), seeds=2, budget=HOUR)[0]
     assert (listed.state, listed.starts, listed.number) == ("begun", 1, first.number)
-    both = run([one], shop(tmp_path), seeds=2)[0]
+    both = run([one], workplace(tmp_path), seeds=2)[0]
     assert both.starts == 2 and both.number.values[:1] == first.number.values
     assert len(set(both.number.values)) == len(both.number.values) == 2
     assert both.ours[1] is not None
 
 
 def test_a_stopped_reproduction_goes_on(tmp_path):
-    def stop(stage: str, done: int, total: int) -> None:
-        if stage == "evaluation step":
+    def stop(stage: str, done: int, total: int, **_: float) -> None:
+        if stage.endswith(": evaluation step"):
             raise KeyboardInterrupt
 
     one = digits()
     with pytest.raises(KeyboardInterrupt):
-        run([one], shop(tmp_path), tell=stop)
-    folder = shop(tmp_path).folder(one.job, 0)
+        run([one], workplace(tmp_path), progress=stop)
+    folder = workplace(tmp_path).folder(one.measurement, 0)
     before = (folder / runs.DISTILLED).read_bytes()
-    (listed,) = tables.survey([one], shop(tmp_path), seeds=1, budget=HOUR)
+    (listed,) = tables.survey([one], workplace(tmp_path), seeds=1, budget=HOUR)
     assert listed.state == "begun" and listed.number is None
     stages: list[str] = []
-    (done,) = run([one], shop(tmp_path), tell=lambda stage, *_: stages.append(stage))
-    assert done.state == "done" and set(stages) == {"evaluation step"}
+    (done,) = run([one], workplace(tmp_path), progress=lambda stage, *_, **__: stages.append(stage))
+    assert done.state == "done" and set(stages) == {
+        f"{network_text(one.measurement.network)}: evaluation step"
+    }
     assert len((folder / runs.DISTILLED).read_bytes()) > len(before)
 
 
 def test_one_failure_does_not_stop_the_others(tmp_path, monkeypatch):
     other = digits(assignments=(*SMALL, "method.iterations=1"))
-    evaluate = workshop.evaluation.evaluate
+    evaluate = places.evaluation.evaluate
 
     def failing(dataset: Any, *arguments: Any, **options: Any) -> Any:
         if dataset.header["iterations"] == 1:
             raise NumericalError("the loss is not finite; lower the rate")
         return evaluate(dataset, *arguments, **options)
 
-    monkeypatch.setattr(workshop.evaluation, "evaluate", failing)
+    monkeypatch.setattr(places.evaluation, "evaluate", failing)
     said: list[str] = []
-    bad, good = run([other, digits()], shop(tmp_path), say=said.append)
+    bad, good = run([other, digits()], workplace(tmp_path), say=said.append)
     assert good.state == "done"
     assert (bad.state, bad.why) == ("failed", "the loss is not finite; lower the rate")
     assert any("failed: the loss is not finite" in words for words in said)
 
 
 def test_what_is_too_dear_or_has_no_data_is_left_out(tmp_path):
-    (dear,) = run([digits()], shop(tmp_path), budget=0.0)
+    (dear,) = run([digits()], workplace(tmp_path), budget=0.0)
     assert dear.state == "costly" and dear.why.endswith("more than the budget of 0.0 s")
     assert dear.number is None and not list(tmp_path.glob("quickstart"))
-    absent = Line(line().row, line(pattern="mnist-ipc1 rcig*").job)
-    (missing,) = run([absent], shop(tmp_path))
+    (missing,) = run([a_row("rcig/2", "mnist-ipc1 rcig*")], workplace(tmp_path))
     assert missing.state == "no data" and "pass --data-root" in missing.why
-    (missing,) = run([line(pattern="tiny*")], shop(tmp_path, data_root=tmp_path))
+    (missing,) = run([a_row("rcig/2", "tiny*")], workplace(tmp_path, data_root=tmp_path))
     assert missing.state == "no data" and "tiny_imagenet is not under the data root" in missing.why
 
 
-def audited(out: Path, one: Line, *audits: dict[str, Any]) -> Path:
-    """The line's run, with these audits of its set."""
-    folder = shop(out).folder(one.job, 0)
+def audited(out: Path, one: TableRow, *audits: dict[str, Any]) -> Path:
+    """The row's run, with these audits of its set."""
+    folder = workplace(out).folder(one.measurement, 0)
     digest = DistilledDataset.load(folder / runs.DISTILLED).digest
     for audit in audits:
         runs.record_audit(folder, {"artefact_digest": digest, **audit})
@@ -354,8 +318,10 @@ def audited(out: Path, one: Line, *audits: dict[str, Any]) -> Path:
 
 
 def attack(**changes: Any) -> dict[str, Any]:
-    """An audit of the line's set as the paper's, but for ``changes``."""
-    document = audit_records.membership(network=digits().job.network.model_dump(mode="json"))
+    """An audit of the row's set as the paper's, but for ``changes``."""
+    document = audit_records.membership(
+        network=digits().measurement.network.model_dump(mode="json")
+    )
     del document["artefact_digest"]
     return document | changes
 
@@ -370,7 +336,7 @@ def lessons(**changes: Any) -> dict[str, Any]:
 @pytest.fixture
 def without_audits(monkeypatch):
     """Audits are left to commands."""
-    monkeypatch.setattr(Workshop, "audit", lambda *_arguments: None)
+    monkeypatch.setattr(Workplace, "audit", lambda *_arguments: None)
 
 
 def test_audits_are_made_as_the_papers_and_once(tmp_path, monkeypatch):
@@ -383,16 +349,18 @@ def test_audits_are_made_as_the_papers_and_once(tmp_path, monkeypatch):
     learned = create_autospec(auditing.continual, side_effect=made(Continual, lessons()))
     monkeypatch.setattr(auditing, "membership", attacked)
     monkeypatch.setattr(auditing, "continual", learned)
-    wanted = [digits("membership", attack="rf", trained_on=whom) for whom in ("distilled", "real")]
+    wanted = [
+        digits("membership", attack="rf", trained_on=whom) for whom in ("distilled", "members")
+    ]
     wanted += [digits("continual", classes=4)]
     for _ in range(2):
-        assert {entry.state for entry in run(wanted, shop(tmp_path))} == {"done"}
+        assert {entry.state for entry in run(wanted, workplace(tmp_path))} == {"done"}
     attacked.assert_called_once()
     learned.assert_called_once()
     asked = attacked.call_args.kwargs
     # Steps, networks, chunks and students are the library's own, which are the paper's.
     assert asked["baselines"] and not {"steps", "networks", "chunks", "students"} & asked.keys()
-    assert asked["network"] == wanted[0].job.load().network
+    assert asked["network"] == wanted[0].measurement.load().network
     assert learned.call_args.kwargs["tasks"] == 5
     assert learned.call_args.kwargs["network"] == NetworkRecipe(growth=1, normalisation="batch")
     assert learned.call_args.kwargs["teacher"] is None
@@ -404,68 +372,71 @@ def test_an_audit_reaches_the_run_with_what_it_lacks(tmp_path, monkeypatch):
         monkeypatch.setitem(auditing.membership.__kwdefaults__, name, value)
     told = []
     one = digits("membership", attack="rf")
-    (entry,) = run([one], shop(tmp_path), tell=lambda stage, *_: told.append(stage))
+    place = workplace(tmp_path, caches=lambda name: Cache(tmp_path / "cache" / name))
+    (entry,) = run([one], place, progress=lambda stage, *_, **__: told.append(stage))
     assert entry.state == "begun" and len(entry.number.values) == 2
-    assert "2 steps (the paper's 16,000)" in entry.departures
-    assert "attacked network's step" in told
-    assert len([*(tmp_path / "kept").iterdir()]) == 4
+    assert "attack: steps 2 (the paper's 16,000)" in entry.departures
+    assert {*told} == {"iteration", "training step"}
+    assert len([*(tmp_path / "cache" / "attacks").iterdir()]) == 4
 
 
 def test_audits_add_to_what_a_set_costs(tmp_path):
     both = [digits("membership", attack="rf"), digits("continual", classes=4)]
-    place = shop(tmp_path)
-    alone = [place.cost([one.job], 0) for one in both]
-    distilled = costs.distilling(both[0].job.load(), place.stopwatch)
+    place = workplace(tmp_path)
+    alone = [plan.seconds([one.measurement], place, 0) for one in both]
+    distilled = costs.distilling(both[0].measurement.load(), place.stopwatch)
     assert min(alone) > distilled
-    together = place.cost([one.job for one in both], 0)
+    together = plan.seconds([one.measurement for one in both], place, 0)
     assert together == pytest.approx(sum(alone) - distilled)
     # Another number of the same audit costs nothing more.
-    again = [*(one.job for one in both), digits("membership", attack="knn").job]
-    assert place.cost(again, 0) == together
+    again = [*(one.measurement for one in both), digits("membership", attack="knn").measurement]
+    assert plan.seconds(again, place, 0) == together
 
 
 @pytest.mark.usefixtures("without_audits")
 def test_numbers_of_audits_are_taken_up(tmp_path):
-    wanted = [digits("membership", attack="rf", trained_on=whom) for whom in ("distilled", "real")]
+    wanted = [
+        digits("membership", attack="rf", trained_on=whom) for whom in ("distilled", "members")
+    ]
     wanted += [digits("membership", attack="accuracy"), digits("continual", classes=4)]
-    found = run(wanted, shop(tmp_path))
+    found = run(wanted, workplace(tmp_path))
     assert [entry.state for entry in found] == ["begun"] * 4
     whole = attack()
     del whole["baselines"]
     audited(tmp_path, wanted[0], lessons(), whole)
-    distilled, real, accuracy, learned = run(wanted, shop(tmp_path))
+    distilled, real, accuracy, learned = run(wanted, workplace(tmp_path))
     assert real.state == "begun" and real.number is None
     assert {distilled.state, accuracy.state, learned.state} == {"done"}
     last = whole["distilled"]["curve"][-1]
     assert distilled.number.values == tuple(last["auc"]["rf"]["values"])
     assert accuracy.number.values == tuple(last["accuracy"]["values"])
     assert learned.number.values == pytest.approx((0.8, 0.82))
-    assert "other protocol (rcig-paper)" in learned.departures
+    assert "evaluation: protocol rcig-paper (the paper's dwa-paper)" in learned.departures
 
 
 @pytest.mark.parametrize(
     ("changes", "phrase"),
     [
-        ({"networks": 1}, "1 network and 5 chunks (the paper's 5 and 5)"),
-        ({"chunks": 2}, "5 networks and 2 chunks (the paper's 5 and 5)"),
-        ({"network": {"width": 3, "depth": 1}}, "other networks attacked (ConvNet, depth 1, wid"),
+        ({"networks": 1}, "attack: networks 1 (the paper's 5)"),
+        ({"chunks": 2}, "attack: chunks 2 (the paper's 5)"),
+        ({"network": {"width": 3, "depth": 1}}, "attack: network width 3 (the set's own 2)"),
         (
             {"training": audit_records.TRAINING | {"augmented": False}},
-            "trained without augmentation",
+            "attack: augmented no (the paper's yes)",
         ),
     ],
 )
 @pytest.mark.usefixtures("without_audits")
 def test_a_smaller_attack_is_shown_and_is_not_the_rows(changes, phrase, tmp_path):
     one = digits("membership", attack="rf")
-    run([one], shop(tmp_path))
+    run([one], workplace(tmp_path))
     audited(tmp_path, one, attack(**changes))
-    (entry,) = run([one], shop(tmp_path))
+    (entry,) = run([one], workplace(tmp_path))
     assert entry.state == "begun" and entry.number is not None
     assert any(found.startswith(phrase) for found in entry.departures)
     # The whole one counts, be it older or newer than a smaller one.
     audited(tmp_path, one, attack(), attack(**changes, seed=1))
-    (entry,) = run([one], shop(tmp_path))
+    (entry,) = run([one], workplace(tmp_path))
     assert entry.state == "done"
     assert not any(found.startswith(phrase) for found in entry.departures)
 
@@ -473,24 +444,25 @@ def test_a_smaller_attack_is_shown_and_is_not_the_rows(changes, phrase, tmp_path
 @pytest.mark.usefixtures("without_audits")
 def test_an_attack_that_stopped_early_is_not_the_rows(tmp_path):
     one = digits("membership", attack="rf")
-    run([one], shop(tmp_path))
+    run([one], workplace(tmp_path))
     early = attack()
     early["distilled"]["curve"] = early["distilled"]["curve"][:-1]
     audited(tmp_path, one, early)
-    (entry,) = run([one], shop(tmp_path))
+    (entry,) = run([one], workplace(tmp_path))
     assert entry.state == "begun" and entry.number.how == "after 1,000 steps"
-    assert "1,000 steps (the paper's 16,000)" in entry.departures
+    assert "attack: steps 1,000 (the paper's 16,000)" in entry.departures
 
 
 @pytest.mark.parametrize(
     ("changes", "phrase", "counts"),
     [
-        ({"network": audit_records.NETWORK}, "evaluation: narrower network (16 channels", False),
-        ({"protocol": "hard-label"}, "other protocol (hard-label)", False),
-        ({"epochs": 3}, "evaluation: fewer epochs (3; the paper's 400)", False),
-        ({"networks": 0}, "0 networks for each task (the recipe's 1)", False),
-        ({"order": "given"}, "classes in the order of the data", True),
-        ({"tasks": audit_records.continual()["tasks"][:2]}, "2 tasks (the paper's 5)", True),
+        ({"network": audit_records.NETWORK}, "network width 16 (the paper's 128)", False),
+        ({"protocol": "hard-label"}, "protocol hard-label (the paper's dwa-paper)", False),
+        ({"epochs": 3}, "epochs 3 (the paper's 400)", False),
+        ({"networks": 0}, "networks 0 (the paper's 5)", False),
+        ({"networks": 2}, "networks 2 (the paper's 5)", True),
+        ({"order": "given"}, "order given (the paper's random)", True),
+        ({"tasks": audit_records.continual()["tasks"][:2]}, "tasks 2 (the paper's 5)", True),
     ],
 )
 @pytest.mark.usefixtures("without_audits")
@@ -498,42 +470,38 @@ def test_classes_learned_otherwise_are_shown_and_count_if_as_much(
     changes, phrase, counts, tmp_path
 ):
     one = digits("continual", classes=4)
-    run([one], shop(tmp_path))
+    run([one], workplace(tmp_path))
     audited(tmp_path, one, lessons(**changes))
-    (entry,) = run([one], shop(tmp_path))
+    (entry,) = run([one], workplace(tmp_path))
     assert entry.state == ("done" if counts else "begun") and entry.number is not None
-    assert any(found.startswith(phrase) for found in entry.departures)
+    assert any(found.endswith(phrase) for found in entry.departures)
 
 
 @pytest.mark.usefixtures("without_audits")
 def test_audits_of_another_set_do_not_count(tmp_path):
     one = digits("membership", attack="rf")
-    run([one], shop(tmp_path))
+    run([one], workplace(tmp_path))
     audited(tmp_path, one, attack(artefact_digest="2" * 64))
-    (entry,) = run([one], shop(tmp_path))
+    (entry,) = run([one], workplace(tmp_path))
     assert entry.state == "begun" and entry.number is None
 
 
 def test_dwa_recipes_share_a_teacher(tmp_path):
-    network = recipes.load(DWA, SMALL_DWA).network
-    row = line("11", paper="dwa").row
-    lines = []
+    rows = []
     for changed in ("method.iterations=1", "method.iterations=2"):
-        how = (*SMALL_DWA, changed)
-        lines.append(Line(row, Job(DWA, "synthesis", how)))
-        lines.append(Line(line(paper="dwa").row, Job(DWA, "accuracy", how, "dwa-paper", network)))
+        how = {"recipe": DWA, "assignments": (*SMALL_DWA, changed)}
+        rows += [digits("synthesis", **how), digits(**how)]
     stages: list[str] = []
-    found = run(lines, shop(tmp_path), tell=lambda stage, *_: stages.append(stage))
+    found = run(rows, workplace(tmp_path), progress=lambda stage, *_, **__: stages.append(stage))
     assert [entry.state for entry in found] == ["done"] * 4
     assert stages.count("teacher epoch") == 1
     assert len(list((tmp_path / "teachers").iterdir())) == 1
     assert found[1].best is not None and found[0].number.values[0] > 0
 
 
-def students() -> Line:
-    """A line of DWA's Table 1 whose set is a small one of the digits."""
-    network = recipes.load(DWA, SMALL_DWA).network
-    return Line(line(paper="dwa").row, Job(DWA, "accuracy", SMALL_DWA, "dwa-paper", network))
+def students() -> TableRow:
+    """A row of DWA's Table 1 whose set is a small one of the digits."""
+    return digits(recipe=DWA)
 
 
 @pytest.mark.parametrize(
@@ -548,86 +516,81 @@ def students() -> Line:
 )
 def test_a_result_of_something_else_is_not_the_rows(otherwise, tmp_path, monkeypatch):
     one = students()
-    (first,) = run([one], shop(tmp_path))
-    folder = shop(tmp_path).folder(one.job, 0)
-    (mine,) = runs.read_record(folder)["results"]
+    (first,) = run([one], workplace(tmp_path))
+    folder = workplace(tmp_path).folder(one.measurement, 0)
+    (mine,) = results_in(folder)
     other = mine | {"accuracy": audit_records.summary(0.99), "best_on_test": None} | otherwise
-    runs.record_result(folder, other)
-    monkeypatch.setattr(workshop.evaluation, "evaluate", None)
-    (again,) = run([one], shop(tmp_path))
+    DistilledDataset.add_result(folder / runs.DISTILLED, other)
+    monkeypatch.setattr(places.evaluation, "evaluate", None)
+    (again,) = run([one], workplace(tmp_path))
     assert again.state == "done" and again.number == first.number
 
 
 def test_departures_are_of_the_result_that_counts(tmp_path):
     one = students()
-    (first,) = run([one], shop(tmp_path))
-    assert "evaluation: fewer epochs (1; the paper's 200)" in first.departures
-    folder = shop(tmp_path).folder(one.job, 0)
-    (mine,) = runs.read_record(folder)["results"]
-    runs.record_result(folder, mine | {"seed": 1, "epochs": 200})
-    (again,) = run([one], shop(tmp_path))
+    (first,) = run([one], workplace(tmp_path))
+    assert "evaluation: epochs 1 (the paper's 400)" in first.departures
+    folder = workplace(tmp_path).folder(one.measurement, 0)
+    (mine,) = results_in(folder)
+    DistilledDataset.add_result(folder / runs.DISTILLED, mine | {"seed": 1, "epochs": 200})
+    (again,) = run([one], workplace(tmp_path))
     assert again.departures == first.departures
 
 
 def test_labels_of_another_teacher_are_not_taken(tmp_path):
     """The row is scored with its own teacher, whatever labels the set was given meanwhile."""
     one = students()
-    run([one], shop(tmp_path))
-    folder = shop(tmp_path).folder(one.job, 0)
+    run([one], workplace(tmp_path))
+    folder = workplace(tmp_path).folder(one.measurement, 0)
     dataset = DistilledDataset.load(folder / runs.DISTILLED)
     soft = dataset.labels[None].half()
     dataset.with_soft_labels(soft, {"teacher": {"digest": "2" * 64}}).save(folder / runs.DISTILLED)
-    (again,) = run([one], shop(tmp_path))
-    *_, result = runs.read_record(folder)["results"]
+    (again,) = run([one], workplace(tmp_path))
+    *_, result = results_in(folder)
     assert again.state == "done" and result["labels"] == "on the fly"
     assert result["artefact_digest"] != dataset.digest
 
 
 def test_a_damaged_run_fails_its_row_alone(tmp_path):
     other = digits(assignments=(*SMALL, "method.iterations=1"))
-    run([other], shop(tmp_path))
-    record = shop(tmp_path).folder(other.job, 0) / runs.RECORD
+    run([other], workplace(tmp_path))
+    record = workplace(tmp_path).folder(other.measurement, 0) / runs.RECORD
     for damage, reason in (("{", "no JSON"), ('{"format": 1}', "status")):
         record.write_text(damage)
-        bad, good = run([other, digits()], shop(tmp_path))
+        bad, good = run([other, digits()], workplace(tmp_path))
         assert bad.state == "failed" and str(record) in bad.why and reason in bad.why
         assert good.state == "done"
 
 
 def test_a_damaged_start_leaves_the_others(tmp_path):
     one = digits()
-    (both,) = run([one], shop(tmp_path), seeds=2)
-    artefact = shop(tmp_path).folder(one.job, 1) / runs.DISTILLED
+    (both,) = run([one], workplace(tmp_path), seeds=2)
+    artefact = workplace(tmp_path).folder(one.measurement, 1) / runs.DISTILLED
     artefact.write_bytes(artefact.read_bytes()[:-1])
-    (entry,) = run([one], shop(tmp_path), seeds=2)
+    (entry,) = run([one], workplace(tmp_path), seeds=2)
     assert entry.state == "failed" and "truncated" in entry.why
     assert entry.starts == 1 and entry.number.values == both.number.values[:1]
 
 
 def test_a_begun_runs_own_pace_counts(tmp_path):
-    one, place = digits(), shop(tmp_path)
+    one, place = digits(), workplace(tmp_path)
     run([one], place)
-    folder = place.folder(one.job, 0)
+    folder = place.folder(one.measurement, 0)
     record = runs.read_record(folder)
-    record |= {"status": "stopped", "iteration": 1, "results": []}
+    record |= {"status": "stopped", "iteration": 1}
     record["seconds"]["total"] = 1000.0
     (folder / runs.RECORD).write_text(json.dumps(record))
-    left = place.cost([one.job], 0)
+    left = plan.seconds([one.measurement], place, 0)
     assert 1000 <= left < 1100
 
 
 def test_a_document_is_json_with_the_papers_row(tmp_path):
-    (entry,) = run([digits()], shop(tmp_path))
+    one = digits()
+    (entry,) = run([one], workplace(tmp_path))
     document = json.loads(json.dumps(entry.document()))
-    assert document["row"]["value"] == line().row.value
+    assert document["row"]["value"] == one.row.value
     assert document["ours"]["starts"] == 1 and document["recipe"] == RCIG
-    assert document["difference"] == pytest.approx(entry.ours[0] - line().row.value)
-    (quoted,) = tables.survey(select("rcig/2", "mnist-ipc1 KIP*"), shop(tmp_path), seeds=1,
+    assert document["difference"] == pytest.approx(entry.ours[0] - one.row.value)
+    (quoted,) = tables.survey(select("rcig/2", "mnist-ipc1 KIP*"), workplace(tmp_path), seeds=1,
                               budget=0)  # fmt: skip
     assert quoted.document()["recipe"] is None and quoted.state == "no recipe"
-
-
-def test_a_line_is_named_as_recipes_name_rows():
-    row = line("4", paper="dwa", pattern="*vgg16").paper_row
-    assert isinstance(row, PaperRow) and row.eval_arch == "vgg16"
-    assert papers.paper_value(row) is not None

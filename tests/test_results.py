@@ -194,9 +194,22 @@ def test_what_was_not_given_is_absent_and_null_stays():
 
 def test_a_set_gives_its_results_and_says_what_it_cannot_read(taught):
     dataset = DistilledDataset.load(taught)
-    mine = synthetic.result(synthetic.recipe(), [0.5, 0.7])
+    mine = synthetic.result(synthetic.recipe(), [0.5, 0.7]) | {"artefact_digest": None}
     (result,) = dataset.with_result(mine).results
     assert result.accuracy.values == (0.5, 0.7)
     with pytest.raises(ArtefactError, match=r"header field results\.0\.dataset") as caught:
         dataset.with_result({"protocol": "x"})
     assert "\n" not in str(caught.value)
+
+
+def test_results_from_before_the_labels_were_stored_stand_apart(taught):
+    plain = DistilledDataset.load(taught)
+    before = synthetic.result(synthetic.recipe(), [0.5]) | {"artefact_digest": None}
+    scored = plain.with_result(before)
+    labelled = scored.with_soft_labels(plain.labels[None], {"seed": 0})
+    after = before | {"artefact_digest": labelled.digest, "seed": 1}
+    labelled = labelled.with_result(after)
+    assert [result.seed for result in labelled.results] == [1]
+    (earlier,) = labelled.earlier_results
+    assert earlier.seed == 0 and earlier.artefact_digest == plain.digest
+    assert len(scored.results) == 1 and scored.earlier_results == ()

@@ -231,10 +231,10 @@ def test_progress_counts_the_steps_of_all_networks(batched):
         Training(4, Schedule(4)),
         seed=0,
         batched=batched,
-        progress=lambda step, total: seen.append((step, total)),
+        progress=lambda *told: seen.append(told),
     )
-    assert {total for _, total in seen} == {12}
-    steps = [step for step, _ in seen]
+    assert {(stage, total) for stage, _, total in seen} == {("training step", 12)}
+    steps = [step for _, step, _ in seen]
     assert steps == sorted(set(steps)) and steps[-1] == 12
 
 

@@ -54,8 +54,8 @@ def test_networks_side_by_side_stopped_anywhere_end_in_the_same_bits(stop):
     whole, first, second = Fit(), Fit(), Fit()
     losses = whole.trainer.run_round(whole.loss)
 
-    def progress(done: int, steps: int) -> None:
-        assert steps == STEPS
+    def progress(stage: str, done: int, total: int, **_: float) -> None:
+        assert (stage, total) == ("training step", STEPS)
         if done == stop:
             raise KeyboardInterrupt
 
@@ -74,7 +74,7 @@ def test_a_loss_that_is_not_finite_is_noticed_within_fifty_steps(wrong, noticed)
     with pytest.raises(NumericalError, match=rf"the loss \(0, {wrong}, 2\) is not finite; lower"):
         fit.trainer.run_round(
             lambda step: fit.loss(step) * (spoilt if step == wrong else 1),
-            lambda done, _: seen.append(done),
+            lambda stage, done, total, **_: seen.append(done),
         )
     assert seen[-1] == noticed - 1
     with pytest.raises(NumericalError):

@@ -21,7 +21,7 @@ from torch import Tensor
 from potstill import storage
 from potstill.errors import RunError
 from potstill.files import atomic_write
-from potstill.text import shortened
+from potstill.quoting import shortened
 
 
 def write(path: Path, state: Any, header: Mapping[str, Any]) -> None:

@@ -31,15 +31,20 @@ class Strict(BaseModel):
 
 
 class PaperRow(Strict):
-    """The row of a paper's table that a recipe stands for."""
+    """A row of a paper's table, or several: what a recipe says that it stands for."""
 
     paper: Literal["rcig", "dwa"]
     table: Name
     dataset: Name
     images_per_class: int = Field(ge=1, le=BATCH)
     method: Name
-    distill_arch: Name | None = Field(None, description="where the table compares several")
-    eval_arch: Name | None = Field(None, description="where the table compares several")
+    distill_arch: Name | None = Field(None, description="all, where the table compares several")
+    eval_arch: Name | None = Field(None, description="all, where the table compares several")
+
+    def names(self, row: PaperRow) -> bool:
+        """Whether ``row`` is this one; a network that is not named may be any."""
+        given = self.model_dump(exclude_none=True)
+        return all(getattr(row, key) == value for key, value in given.items())
 
 
 class DataRecipe(Strict):
@@ -63,7 +68,7 @@ class DataRecipe(Strict):
     zca_regularisation: float = Field(0.1, gt=0, le=1e6, description="times trace(C)/d, added to C")
     zca_block: int | None = Field(None, ge=4, le=SIDE, description="whiten blocks of this side")
     mean: tuple[float, ...] | None = Field(
-        None, description="of each channel, pixels in [0, 1]; measured on the data if absent"
+        None, description="mean of each channel, pixels in [0, 1]; measured if absent"
     )
     std: tuple[float, ...] | None = None
 
@@ -173,7 +178,7 @@ class EvaluationRecipe(Strict):
         None,
         ge=1,
         le=EPOCHS,
-        description="of protocols that count them: instead of the protocol's own",
+        description="epochs of training, for a protocol that counts them; its own if absent",
     )
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from potstill.errors import PotstillError, RunError
-from potstill.text import quoted
+from potstill.quoting import quoted
 
 _REMEDIES = {
     errno.ENOSPC: "free space, then resume or repeat",
@@ -59,6 +60,21 @@ def atomic_write(path: Path | str, content: bytes | Callable[[BinaryIO], object]
     _sync_folder(path.parent)
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes that ask for this from a file which the block reads and then replaces.
+
+    A file that is not there, or may not be opened, is left to the block to complain of; a file
+    system without locks goes without.
+    """
+    descriptor = _lock(path)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 def make_folder(path: Path) -> None:
     """Make the folder ``path`` and those above it, where they are not there.
 
@@ -85,6 +101,23 @@ def expanded(path: Path | str, error: type[PotstillError] = RunError) -> Path:
         reason = getattr(cause, "strerror", None) or str(cause)
         raise error(f"cannot use path {quoted(str(path))}: {reason}; correct it") from None
     return found
+
+
+def _lock(path: Path) -> int | None:
+    """A descriptor of the file that has this name once the lock is had; None without a lock."""
+    while True:
+        descriptor = None
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                return descriptor
+        except OSError:
+            if descriptor is not None:
+                os.close(descriptor)
+            return None
+        # Whoever held the lock has put another file in its place.
+        os.close(descriptor)
 
 
 def _remove(temporary: Path) -> None:

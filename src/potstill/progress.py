@@ -9,8 +9,33 @@ class Progress(Protocol):
     """Told of every step. An exception that it raises stops the work between two steps."""
 
     def __call__(self, stage: str, done: int, total: int, **values: float) -> None:
-        """``done`` of ``total`` steps of ``stage`` are over; ``values``: numbers of the newest."""
+        """``done`` of ``total`` steps are over.
+
+        Args:
+            stage: what a step is, in plain words: "iteration", "task 2 of 5, training step".
+            done: steps of this stage that are over.
+            total: steps of this stage in all.
+            values: numbers of the newest step, such as its ``loss``.
+        """
 
 
 def silent(stage: str, done: int, total: int, **values: float) -> None:
     """A :class:`Progress` that shows nothing."""
+
+
+def staged(progress: Progress, title: str) -> Progress:
+    """What tells ``progress`` of the steps of all stages as steps of one called ``title``."""
+
+    def tell(stage: str, done: int, total: int, **values: float) -> None:
+        progress(title, done, total, **values)
+
+    return tell
+
+
+def part(progress: Progress, index: int, parts: int) -> Progress:
+    """What tells ``progress`` of the steps of part ``index``, from 0, of so many equal ones."""
+
+    def tell(stage: str, done: int, total: int, **values: float) -> None:
+        progress(stage, index * total + done, parts * total, **values)
+
+    return tell

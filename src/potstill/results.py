@@ -8,8 +8,8 @@ another version wrote; a field with a default may be absent, and is absent from
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
 
@@ -25,7 +25,7 @@ class Document(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, str_max_length=10_000)
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it: every field that was given."""
+        """A JSON object of every field that was given."""
         return self.model_dump(mode="json", exclude_unset=True)
 
     def given(self) -> dict[str, Any]:
@@ -54,6 +54,15 @@ class Accuracy(Document):
 # Evaluations
 
 
+class Training(NamedTuple):
+    """How networks were trained. Accuracies are compared where it is the same."""
+
+    network: NetworkRecipe
+    protocol: str
+    epochs: int | None
+    """Of protocols that count them."""
+
+
 class BestOnTest(Accuracy):
     """Accuracies of the epochs that the test set chose, as papers report them; never a result."""
 
@@ -65,7 +74,7 @@ class Reached(Document):
     """What networks reached that were trained on one set of images."""
 
     accuracy: Accuracy
-    """After the last step."""
+    """Accuracy on the test images after the last step."""
     best_on_test: BestOnTest | None = None
 
 
@@ -91,9 +100,9 @@ class Evaluation(Document):
     images_per_class: int
     network: Network
     steps: int
-    """Of the training of one network."""
+    """Training steps of one network."""
     epochs: int | None = None
-    """Of protocols that count them."""
+    """Epochs of one network; None under a protocol that does not count them."""
     labels: str | None = None
     """Whose labels the networks were trained on: stored, on the fly, or hard."""
     teacher: Any = None
@@ -109,6 +118,64 @@ class Evaluation(Document):
     baseline: Baseline | None = None
     warnings: tuple[str, ...] = ()
     seconds: float | None = None
+
+    @property
+    def training(self) -> Training:
+        """How its networks were trained."""
+        return Training(self.network, self.protocol, self.epochs)
+
+
+class _Measured(Protocol):
+    @property
+    def artefact_digest(self) -> str | None: ...
+
+
+_M = TypeVar("_M", bound=_Measured)
+
+
+def of_set(measured: Iterable[_M], digest: str | None) -> tuple[_M, ...]:
+    """Those measured on the set with this digest, and those that do not say on which.
+
+    A set that was given soft labels is another set, which has another digest.
+    """
+    return tuple(one for one in measured if one.artefact_digest in (None, digest))
+
+
+def standing(
+    results: Iterable[Evaluation],
+    *,
+    network: NetworkRecipe | None,
+    protocol: str | None,
+    epochs: int | None,
+) -> Evaluation | None:
+    """The result that stands for others where there is room for one; None if there is none.
+
+    Not the newest, which may be a quick look, but the one most like what was asked for: on
+    ``network``, of ``protocol`` and for ``epochs`` (the most, if None) rather than not, in this
+    order; then of the most networks; then the newest. It may be on another network than was asked
+    for, so it must be shown with its own.
+    """
+
+    def likeness(result: Evaluation) -> tuple[bool, bool, int, int]:
+        lasting = result.epochs or 0
+        return (
+            result.network == network,
+            result.protocol == protocol,
+            lasting if epochs is None else int(lasting == epochs),
+            len(result.accuracy.values),
+        )
+
+    return max(reversed(tuple(results)), key=likeness, default=None)
+
+
+def representatives(results: Iterable[Evaluation]) -> tuple[Evaluation, ...]:
+    """Of networks that were trained alike the result of the most, or the newest of these."""
+    alike: dict[Training, Evaluation] = {}
+    for result in results:
+        before = alike.get(result.training)
+        if before is None or len(result.accuracy.values) >= len(before.accuracy.values):
+            alike[result.training] = result
+    return tuple(alike.values())
 
 
 # Audits
@@ -133,7 +200,7 @@ class HardLabelled(Accuracy):
 
 
 class OnReal(HardLabelled):
-    """The same on all real images."""
+    """The accuracy on all real images that HLR compares, and how the networks were trained."""
 
     budget_steps: int
     """The most steps that a training was to take, if an epoch is not longer."""
@@ -145,7 +212,7 @@ class OnRandom(Accuracy):
     """The accuracy on random real images."""
 
     kept: bool = False
-    """Whether it was in the cache."""
+    """Whether the accuracy was in the cache."""
 
 
 class Recovery(Document):
@@ -160,7 +227,7 @@ class OverRandom(Document):
     """Accuracy on distilled images less that on as many random real ones."""
 
     protocol: str | None = None
-    """If it is not the audit's own."""
+    """Name of the protocol; None where it is the audit's own."""
     value: float
     distilled: Accuracy
     random: OnRandom
@@ -192,7 +259,7 @@ class RobustScores(_OfSet):
     teacher: dict[str, Any] | None = None
     seed: int = 0
     weights: dict[str, float] = Field(default_factory=dict)
-    """Of IOR in LRS (``lrs``), of augmentation in ARS (``ars``)."""
+    """Weights: ``lrs``, that of IOR in LRS, and ``ars``, that of augmentation in ARS."""
     hlr: Recovery
     ior: OverRandom
     lrs: LabelRobust
@@ -224,11 +291,11 @@ class Attacked(Document):
 
     steps: int
     accuracy: Accuracy
-    """On test images."""
+    """Accuracy on test images."""
     member_accuracy: Accuracy | None = None
-    """On the members, which the set was distilled from."""
+    """Accuracy on the members, the images that the set was distilled from."""
     auc: dict[str, Accuracy]
-    """As in :class:`Areas`."""
+    """The area under each attack's curve, of networks and chunks; 1/2 for one that guesses."""
 
 
 class Roc(Document):
@@ -248,15 +315,15 @@ class Targets(Document):
     """Target models trained on the same images."""
 
     images: int
-    """How many they were trained on."""
+    """Number of images that they were trained on."""
     curve: tuple[Attacked, ...] = Field(min_length=1)
-    """By the steps of their training."""
+    """What was found at each number of training steps that was looked at."""
     roc: Roc
-    """After the last step, the mean over networks and chunks."""
+    """Curves after the last step, the mean over networks and chunks."""
 
     @property
     def last(self) -> Attacked:
-        """After the whole training."""
+        """What was found after the whole training."""
         return max(self.curve, key=lambda point: point.steps)
 
 
@@ -269,21 +336,21 @@ class Membership(_OfSet):
     network: Network
     training: TargetTraining
     attacks: tuple[str, ...]
-    """Their names."""
+    """Names of the attacks."""
     networks: int
-    """How many target models are trained on each set of images."""
+    """Number of target models that are trained on each set of images."""
     chunks: int
     """Parts of members and others; an attack is scored on one and fitted on the rest."""
     seed: int = 0
     members: int
-    """Images of the training set that are guessed at."""
+    """Number of training images that are guessed at."""
     others: int
-    """Test images that are guessed at."""
+    """Number of test images that are guessed at."""
     untrained: Areas | None = None
-    """Of networks before their training."""
+    """Areas for networks before their training."""
     distilled: Targets
     baselines: dict[str, Targets] = Field(default_factory=dict)
-    """Trained on all ``members``, and on as many ``random`` ones as the set has images."""
+    """Target models trained on all ``members``, and on as many ``random`` ones as the set has."""
     warnings: tuple[str, ...] = ()
     seconds: float | None = None
 
@@ -295,16 +362,16 @@ class Task(Document):
     """Indices of the classes that are new."""
     classes_so_far: int
     images: int
-    """Of the classes so far."""
+    """Number of distilled images of the classes so far."""
     tested: int
-    """How many test images."""
+    """Number of test images of the classes so far."""
     steps: int
     accuracy: Accuracy
     baseline: Baseline | None = None
 
 
 class Continual(_OfSet):
-    """Learning class by class."""
+    """Class-incremental learning on a distilled set, task by task."""
 
     kind: Literal["continual"]
     artefact_digest: str | None = None
@@ -314,15 +381,20 @@ class Continual(_OfSet):
     epochs: int | None = None
     labels: str | None = None
     networks: int
-    """How many are trained for each task."""
+    """Number of networks trained for each task."""
     order: str = "random"
     tasks: tuple[Task, ...] = Field(min_length=1)
     average_accuracy: float
-    """The mean of the tasks' means."""
+    """Mean over the tasks of their mean accuracies."""
     seed: int = 0
     teacher: dict[str, Any] | None = None
     warnings: tuple[str, ...] = ()
     seconds: float | None = None
+
+    @property
+    def training(self) -> Training:
+        """How the networks of every task were trained."""
+        return Training(self.network, self.protocol, self.epochs)
 
 
 class Observer(Document):
@@ -336,11 +408,11 @@ class Distances(Document):
     """Feature distances of the images of each class; None where a class has fewer than two."""
 
     mean: float | None = None
-    """Over the classes."""
+    """Mean over the classes that have a distance."""
     classes: tuple[float | None, ...] = ()
     """Mean squared distance of two different images of each class."""
     sums: tuple[float | None, ...] = ()
-    """DWA's eq. 21 of each class."""
+    """Sum of the squared distances in each class (DWA, eq. 21)."""
 
 
 class Embedding(Document):
@@ -374,12 +446,12 @@ class Diversity(_OfSet):
     distance: Distances
     seed: int = 0
     real: Distances | None = None
-    """Of as many random real images."""
+    """Distances of as many random real images."""
     relative: float | None = None
     """Mean distance of distilled images over that of real ones."""
     source_fingerprint: str | None = None
     embedding: Embedding | None = None
-    """None for fewer than 4 points."""
+    """Map of the images; None for fewer than 4 points."""
     warnings: tuple[str, ...] = ()
     seconds: float | None = None
 

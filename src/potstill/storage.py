@@ -20,7 +20,7 @@ from torch import Tensor
 
 from potstill.errors import ArtefactError, PotstillError, RunError
 from potstill.hashing import add_tensor
-from potstill.text import quoted
+from potstill.quoting import quoted
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def decode(path: Path, kind: Kind) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _digests(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """That of the content, and one that binds the results, if any, to what they measure."""
+    """The digest of the content, and one that binds the results, if any, to it."""
     content = content_digest(document, tensors)
     if "results" not in document:
         return {"content": content}

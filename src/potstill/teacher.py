@@ -28,7 +28,7 @@ from potstill.hashing import add_tensor
 from potstill.networks import pretrained, zoo
 from potstill.networks.convnet import channels_last
 from potstill.networks.factory import from_factory
-from potstill.text import fault, quoted, shortened
+from potstill.quoting import fault, quoted, shortened
 
 # What the file's document has besides.
 _DERIVED = frozenset({"class_names", "digest", "format_version", "preprocess"})
@@ -94,7 +94,7 @@ class Teacher:
 
     @property
     def channels(self) -> int:
-        """Of the images it sees."""
+        """Channels of the images it sees: 1 for grayscale, 3 for RGB."""
         return self.header["source"]["channels"]
 
     @property
@@ -104,7 +104,7 @@ class Teacher:
 
     @property
     def classes(self) -> int:
-        """Number of classes."""
+        """Number of classes that it tells apart."""
         return len(self.class_names)
 
     @property

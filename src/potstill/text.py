@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from pydantic import ValidationError
-
-from potstill.results import Accuracy
+from potstill.config import NetworkRecipe
+from potstill.data.facts import DATASETS
+from potstill.results import Accuracy, Evaluation, Training
 
 _ABBREVIATIONS = frozenset({"cpu", "gpu", "zca"})
 
@@ -23,11 +21,46 @@ def points(difference: float) -> str:
     return f"{sign}{text}"
 
 
-def accuracy_text(accuracy: Accuracy) -> str:
-    """``mean ± std`` in percent; a single network has no spread."""
-    if len(accuracy.values) < 2:
-        return percent(accuracy.mean)
-    return f"{percent(accuracy.mean)} ± {percent(accuracy.std)}"
+def spread(score: Accuracy, digits: int, scale: float = 1) -> str:
+    """``mean ± std``, so many times as large; a single value has no spread."""
+    mean = f"{scale * score.mean:.{digits}f}"
+    return mean if len(score.values) < 2 else f"{mean} ± {scale * score.std:.{digits}f}"
+
+
+def accuracy_text(accuracy: Accuracy, digits: int = 1) -> str:
+    """``mean ± std`` in percent, without the sign; a single network has no spread."""
+    return spread(accuracy, digits, 100)
+
+
+def training_texts(training: Training, networks: int, starts: int = 1) -> tuple[str, ...]:
+    """What must stand beside an accuracy, part by part: what was trained, how, and how often.
+
+    Args:
+        training: of the networks.
+        networks: how many were trained, in all.
+        starts: of how many runs that differ in their seed alone.
+    """
+    return (
+        network_text(training.network),
+        protocol_text(training),
+        count(networks, "network") + (f" of {count(starts, 'start')}" if starts > 1 else ""),
+    )
+
+
+def protocol_text(training: Training) -> str:
+    """The protocol, and for how many epochs if it counts them."""
+    lasting = "" if training.epochs is None else f", {count(training.epochs, 'epoch')}"
+    return f"protocol {training.protocol}{lasting}"
+
+
+def result_text(result: Evaluation, digits: int = 1) -> str:
+    """An accuracy with all that made it.
+
+    Such as ``82.0 ± 1.6 % (ConvNet, depth 3, width 128, no norm, protocol rcig-paper, 5
+    networks)``.
+    """
+    how = ", ".join(training_texts(result.training, len(result.accuracy.values)))
+    return f"{accuracy_text(result.accuracy, digits)} % ({how})"
 
 
 def duration(seconds: float) -> str:
@@ -60,24 +93,32 @@ def spaced(name: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def shortened(text: str, longest: int = 160) -> str:
-    """``text`` in one line of at most so many characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= longest else f"{line[: longest - 3]}..."
+def short_network_text(network: NetworkRecipe) -> str:
+    """The network's family, such as ``ConvNet`` or ``resnet18``."""
+    return "ConvNet" if network.name == "convnet" else network.name
 
 
-def quoted(value: Any) -> str:
-    """The beginning of a value that came from outside, as Python writes it."""
-    try:
-        return shortened(repr(value), 80)
-    except ValueError:  # Python does not write integers of thousands of digits
-        return "a number of thousands of digits"
+def network_detail(network: NetworkRecipe) -> str:
+    """What tells networks of one family apart, such as ``depth 3, width 64 to 256, batch norm``.
+
+    The width is that of every block, or of the first and the last. Empty for networks of other
+    libraries and of a user's, whose names say all.
+    """
+    if network.foreign or network.library:
+        return ""
+    normalisation = "no" if network.normalisation == "none" else network.normalisation
+    if network.name != "convnet":
+        return f"{normalisation} norm"
+    last = network.width * network.growth ** (network.depth - 1)
+    width = f"{network.width}" if last == network.width else f"{network.width} to {last}"
+    return f"depth {network.depth}, width {width}, {normalisation} norm"
 
 
-def fault(error: ValidationError) -> str:
-    """What is wrong first with a document: ``evaluation.epochs: ... (got 7)``."""
-    first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    stated = first["ctx"]["error"] if first["type"] == "value_error" else first["msg"]
-    reason = shortened(f"{where}: {stated}" if where else str(stated))
-    return f"{reason} (got {quoted(first['input'])})"
+def network_text(network: NetworkRecipe) -> str:
+    """Family and detail, such as ``ConvNet, depth 3, width 128, instance norm``."""
+    return ", ".join(filter(None, (short_network_text(network), network_detail(network))))
+
+
+def data_set_text(name: str) -> str:
+    """The name that papers use, where there is one, else the name itself."""
+    return DATASETS[name].title if name in DATASETS else name

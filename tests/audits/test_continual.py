@@ -239,7 +239,8 @@ def test_progress_counts_each_task(dataset, digits):
         networks=1,
         progress=lambda *at: told.append(at),
     )
-    assert told == [(task, step, 30) for task in (1, 2) for step in range(1, 31)]
+    stages = [f"task {task} of 2, training step" for task in (1, 2)]
+    assert told == [(stage, step, 30) for stage in stages for step in range(1, 31)]
 
 
 def test_a_stop_loses_one_task_at_most(dataset, digits, audit, tmp_path, monkeypatch):

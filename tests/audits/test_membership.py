@@ -221,9 +221,9 @@ def test_students_are_trained_as_in_the_paper():
 def test_progress_reaches_its_end(small, other_images):
     told = []
     membership(other_images, small, baselines=True, progress=lambda *at: told.append(at), **SMALL)
-    dones, totals = zip(*told, strict=True)
+    stages, dones, totals = zip(*told, strict=True)
     assert list(dones) == sorted(dones) and dones[-1] == totals[0] > 3 * max(SMALL["steps"])
-    assert len({*totals}) == 1
+    assert len({*totals}) == 1 and {*stages} == {"training step"}
 
 
 def test_a_stop_loses_one_network_at_most(small, other_images, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from potstill.config import DataRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.data.preprocess import Standardise, fit
 from potstill.errors import ArtefactError, DataError, RunError
+from potstill.methods.describing import description_of, recipe_of
 from potstill.rng import normal, stream
 
 
@@ -179,6 +181,13 @@ def test_a_result_is_added_to_a_copy_and_keeps_the_digest(tmp_path: Path) -> Non
     scored = dataset.with_result(result()).with_result(result(warnings=("one", "two")))
     assert dataset.header["results"] == []
     assert scored.header["results"] == [result(), result(warnings=["one", "two"])]
+    path = tmp_path / "file"
+    dataset.save(path)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda seed: DistilledDataset.add_result(path, result(seed=seed)), range(16)))
+    kept = DistilledDataset.load(path)
+    assert sorted(result["seed"] for result in kept.header["results"]) == list(range(16))
+    assert kept.digest == dataset.digest
     assert scored.digest == dataset.digest
     scored.save(tmp_path / "a.safetensors")
     assert DistilledDataset.load(tmp_path / "a.safetensors").header == scored.header
@@ -268,7 +277,13 @@ def test_the_example_in_the_specification_is_a_header() -> None:
     specification = Path(__file__).parents[2] / "docs" / "artefact.md"
     (text,) = re.findall(r"```json\n(.*?)```", specification.read_text("utf-8"), re.DOTALL)
     document = json.loads(text)
-    assert set(document) == {*tiny()._document(), "digest"}
+    derived = ("class_names", "digest", "images", "labels", "preprocess")
+    fields = {name: value for name, value in document.items() if name not in derived}
+    one = tiny()
+    read = DistilledDataset(one.images, one.labels, one.class_names, one.preprocess, fields)
+    assert read.header == fields and read.header["format_version"] == 3
+    assert set(document) == {*read._document(), "digest"}
+    assert description_of(fields).title == "RCIG" and recipe_of(fields) is not None
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -76,11 +76,15 @@ def test_other_precisions_are_kept_as_float32() -> None:
         assert labels is not None and labels.dtype == torch.float32
 
 
-def test_soft_labels_make_another_set_without_results() -> None:
+def test_soft_labels_make_another_set_that_keeps_results_apart() -> None:
     plain = sample().with_result(result())
     labels = normal((3, 6, 2), stream(0, "test/soft"))
     taught = plain.with_soft_labels(labels, RELABELLING)
-    assert taught.header["results"] == [] and len(plain.header["results"]) == 1
+    stamped = result(artefact_digest=plain.digest)
+    assert taught.header["results"] == [stamped]
+    again = taught.with_result(result(seed=1)).with_soft_labels(labels, {**RELABELLING, "seed": 1})
+    assert again.header["results"] == [stamped, result(seed=1, artefact_digest=taught.digest)]
+    assert plain.header["results"] == [result()]
     assert plain.soft_labels is None and plain.header["format_version"] == 1
     digests = {plain.digest, taught.digest}
     digests.add(plain.with_soft_labels(labels, {**RELABELLING, "seed": 1}).digest)

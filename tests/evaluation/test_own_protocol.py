@@ -76,7 +76,7 @@ class Passes:
                 optimiser.zero_grad()
                 (network(seen) - wanted).square().sum().backward()
                 optimiser.step()
-            progress(index + 1, self.given.networks)
+            progress("network", index + 1, self.given.networks)
             test, preprocess = self.given.source.test, self.given.dataset.preprocess
             values += accuracies([network], test, preprocess)
         return Reached(accuracy=Accuracy.of(values))

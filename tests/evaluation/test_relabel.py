@@ -131,16 +131,15 @@ def test_same_seed_same_labels(real, teacher, stored):
     assert digest(3) == stored.digest != digest(4)
 
 
-def test_relabelling_replaces_labels_and_drops_results(real, teacher, stored):
+def test_relabelling_replaces_labels_and_keeps_results_apart(real, teacher, stored):
     scored = stored.with_result(result())
     seen = []
-    again = relabel(
-        scored, teacher, epochs=2, progress=lambda done, total: seen.append((done, total))
-    )
+    again = relabel(scored, teacher, epochs=2, progress=lambda *told: seen.append(told))
     assert again.soft_labels.shape == (2, 50, 10)
     assert again.header["relabelling"]["protocol"] == "dwa-paper"
-    assert again.header["results"] == [] and len(scored.header["results"]) == 1
-    assert seen == [(1, 2), (2, 2)]
+    assert again.header["results"] == [result(artefact_digest=stored.digest)]
+    assert len(scored.header["results"]) == 1
+    assert seen == [("relabelling epoch", 1, 2), ("relabelling epoch", 2, 2)]
     assert relabel(real, teacher).soft_labels.shape == (3, 50, 10)
 
 

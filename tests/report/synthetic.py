@@ -263,6 +263,7 @@ def dwa_run(folder: Path, **changes: Any) -> Path:
     scored |= {"epochs": 400, "labels": "on the fly"}
     scored["best_on_test"] = {"mean": 0.925, "std": 0.01, "values": [0.92, 0.93]}
     other = result(of, [0.7]) | {"network": {"name": "resnet18", "normalisation": "batch"}}
+    other |= {"epochs": 400, "labels": "on the fly"}
     images, labels = digits()
     plain = distilled(of, images, labels, DIGITS)
     pixels = (plain.pixels() * 255).round().to(torch.uint8)

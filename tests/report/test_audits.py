@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from potstill import papers
 from potstill.audits.continual import continual
 from potstill.audits.membership import membership
 from potstill.config import DataRecipe, NetworkRecipe
@@ -14,8 +15,9 @@ from potstill.data import datasets
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import RunError
 from potstill.evaluation.fixed_steps import Protocol
-from potstill.report import audit_departures, paper_audits, write
-from potstill.report.records import read
+from potstill.papers import audits
+from potstill.report import write
+from potstill.runs.records import read
 from tests.report import audit_records, synthetic
 from tests.report.audit_records import summary
 from tests.report.test_page import Page
@@ -29,8 +31,8 @@ PRIVACY: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory: pytest.TempPathFactory) -> Page:
     root = tmp_path_factory.mktemp("audits")
-    audits = (audit_records.scores(), audit_records.membership(), audit_records.continual())
-    return page_of(audit_records.audited_run(root / "run", *audits))
+    documents = (audit_records.scores(), audit_records.membership(), audit_records.continual())
+    return page_of(audit_records.audited_run(root / "run", *documents))
 
 
 def page_of(folder: Path) -> Page:
@@ -89,13 +91,13 @@ def test_the_tables_of_attacks_stand_beside_sets_of_their_size(tmp_path):
         of,
         record=synthetic.record("stopped", 3) | {"audits": [audit_records.membership()]},
     )
-    table, printed = paper_audits.attack_areas(read(folder)) or ("", {})
-    assert table == "RCIG, Table 5"
-    assert printed["members"]["threshold"] == (0.99, 0.01, "5")
+    printed = audits.attacks(read(folder))
+    row = printed["members"]["threshold"]
+    assert (row.title, row.value, row.std) == ("RCIG, Table 5", 0.99, 0.01)
     assert set(printed["distilled"]) == {*audit_records.ATTACKS, "accuracy"}
     text = page_of(folder).text
     assert "paper 0.99 ± 0.01" in text
-    assert "What differs from its setting: narrower network" in text
+    assert "What differs from its setting: network depth 2 (the paper's 3)" in text
 
 
 def test_what_an_attack_did_otherwise_than_the_paper_is_said(tmp_path):
@@ -106,7 +108,7 @@ def test_what_an_attack_did_otherwise_than_the_paper_is_said(tmp_path):
     record = synthetic.record("stopped", 3) | {"audits": [audit]}
     text = page_of(synthetic.write_run(tmp_path / "run", of, record=record)).text
     assert "steps without augmentation; 10,000 members" in text
-    less = "trained without augmentation; 2 networks and 5 chunks (the paper's 5 and 5)"
+    less = "attack: augmented no (the paper's yes); attack: networks 2 (the paper's 5)"
     assert less in text
 
 
@@ -120,7 +122,7 @@ def test_what_learning_class_by_class_did_otherwise_than_the_paper_is_said(tmp_p
     page = page_of(synthetic.write_run(tmp_path / "run", of, record=record))
     assert "protocol dwa-paper for 20 epochs, classes in random order" in page.text
     assert "What differs from its setting:" in page.text
-    assert "evaluation: fewer epochs (20; the paper's 400)" in page.text
+    assert "evaluation: epochs 20 (the paper's 400)" in page.text
 
 
 def test_the_papers_own_audits_differ_in_nothing(tmp_path):
@@ -133,13 +135,13 @@ def test_the_papers_own_audits_differ_in_nothing(tmp_path):
         network={"name": "convnet", "growth": 1, "normalisation": "batch"},
         networks=5,
     )
-    audits = [audit_records.membership(**networks), lessons]
-    record = synthetic.record("finished", 3) | {"audits": audits}
+    measured = [audit_records.membership(**networks), lessons]
+    record = synthetic.record("finished", 3) | {"audits": measured}
     run = read(synthetic.write_run(tmp_path / "run", of, record=record))
-    assert audit_departures.of_membership(run.membership[0], run).phrases == ()
-    unlike = audit_departures.of_continual(run.continual[0], run)
+    assert audits.of_membership(run.membership[0], run).phrases == ()
+    unlike = audits.of_continual(run.continual[0], run, papers.rows(paper="dwa", table=10)[0])
     # Its recipe asks for RCIG's protocol, which is no lack of the audit's.
-    assert unlike == ((), ("other protocol (rcig-paper)",))
+    assert unlike == ((), ("evaluation: protocol rcig-paper (the paper's dwa-paper)",))
 
 
 def test_one_attack_is_followed_over_the_steps_and_no_maximum(tmp_path):
@@ -162,15 +164,13 @@ def test_one_attack_is_followed_over_the_steps_and_no_maximum(tmp_path):
 
 def test_score_audits_are_told_apart_and_sentences_end_once(tmp_path):
     network = audit_records.NETWORK | {"normalisation": "batch"}
-    audits = [audit_records.scores(network=network, seed=seed) for seed in (0, 1)]
-    audits.append(audit_records.continual(network=network))
-    text = page_of(audit_records.audited_run(tmp_path / "run", *audits)).text
+    documents = [audit_records.scores(network=network, seed=seed) for seed in (0, 1)]
+    documents.append(audit_records.continual(network=network))
+    text = page_of(audit_records.audited_run(tmp_path / "run", *documents)).text
     for seed in (0, 1):
-        how = f"batch norms, protocol rcig-paper, hard labels after 40 epochs, seed {seed}. HLR"
+        how = f"batch norm, protocol rcig-paper, hard labels after 40 epochs, seed {seed}. HLR"
         assert how in text
-    assert (
-        "For each task 2 networks of ConvNet, depth 2, width 16 to 32, batch norms, proto" in text
-    )
+    assert "For each task 2 networks of ConvNet, depth 2, width 16 to 32, batch norm, proto" in text
     assert "norm.." not in text
 
 
@@ -181,7 +181,7 @@ def test_score_audits_are_told_apart_and_sentences_end_once(tmp_path):
 def test_the_tables_of_attacks_do_not_stand_beside_others(tmp_path, changes):
     of = synthetic.recipe(**(PRIVACY | changes))
     folder = synthetic.write_run(tmp_path / "run", of)
-    assert paper_audits.attack_areas(read(folder)) is None
+    assert audits.attacks(read(folder)) == {}
 
 
 @pytest.mark.parametrize(
@@ -197,12 +197,12 @@ def test_table_10_stands_beside_dwa_at_its_size(tmp_path, method, first):
     audit = audit_records.continual(classes=100)
     document = synthetic.record("stopped", 3) | {"audits": [audit]}
     folder = synthetic.write_run(tmp_path / "run", of, record=document)
-    table, printed = paper_audits.continual_accuracies(read(folder)) or ("", {})
+    printed = audits.lessons(read(folder))
     assert list(printed) == [20, 40, 60, 80, 100]
-    assert table == ("DWA, Table 10: SRe2L" if coupled else "DWA, Table 10: DWA")
+    assert {row.method for row in printed.values()} == {"SRe2L" if coupled else "DWA"}
     if first:
-        assert printed[20] == first
-    assert f"those of {table}" in page_of(folder).text
+        assert printed[20].value == first
+    assert f"those of DWA, Table 10: {printed[20].method}" in page_of(folder).text
 
 
 def test_other_students_stand_beside_table_3(tmp_path):
@@ -216,8 +216,8 @@ def test_other_students_stand_beside_table_3(tmp_path):
     document = synthetic.record("finished", 3, results)
     folder = synthetic.write_run(tmp_path / "run", of, record=document)
     text = page_of(folder).text
-    assert "resnet18, no norm. 45.0 not measured 51.3 ± 1.7 RCIG, Table 3 rcig-paper" in text
-    assert "vgg11, batch norm. 30.0 not measured 46.2 ± 1.8 RCIG, Table 3 rcig-paper" in text
+    assert "resnet18, no norm 45.0 1 network not measured 51.3 ± 1.7 RCIG, Table 3" in text
+    assert "vgg11, batch norm 30.0 1 network not measured 46.2 ± 1.8 RCIG, Table 3" in text
 
 
 def test_a_damaged_audit_is_named(tmp_path):

@@ -10,8 +10,6 @@ from potstill.report.dots import Dots, dot_plot
 from potstill.results import Evaluation
 from tests.report import audit_records, synthetic
 
-NORMS = ("none", "batch", "instance")
-
 
 def result(network: dict[str, Any], **changes: Any) -> Evaluation:
     document = synthetic.result(synthetic.recipe(), [0.5, 0.6]) | {"network": network}
@@ -23,46 +21,49 @@ def words(svg: str) -> str:
     return " ".join("".join(text.itertext()) for text in texts)
 
 
-def drawn(*results: Evaluation) -> tuple[str, str]:
-    """The words in the plot, and those that stand for it."""
-    drawing = drawings.accuracies(results, "a")
-    return words(drawing.svg), drawing.alt
+def drawn(*results: Evaluation) -> list[tuple[str, str, str]]:
+    """Of each drawing its title, the words in the plot, and those that stand for it."""
+    found = drawings.accuracies(results, "a")
+    return [(drawing.title, words(drawing.svg), drawing.alt) for drawing in found]
 
 
-def test_networks_of_one_family_are_told_apart_by_their_normalisation():
-    shown, spoken = drawn(*(result({"width": 64, "normalisation": norm}) for norm in NORMS))
-    for name in (
-        "ConvNet, depth 3, width 64 to 256, no norm.",
-        "ConvNet, depth 3, width 64 to 256, batch norm.",
-        "ConvNet, depth 3, width 64 to 256, instance norm.",
-    ):
-        assert name in shown and name in spoken
-    assert "rcig-paper" not in shown and "…" not in shown
-
-
-def test_what_differs_in_the_training_is_named_and_nothing_else():
+def test_only_networks_that_trained_alike_share_a_drawing():
     plain = {"name": "resnet18", "normalisation": "batch"}
-    shown, _ = drawn(result(plain), result(plain, protocol="rcig-transfer-augmented"))
-    assert "resnet18, batch norm., rcig-paper" in shown
-    assert "resnet18, batch norm., rcig-transfer-augmented" in shown and "seed" not in shown
-    shown, _ = drawn(result(plain, epochs=1), result(plain, epochs=40, seed=3, labels="stored"))
-    assert "resnet18, batch norm., 1 epoch, seed 0" in shown
-    assert (
-        "2 networks" not in shown
-        and "40 epochs, labels stored, seed 3" in shown
-        and "rcig-paper" not in shown
-    )
+    others = ({"normalisation": "none"}, {"normalisation": "instance"}, plain)
+    results = [result(network, seed=seed) for network in others for seed in (0, 1)]
+    results.append(result(plain, protocol="rcig-transfer-augmented"))
+    results += [result(plain, epochs=epochs, seed=seed) for epochs in (1, 40) for seed in (0, 1)]
+    titles = [title for title, _, _ in drawn(*results)]
+    assert titles == [
+        "ConvNet, depth 3, width 128 to 512, no norm, protocol rcig-paper.",
+        "ConvNet, depth 3, width 128 to 512, instance norm, protocol rcig-paper.",
+        "resnet18, batch norm, protocol rcig-paper.",
+        "resnet18, batch norm, protocol rcig-paper, 1 epoch.",
+        "resnet18, batch norm, protocol rcig-paper, 40 epochs.",
+    ]
 
 
-def test_a_repetition_with_more_networks_is_told_apart_too():
+def test_what_differs_is_named_and_nothing_else():
     plain = {"name": "resnet18", "normalisation": "batch"}
     more = audit_records.summary(0.5, 0.6, 0.7)
-    shown, _ = drawn(result(plain), result(plain, accuracy=more))
-    assert "resnet18, batch norm., 2 networks" in shown
-    assert "resnet18, batch norm., 3 networks" in shown
+    ((_, shown, spoken),) = drawn(result(plain), result(plain, accuracy=more))
+    assert "seed" not in shown and "labels" not in shown
+    for name, mean in (("distilled, 2 networks", "55.0"), ("distilled, 3 networks", "60.0")):
+        assert name in shown and f"{name} {mean}" in spoken
+    ((_, shown, _),) = drawn(result(plain), result(plain, seed=3, labels="stored"))
+    assert "distilled, seed 0, 2 networks" in shown
+    assert "distilled, labels stored, seed 3, 2 networks" in shown
 
 
-def test_long_names_stand_whole_above_their_dots_and_short_ones_beside_them():
+def test_random_images_stand_with_their_evaluation_and_a_lone_result_is_not_drawn():
+    baseline = {"kind": "random real images", **audit_records.summary(0.3)}
+    plain = {"name": "resnet18", "normalisation": "batch"}
+    ((_, shown, spoken),) = drawn(result(plain, baseline=baseline), result(plain, epochs=1))
+    assert "random real images, 1 network" in shown
+    assert spoken.endswith("distilled, 2 networks 55.0; random real images, 1 network 30.0.")
+
+
+def test_long_names_stand_whole_above_their_dots():
     long = "a run with a name of fifty characters, all of them"
     svg = dot_plot([Dots(long, 80.0), Dots("random real", 60.0)], identity="a")
     assert long in words(svg)

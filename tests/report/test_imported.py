@@ -10,8 +10,10 @@ import pytest
 from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.methods.recipe import Recipe
-from potstill.report import comparison, methods, paper_audits, records
-from potstill.report.records import RunRecord
+from potstill.papers import audits, departures
+from potstill.report import methods
+from potstill.runs import records
+from potstill.runs.records import RunRecord
 from tests.report import synthetic
 
 CHECKS = [
@@ -37,7 +39,7 @@ def imported(run: RunRecord) -> RunRecord:
     stated = {"space": "pixels", "label_kind": "centred", "checks": CHECKS}
     header = {**ours.header, "method": "imported", "import": stated}
     theirs = DistilledDataset(ours.images, ours.labels, ours.class_names, ours.preprocess, header)
-    return replace(run, dataset=theirs)
+    return replace(run, dataset=theirs, recipe=None)
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def test_what_was_stated_and_what_was_odd_stand_at_the_head(ours: RunRecord) -> 
     assert (ours.imported, theirs.imported) == (False, True)
     said = theirs.description
     assert (said.title, said.detail) == ("imported", "made by other code")
-    assert methods.planned(theirs) is None and methods.planned(ours) == 200
+    assert theirs.planned is None and ours.planned == 200
     assert methods.facts(theirs) == [
         ("Said to be", "pixels", "labels centred"),
         ("Odd", "brightness beside real images", "0.1, real 0.3"),
@@ -58,10 +60,10 @@ def test_what_was_stated_and_what_was_odd_stand_at_the_head(ours: RunRecord) -> 
 
 
 def test_no_paper_s_method_is_held_against_it(tmp_path: Path, ours: RunRecord) -> None:
-    assert any("iterations" in phrase for phrase in comparison.unlike_paper(ours))
-    assert comparison.unlike_paper(imported(ours)) == []
+    assert any("iterations" in phrase for phrase in departures.of_nearest(ours))
+    assert departures.of_nearest(imported(ours)) == ()
     of = synthetic.recipe(data={"dataset": "cifar10"}, images_per_class=10)
     table = run_of(tmp_path / "cifar", of)
     student = NetworkRecipe(name="resnet18", normalisation="none")
-    assert paper_audits.student_accuracy(table, student) is not None
-    assert paper_audits.student_accuracy(imported(table), student) is None
+    assert audits.transfer(table, student) is not None
+    assert audits.transfer(imported(table), student) is None

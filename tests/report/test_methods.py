@@ -10,8 +10,9 @@ import torch
 
 from potstill.data.distilled import DistilledDataset
 from potstill.methods.dwa.settings import DWASettings
-from potstill.report import methods, records
-from potstill.report.records import Series
+from potstill.report import methods
+from potstill.runs import records
+from potstill.runs.records import Series
 from tests.report import synthetic
 
 
@@ -52,11 +53,11 @@ def test_gaps_do_not_spoil_the_mean() -> None:
 
 def test_all_iterations_are_those_of_all_groups(tmp_path: Path) -> None:
     whole = records.read(synthetic.dwa_run(tmp_path / "run"))
-    assert methods.planned(whole) == 2 * 2 * 40  # images per class; 10 classes, 5 together
+    assert whole.planned == 2 * 2 * 40  # images per class; 10 classes, 5 together
     begun = records.read(synthetic.write_run(tmp_path / "begun", synthetic.dwa_recipe()))
-    assert methods.planned(begun) == 2 * 2 * 40
+    assert begun.planned == 2 * 2 * 40
     rcig = records.read(synthetic.finished_run(tmp_path / "rcig"))
-    assert methods.planned(rcig) == 200 and methods.series(rcig) is rcig.series
+    assert rcig.planned == 200 and methods.series(rcig) is rcig.series
 
 
 def test_the_facts_tell_of_teacher_and_cost(tmp_path: Path) -> None:
@@ -64,10 +65,10 @@ def test_the_facts_tell_of_teacher_and_cost(tmp_path: Path) -> None:
     facts = {name: (value, detail) for name, value, detail in methods.facts(run)}
     teacher, origin = facts["Teacher"]
     assert teacher == "ConvNet"
-    assert "batch norm., 3 epochs, 98.5 % on the test set" in origin
+    assert "batch norm, 3 epochs, 98.5 % on the test set" in origin
     assert facts["Synthesis"] == ("10 s", "for an image of each class")
     assert "Soft labels" not in facts
-    assert methods.seconds_per_image(run) == pytest.approx(10.0)
+    assert run.seconds_per_image == pytest.approx(10.0)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_the_facts_tell_of_teacher_and_cost(tmp_path: Path) -> None:
     [
         ({"pretrained": "torchvision:resnet18"}, ("torchvision:resnet18", "its own weights")),
         ({"module": "mine.nets:make", "epochs": 7}, ("mine.nets:make", "7 epochs")),
-        ({"checkpoint": "w.pt"}, ("resnet18", "batch norm., weights from a file")),
+        ({"checkpoint": "w.pt"}, ("resnet18", "batch norm, weights from a file")),
     ],
 )
 def test_teachers_of_other_origins_are_named(tmp_path: Path, teacher, words) -> None:

@@ -12,8 +12,8 @@ from PIL import Image
 
 from potstill.report import plots
 from potstill.report.dots import Dots, dot_plot
-from potstill.report.records import Series
 from potstill.results import Embedding
+from potstill.runs.records import Series
 from tests.report import synthetic
 
 POINTS = Embedding.model_validate(synthetic.diversity()["embedding"])

@@ -34,7 +34,7 @@ from potstill.data.source import Split, centred_one_hot
 from potstill.train import favour_layout, in_favoured_layout
 
 ATTACKS = ("threshold", "lr", "mlp", "rf", "knn")
-"""As the papers' tables name them: threshold on the loss, logistic regression, multi-layer
+"""Attacks as the papers' tables name them: threshold on the loss, logistic regression, multi-layer
 perceptron, random forest, k nearest neighbours."""
 
 FALSE_POSITIVE_RATES = (
@@ -51,7 +51,7 @@ class Evidence:
     """What an attacker sees of n images of C classes."""
 
     outputs: NDArray[np.float64]
-    """(n, C)"""
+    """(n, C) the network's outputs."""
     losses: NDArray[np.float64]
     """(n,) half the squared error against the centred label."""
     labels: NDArray[np.int64]
@@ -61,7 +61,7 @@ class Evidence:
         return len(self.labels)
 
     def rows(self, chosen: NDArray[np.int64]) -> Evidence:
-        """Of the images ``chosen`` (m,)."""
+        """The evidence on the images in the rows ``chosen`` (m,)."""
         return Evidence(self.outputs[chosen], self.losses[chosen], self.labels[chosen])
 
     @property
@@ -111,7 +111,7 @@ def membership_scores(
         known: what the attack is fitted on; the threshold on the loss needs no fit.
         is_member: (n,) the truth about ``known``.
         asked: what it is asked about.
-        seed: of the attacks that draw.
+        seed: seed of the attacks that draw.
 
     Returns:
         (m,) for the images of ``asked``; more is more likely a member.

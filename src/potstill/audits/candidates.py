@@ -33,12 +33,12 @@ class Candidates:
 
 
 def pair_up(source: SourceDataset, chunks: int, seed: int) -> Candidates:
-    """As many random pairs of every class as there are.
+    """Random pairs of a member and another image, of every class as many as there can be.
 
     Args:
         source: training images are members, test images are not.
-        chunks: that there must be pairs for.
-        seed: of streams "audits/membership/members", others and order.
+        chunks: number of parts that there must be pairs for.
+        seed: seed of streams "audits/membership/members", others and order.
 
     Raises:
         DataError: the pairs are too few for so many chunks.

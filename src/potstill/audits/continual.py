@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -30,12 +29,11 @@ from potstill.errors import DataError, RecipeError
 from potstill.evaluation.cache import Cache, trained_on
 from potstill.evaluation.plan import EvaluationProtocol
 from potstill.evaluation.protocol import evaluate, made_for, named, network_made_for
+from potstill.progress import Progress, silent, staged
 from potstill.results import Continual, Evaluation, Task
 from potstill.teacher import Teacher
 
 Order = Literal["random", "given"]
-Progress = Callable[[int, int, int], None]
-"""(task, counted from 1; steps done and steps in all of its trainings)."""
 
 
 def continual(
@@ -53,26 +51,26 @@ def continual(
     device: str | torch.device = "cpu",
     seed: int = 0,
     cache: Cache | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Continual:
     """Train on the classes of one task, of two, and so on; test on the classes so far.
 
     Args:
         dataset: the distilled set.
         source: the real data it stands for.
-        tasks: how many; the first get one class more if they cannot be equal.
-        protocol: how networks are trained; the artefact's if None.
-        networks: how many, for each task; the artefact's number if None.
-        network: which; the one the set was distilled for if None.
-        epochs: of protocols that count them; as for an evaluation.
-        teacher: of protocols with soft labels.
-        order: of the classes: from stream "audits/continual/order", or as the data has them.
+        tasks: number of tasks; the first get one class more if they cannot be equal.
+        protocol: protocol to train networks by; the artefact's if None.
+        networks: number of networks for each task; the artefact's number if None.
+        network: the network to train; the one the set was distilled for if None.
+        epochs: epochs, for a protocol that counts them; the artefact's or the protocol's if None.
+        teacher: labels what networks see, for a protocol with soft labels.
+        order: order of the classes: from stream "audits/continual/order", or as the data has them.
         baseline: also train on as many random real images of the same classes.
-        device: where to train and test.
-        seed: of everything that is drawn.
+        device: where networks are trained and tested.
+        seed: seed of every random draw.
         cache: where each finished task is stored and looked for, so that a stop loses one at most;
             nowhere if None, or if the network is not one of potstill's.
-        progress: told of every step.
+        progress: told of every training step; each task is a stage.
 
     Raises:
         RecipeError: fewer tasks than one or more than classes; else as
@@ -99,12 +97,8 @@ def continual(
     parts = _parts(source.classes, tasks, order, seed)
     for index in range(tasks):
         classes = np.sort(np.concatenate(parts[: index + 1])).tolist()
-
-        def report(step: int, total: int, task: int = index + 1) -> None:
-            if progress is not None:
-                progress(task, step, total)
-
-        result = _evaluation(dataset, source, teacher, classes, asked, store, report)
+        told = staged(progress, f"task {index + 1} of {tasks}, training step")
+        result = _evaluation(dataset, source, teacher, classes, asked, store, told)
         results.append(result)
         rows.append(
             Task(
@@ -127,9 +121,9 @@ def _evaluation(
     classes: list[int],
     asked: dict[str, Any],
     cache: Cache,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> Evaluation:
-    """Of the part of the set that has these classes; from the cache if it is there."""
+    """The result on the part of the set that has these classes, cached or new."""
     key = _key(dataset, source, teacher, classes, asked)
     try:
         return Evaluation.model_validate(cache.get(key) or {})
@@ -181,7 +175,7 @@ def _audit(
 
 
 def _only(result: Evaluation, *names: str) -> dict[str, Any]:
-    """Of these fields, those that it was given."""
+    """The fields of these names that the result was given."""
     return {name: value for name, value in result.given().items() if name in names}
 
 
@@ -240,7 +234,7 @@ def restricted_source(source: SourceDataset, classes: list[int]) -> SourceDatase
 
 
 def restricted_teacher(teacher: Teacher, classes: list[int]) -> Teacher:
-    """The same network with the outputs of these classes alone."""
+    """The teacher with its outputs for these classes alone."""
     return Teacher(
         nn.Sequential(teacher.network, _Columns(classes)),
         teacher.preprocess,

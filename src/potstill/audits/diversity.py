@@ -62,7 +62,7 @@ def diversity(
         source: that data, to have real images beside the distilled ones.
         shown: the classes on the map; the first ten if None.
         device: where the teacher runs.
-        seed: of the real images and the map.
+        seed: seed of the draw of real images and of the map.
 
     Raises:
         DataError: set, teacher and source differ in classes or in the images' shape, or a
@@ -146,7 +146,7 @@ class _Eye:
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> _Seen:
-        """Images (n, c, h, w) uint8."""
+        """Look at images (n, c, h, w) uint8."""
         features, logits = [], []
         for part in pixels.split(_BATCH):
             self._caught.clear()

@@ -42,8 +42,8 @@ from potstill.evaluation.cache import Cache, trained_on
 from potstill.evaluation.protocol import class_sizes, network_made_for, random_real_sets
 from potstill.networks import zoo
 from potstill.networks.init import initialise
+from potstill.progress import Progress, part, silent
 from potstill.results import Accuracy, Areas, Attacked, Membership, Roc, Targets, TargetTraining
-from potstill.train import Progress
 
 STEPS = (100, 200, 500, 1000, 2000, 4000, 8000, 16000)
 """When students are attacked; the tables show the last."""
@@ -54,7 +54,7 @@ _FIT = 10
 
 @dataclass(frozen=True)
 class _Case:
-    """What an audit is about, and how."""
+    """The set, the data and the options of one audit."""
 
     dataset: DistilledDataset
     source: SourceDataset
@@ -79,7 +79,7 @@ class _Case:
         return network
 
     def attack(self, candidates: Candidates, network: nn.Module, index: int) -> Target:
-        """What attacks on it come to."""
+        """What attacks on ``network`` come to."""
         preprocess = self.dataset.preprocess
         return attack(
             network,
@@ -105,7 +105,7 @@ def membership(
     device: str | torch.device = "cpu",
     seed: int = 0,
     cache: Cache | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Membership:
     """Train networks on a distilled set and attack them.
 
@@ -113,18 +113,18 @@ def membership(
         dataset: the distilled set, of any method.
         source: what it was distilled from, with ``data.train_images`` of its recipe: the
             training images are the members.
-        steps: when each network is attacked; it is trained for the largest.
-        networks: how many are trained. Network i starts from stream
+        steps: training steps after which each network is attacked; the largest ends its training.
+        networks: number of networks to train. Network i starts from stream
             "audits/membership/network" at step i, whatever it is trained on.
-        chunks: into how many parts members and others are cut.
+        chunks: number of parts that members and others are cut into.
         baselines: also attack networks trained on all members, and on random ones.
-        network: which; the one the set was distilled for if None.
-        students: how they are trained; as in the paper if None.
-        device: where they are trained. Attacks are fitted on the processor.
-        seed: of everything that is drawn.
+        network: the network to train; the one the set was distilled for if None.
+        students: how networks are trained; as in the paper if None.
+        device: where networks are trained. Attacks are fitted on the processor.
+        seed: seed of every random draw.
         cache: where what each attacked network came to is stored and looked for, so that a stop
             loses one at most; nowhere if None, or if the network is not one of potstill's.
-        progress: called with (done, in all): steps, and what the attacks cost counted as steps.
+        progress: told of every "training step", what the attacks cost counted as steps too.
 
     Raises:
         ArtefactError: the set does not say which network it was made for, and none was passed.
@@ -156,8 +156,8 @@ def membership(
         sets["random"] = random_real_sets(dataset, source, networks, seed)
     scores = {}
     for done, (name, (images, labels)) in enumerate(sets.items()):
-        tell = _part(progress, done, len(sets))
-        targets = _targets(case, candidates, name, images, labels, tell)
+        told = part(progress, done, len(sets))
+        targets = _targets(case, candidates, name, images, labels, told)
         scores[name] = _scores(case.steps, targets, images.shape[-4])
     untrained = _untrained(case, candidates)
     found: dict[str, Any] = {"distilled": scores.pop("distilled")}
@@ -192,7 +192,7 @@ def _targets(
     name: str,
     images: Tensor,
     labels: Tensor,
-    tell: Progress,
+    progress: Progress,
 ) -> list[list[Target]]:
     """At each step the k networks that are trained on (n, c, h, w) or (k, n, c, h, w)."""
     total = case.steps[-1] + len(case.steps) * case.chunks * _FIT
@@ -200,7 +200,7 @@ def _targets(
     for index in range(case.networks):
 
         def report(done: int, index: int = index) -> None:
-            tell(index * total + done, case.networks * total)
+            part(progress, index, case.networks)("training step", done, total)
 
         def train(index: int = index, report: Callable[[int], None] = report) -> list[Target]:
             snapshots = case.students.snapshots(
@@ -210,7 +210,7 @@ def _targets(
                 case.steps,
                 seed=case.seed,
                 index=index,
-                progress=lambda step, _total: report(step),
+                progress=lambda stage, done, total, **values: report(done),
             )
             found = []
             for done, network in enumerate(snapshots, start=1):
@@ -224,7 +224,7 @@ def _targets(
 
 
 def _untrained(case: _Case, candidates: Candidates) -> list[Target]:
-    """The networks before their training."""
+    """What attacks on the networks come to before their training."""
 
     def attacked(index: int) -> list[Target]:
         return [case.attack(candidates, case.fresh(index), index)]
@@ -346,16 +346,6 @@ def _known_members(dataset: DistilledDataset, source: SourceDataset) -> list[str
             "(potstill import --train-images says how many)"
         ]
     return []
-
-
-def _part(progress: Progress | None, done: int, parts: int) -> Progress:
-    """What tells ``progress`` of the part after ``done`` of so many equal ones."""
-
-    def tell(step: int, total: int) -> None:
-        if progress is not None:
-            progress(done * total + step, parts * total)
-
-    return tell
 
 
 def _training(case: _Case) -> TargetTraining:

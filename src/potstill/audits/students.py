@@ -15,19 +15,20 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from potstill.evaluation.augment import augment
-from potstill.train import Progress, Schedule, Training, train
+from potstill.progress import Progress
+from potstill.train import Schedule, Training, train
 
 
 @dataclass(frozen=True)
 class Students:
-    """How they are trained."""
+    """How target models are trained on the images that are attacked."""
 
     learning_rate: float = 3e-4
     batch_size: int = 256
     augmented: bool = True
 
     def training(self, steps: int) -> Training:
-        """So many steps of it."""
+        """A training of so many steps."""
         constant = Schedule(steps, self.learning_rate, warmup=0, floor=1.0)
         return Training(steps, constant, self.batch_size, augment if self.augmented else None)
 
@@ -49,19 +50,19 @@ class Students:
             images: (n, c, h, w) in network space.
             labels: (n, C).
             steps: in ascending order, from 1.
-            seed: of the streams of network ``index``, which are the same for other images.
-            index: of the network.
-            progress: called after every step.
+            seed: seed of the streams of network ``index``, the same for other images.
+            index: number of the network.
+            progress: told of every step.
 
         Raises:
             NumericalError: the training left the finite numbers.
         """
         copies: list[nn.Module] = []
 
-        def watch(step: int, total: int) -> None:
-            if step in steps:
+        def watch(stage: str, done: int, total: int, **values: float) -> None:
+            if done in steps:
                 copies.append(copy.deepcopy(network))
-            progress(step, total)
+            progress(stage, done, total, **values)
 
         train(
             [network],

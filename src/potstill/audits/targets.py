@@ -22,13 +22,13 @@ class Target(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     accuracy: float
-    """On the test images, a fraction."""
+    """Accuracy on the test images, a fraction."""
     member_accuracy: float
-    """On the candidates that are members, a fraction."""
+    """Accuracy on the candidates that are members, a fraction."""
     areas: dict[str, list[float]]
-    """Of each attack, one for each chunk."""
+    """Area under the curve of each attack, one for each chunk."""
     curves: dict[str, list[list[float]]]
-    """Likewise, the true positive rates at ``FALSE_POSITIVE_RATES``."""
+    """True positive rates of each attack at ``FALSE_POSITIVE_RATES``, for each chunk."""
 
 
 def attack(

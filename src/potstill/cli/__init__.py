@@ -13,6 +13,7 @@ from typing import Any
 
 import typer
 
+from potstill import methods
 from potstill.cli.commands import app
 from potstill.errors import PotstillError
 
@@ -57,8 +58,12 @@ def _mendable(error: Exception) -> str | None:
         return f"{error.format_message()} (see --help)"
     # By name: importing torch to look for its error would slow down every other.
     if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
-        return (
-            "out of memory; set method.subset or a smaller method.target_batch (rcig), "
-            "method.class_batch or method.teacher.batch_size (dwa), or use another --device"
-        )
+        return f"out of memory; {_smaller()} or use another --device"
     return None
+
+
+def _smaller() -> str:
+    """What to lower in a recipe, for each method that says."""
+    records = (methods.named(name) for name in methods.names())
+    advice = [f"{' or '.join(each.memory)} ({each.name})" for each in records if each.memory]
+    return f"set a smaller {', '.join(advice)},"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from potstill import recipes
+from potstill import methods, recipes
 from potstill.cli import continual, importing, making, privacy, robust, scoring, showing, tables
 from potstill.cli.keeping import keep_result
 from potstill.cli.options import app, chosen_device, read_set, read_source, say
@@ -18,12 +18,10 @@ from potstill.cli.teachers import labeller_of
 from potstill.cli.text import summary
 
 if TYPE_CHECKING:
+    from potstill.methods.recipe import Recipe
     from potstill.results import Evaluation
 
 __all__ = ["app", "continual", "importing", "privacy", "robust", "tables"]
-
-# Recipes on data that needs no download, in the order they are run.
-QUICKSTART = {"rcig": "quickstart/digits-rcig", "dwa": "quickstart/digits-dwa"}
 
 
 @app.callback(invoke_without_command=True)
@@ -41,14 +39,15 @@ def _root(
 
 @app.command()
 def quickstart(
-    out: Annotated[Path, typer.Option(help="The folder of its runs")] = Path("runs/quickstart"),
+    out: Annotated[Path, typer.Option(help="Folder to keep the runs in")] = Path("runs/quickstart"),
 ) -> None:
-    """Distil the embedded digits with every method, score and show them."""
+    """Distil the embedded digits with every method, score the sets and show them."""
     device = chosen_device("auto")
-    folders = {method: out / method for method in QUICKSTART}
+    chosen = quickstart_recipes()
+    folders = {method: out / method for method in chosen}
     for method, folder in folders.items():
-        say(f"{recipes.load(QUICKSTART[method]).name}:")
-        result = _quickstart(method, folder, device)
+        say(f"{chosen[method].name}:")
+        result = _quickstart(chosen[method], folder, device)
         print(f"{method}: {summary(result)}")
     page = out / "report.html"
     showing.write_report([*folders.values()], page)
@@ -58,18 +57,24 @@ def quickstart(
     print(f"{'report':15}{page}")
 
 
-def _quickstart(method: str, out: Path, device: str) -> Evaluation:
+def quickstart_recipes() -> dict[str, Recipe]:
+    """The recipe of each method that has one on the digits, in the order of the registry."""
+    shipped = recipes.names()
+    loaded = [recipes.load(name) for name in shipped if name.startswith("quickstart/")]
+    found = {recipe.method.kind: recipe for recipe in loaded}
+    return {method: found[method] for method in methods.names() if method in found}
+
+
+def _quickstart(recipe: Recipe, out: Path, device: str) -> Evaluation:
     """Distil, score and draw one recipe, as far as that was not done before."""
-    recipe = recipes.load(QUICKSTART[method])
     source = read_source(recipe.data, None)
     artefact = making.distil(recipe, source, out, resume=True, device=device)
     dataset = read_set(artefact)
-    recorded = [result for result in dataset.results if result.baseline is not None]
-    if recorded:
-        result = recorded[-1]
-    else:
+    compared = [result for result in dataset.results if result.baseline is not None]
+    result = dataset.standing(compared)
+    if result is None:
         teacher = labeller_of(dataset, artefact, device=device)
         result = scoring.score(dataset, source, device=device, baseline=True, teacher=teacher)
-        keep_result(dataset, artefact, result)
+        keep_result(artefact, result)
     showing.draw(dataset, out / "distilled.png")
     return result

@@ -29,7 +29,7 @@ from potstill.cli.options import (
 )
 from potstill.cli.progress import reporting
 from potstill.cli.teachers import Labeller, labeller_of
-from potstill.cli.text import count, percent
+from potstill.text import accuracy_text, count, training_texts
 
 if TYPE_CHECKING:
     from potstill.results import Continual
@@ -38,19 +38,23 @@ if TYPE_CHECKING:
 @app.command()
 def continual(
     artefact: Artefact,
-    tasks: Annotated[int, typer.Option(min=1, help="Into how many the classes are cut")] = 5,
+    tasks: Annotated[int, typer.Option(min=1, help="Number of parts to cut the classes into")] = 5,
     order: Annotated[
-        Literal["random", "given"], typer.Option(help="Of the classes; given: as the data has them")
+        Literal["random", "given"],
+        typer.Option(help="Order of the classes; given: as the data has them"),
     ] = "random",
     protocol: Annotated[
-        str | None, typer.Option(metavar="NAME", help="How networks are trained  [the artefact's]")
+        str | None,
+        typer.Option(metavar="NAME", help="Protocol to train networks by  [the artefact's]"),
     ] = None,
     networks: Annotated[
-        int | None, typer.Option(min=1, help="How many are trained per task  [the artefact's]")
+        int | None,
+        typer.Option(min=1, help="Number of networks to train for each task  [the artefact's]"),
     ] = None,
     network: Network = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Of protocols that count them  [the artefact's]")
+        int | None,
+        typer.Option(min=1, help="Epochs, for a protocol that counts them  [the artefact's]"),
     ] = None,
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also train on as many random real images")
@@ -79,10 +83,6 @@ def continual(
         reporting("training step") as tell,
         stoppable("the tasks finished so far are kept", goes_on=True),
     ):
-
-        def progress(task: int, done: int, total: int) -> None:
-            tell(done, total, title=f"task {task} of {tasks}, training step")
-
         audit = learn(
             dataset,
             source,
@@ -97,7 +97,7 @@ def continual(
             device=where,
             seed=seed,
             cache=store,
-            progress=progress,
+            progress=tell,
         )
     deliver(audit, artefact, summary, as_json=as_json, no_save=no_save, cache=store)
 
@@ -105,12 +105,12 @@ def continual(
 def summary(audit: Continual) -> str:
     """A line for each task."""
     width = len(str(audit.tasks[-1].classes_so_far))
-    lines = [f"{count(audit.networks, 'network')} per task, protocol {audit.protocol}"]
+    lines = [f"for each task: {', '.join(training_texts(audit.training, audit.networks))}"]
     for task in audit.tasks:
-        baseline = f"  random {percent(task.baseline)}" if task.baseline else ""
+        baseline = f"  random {accuracy_text(task.baseline, 2)} %" if task.baseline else ""
         classes = "class" if task.classes_so_far == 1 else "classes"
         lines.append(
             f"{task.classes_so_far:{width}} {classes}, {count(task.images, 'image')}: "
-            f"{percent(task.accuracy)}{baseline}"
+            f"{accuracy_text(task.accuracy, 2)} %{baseline}"
         )
     return "\n".join([*lines, f"average {100 * audit.average_accuracy:.2f} %"])

@@ -45,26 +45,32 @@ def import_images(
         str | None, typer.Option(metavar="NAME", help="The real data that the images stand for")
     ] = None,
     folder: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Of --dataset image_folder")
+        str | None, typer.Option(metavar="DIR", help="The folder, for --dataset image_folder")
     ] = None,
     train_images: Annotated[
         int | None,
-        typer.Option(min=1, help="Of how many of its training images they were made  [all]"),
+        typer.Option(min=1, help="Number of training images that the set was made from  [all]"),
     ] = None,
     class_names: Annotated[
-        str | None, typer.Option(metavar="NAME,...", help="If the real data is not at hand")
+        str | None,
+        typer.Option(metavar="NAME,...", help="Names of the classes, if the data is not at hand"),
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The labels, if they are not in PATH")
     ] = None,
     label_kind: Annotated[
         Literal["hard", "probabilities", "logits", "centred"] | None,
-        typer.Option(help="What labels with a column a class are  [told if probabilities]"),
+        typer.Option(
+            help="What labels with a column for each class hold  [recognised if probabilities]"
+        ),
     ] = None,
     mean: Annotated[
-        str | None, typer.Option(metavar="X,...", help="Of each channel, pixels in 0..1")
+        str | None, typer.Option(metavar="X,...", help="Mean of each channel, pixels in 0..1")
     ] = None,
-    std: Annotated[str | None, typer.Option(metavar="X,...", help="Likewise")] = None,
+    std: Annotated[
+        str | None,
+        typer.Option(metavar="X,...", help="Standard deviation of each channel, pixels in 0..1"),
+    ] = None,
     fit_on: Annotated[
         str | None,
         typer.Option(
@@ -74,15 +80,20 @@ def import_images(
         ),
     ] = None,
     zca_regularisation: Annotated[
-        float | None, typer.Option(help="Of zca, relative to the mean eigenvalue; 0.1 is usual")
+        float | None,
+        typer.Option(help="Regularisation of ZCA over the mean eigenvalue; 0.1 is usual"),
     ] = None,
-    zca_block: Annotated[int | None, typer.Option(min=4, help="Of zca in blocks")] = None,
+    zca_block: Annotated[
+        int | None, typer.Option(min=4, help="Side of the blocks that ZCA whitens  [the image]")
+    ] = None,
     resolution: Annotated[
         int | None, typer.Option(min=4, help="Resize class folders and the real data to this side")
     ] = None,
     channels: Annotated[
         int | None,
-        typer.Option(min=1, max=3, help="Convert class folders and the real data to 1 or 3"),
+        typer.Option(
+            min=1, max=3, help="Convert class folders and the real data to 1 or 3 channels"
+        ),
     ] = None,
     mirror_images: Annotated[
         bool,
@@ -93,12 +104,15 @@ def import_images(
     ] = False,
     protocol: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help=f"To score it by  [{_HARD}; soft labels: {_SOFT}]"),
+        typer.Option(
+            metavar="NAME", help=f"Protocol to score it by  [{_HARD}; soft labels: {_SOFT}]"
+        ),
     ] = None,
     network: ScoringNetwork = "convnet:instance",
-    networks: Annotated[int, typer.Option(min=1, help="How many of them")] = 5,
+    networks: Annotated[int, typer.Option(min=1, help="Number of networks to score with")] = 5,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Of protocols that count them  [the protocol's]")
+        int | None,
+        typer.Option(min=1, help="Epochs, for a protocol that counts them  [the protocol's]"),
     ] = None,
     data_root: DataRoot = None,
     download: Download = False,

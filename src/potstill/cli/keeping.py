@@ -1,4 +1,4 @@
-"""What a command leaves behind: results in the set's file, and in the record of its run."""
+"""What a command leaves behind: results in the set's file, audits in the record of its run."""
 
 from __future__ import annotations
 
@@ -12,19 +12,16 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from potstill.cli.options import say, warn
-from potstill.errors import RunError
+from potstill.errors import ArtefactError, RunError
 from potstill.files import expanded
 
 if TYPE_CHECKING:
-    from potstill.data.distilled import DistilledDataset
     from potstill.evaluation.cache import Cache
     from potstill.results import Audit, Evaluation
 
 _A = TypeVar("_A", bound="Audit")
 
-NoSave = Annotated[
-    bool, typer.Option("--no-save", help="Do not add the result to ARTEFACT and its run")
-]
+NoSave = Annotated[bool, typer.Option("--no-save", help="Do not add the result to ARTEFACT")]
 NoSaveAudit = Annotated[
     bool, typer.Option("--no-save", help="Do not add the audit to ARTEFACT's run")
 ]
@@ -55,19 +52,14 @@ def stoppable(what: str, *, goes_on: bool = False) -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def keep_result(dataset: DistilledDataset, artefact: Path, result: Evaluation) -> DistilledDataset:
-    """The set with ``result``, which its file and its run get too; a warning if that fails."""
-    from potstill import runs
+def keep_result(artefact: Path, result: Evaluation) -> None:
+    """Add ``result`` to the set's file; a warning if that fails."""
+    from potstill.data.distilled import DistilledDataset
 
-    document = result.document()
-    scored = dataset.with_result(document)
     try:
-        scored.save(artefact)
-        if _in_run(artefact):
-            runs.record_result(artefact.parent, document)
-    except RunError as error:
+        DistilledDataset.add_result(artefact, result.document())
+    except (ArtefactError, RunError) as error:
         warn(f"the result is not kept: {error}")
-    return scored
 
 
 def deliver(

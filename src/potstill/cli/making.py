@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,9 +23,8 @@ from potstill.cli.options import (
     say,
     stop,
 )
-from potstill.cli.progress import Report, reporting
+from potstill.cli.progress import reporting
 from potstill.methods.recipe import Recipe
-from potstill.progress import Progress
 
 if TYPE_CHECKING:
     from potstill.data.source import SourceDataset
@@ -46,11 +44,11 @@ def distill(
     download: Download = False,
     teacher: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="dwa: invert this one instead of training another"),
+        typer.Option(metavar="FILE", help="Teacher to take instead of training one"),
     ] = None,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="dwa: groups inverted at a time  [cpu: one a core; cuda: 1]"),
+        typer.Option(min=1, help="Groups of images made at a time  [cpu: one a core; cuda: 1]"),
     ] = None,
 ) -> None:
     """Distil a dataset as RECIPE says."""
@@ -82,7 +80,7 @@ def teacher(
     device: Device = "auto",
     download: Download = False,
 ) -> None:
-    """Train the teacher of a dwa RECIPE, or go on with it."""
+    """Train the teacher that RECIPE asks for, or go on with it."""
     from potstill.files import make_folder
     from potstill.methods.squeeze import TEACHER, settings_of, squeeze
 
@@ -94,9 +92,7 @@ def teacher(
     make_folder(folder)
     try:
         with reporting("teacher epoch") as tell:
-            trained = squeeze(
-                resolved, source, folder=folder, device=where, progress=_showing(tell)
-            )
+            trained = squeeze(resolved, source, folder=folder, device=where, progress=tell)
     except KeyboardInterrupt:
         say(f"stopped; the same command goes on with the teacher in {folder}")
         raise typer.Exit(130) from None
@@ -136,7 +132,7 @@ def distil(
                     device=device,
                     teacher=given,
                     workers=_workers(recipe, workers, device),
-                    progress=_showing(tell),
+                    progress=tell,
                 )
         except KeyboardInterrupt:
             raise stop(f" at iteration {run.iteration}") from None
@@ -150,21 +146,6 @@ def _workers(recipe: Recipe, asked: int | None, device: str) -> int | None:
     if asked is None and methods.named(recipe.method.kind).parallel and device == "cpu":
         return hardware.cores()
     return asked
-
-
-def _showing(tell: Report) -> Progress:
-    """A progress that a bar shows, the stage as its title."""
-
-    def progress(stage: str, done: int, total: int, **values: float) -> None:
-        tell(done, total, note(values), stage)
-
-    return progress
-
-
-def note(values: Mapping[str, float]) -> str:
-    """The few numbers worth showing beside a progress bar."""
-    known = (("loss", "loss"), ("batch_accuracy", "accuracy"))
-    return "  ".join(f"{label} {values[name]:.4f}" for name, label in known if name in values)
 
 
 def _resolved(recipe: str, assignments: list[str] | None, seed: int | None) -> Recipe:

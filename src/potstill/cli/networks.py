@@ -16,7 +16,7 @@ _FORMS = (
     "convnet, resnet18, ... (with :NORMALISATION; convnet also ,width=N,depth=N,growth=1|2), "
     "timm:NAME, torchvision:NAME, PACKAGE:FACTORY"
 )
-_WHICH = f"Which is trained: {_FORMS}, or own, the artefact's"
+_WHICH = f"Network to train: {_FORMS}, or own, the artefact's"
 Network = Annotated[str | None, typer.Option(metavar="NETWORK", help=f"{_WHICH}  [own]")]
 Networks = Annotated[
     str | None,
@@ -28,7 +28,8 @@ Networks = Annotated[
     ),
 ]
 ScoringNetwork = Annotated[
-    str, typer.Option("--network", metavar="NETWORK", help=f"To score it with: {_FORMS}")
+    str,
+    typer.Option("--network", metavar="NETWORK", help=f"Network to score the set with: {_FORMS}"),
 ]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from potstill.cli.groups import Grouped
 from potstill.config import DataRecipe
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="potstill",
+    cls=Grouped,
     help="Distil an image dataset into a handful of images a network can be trained on.",
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -26,28 +28,35 @@ app = typer.Typer(
 Artefact = Annotated[Path, typer.Argument(metavar="ARTEFACT", help="A distilled .safetensors file")]
 DataRoot = Annotated[
     Path | None,
-    typer.Option("--data-root", envvar="POTSTILL_DATA_ROOT", help="Folder that holds the datasets"),
+    typer.Option(
+        "--data-root", envvar="POTSTILL_DATA_ROOT", help="Folder that holds the data sets"
+    ),
 ]
 Device = Annotated[
-    Literal["auto", "cpu", "cuda"], typer.Option(help="Where to compute; auto prefers cuda")
+    Literal["auto", "cpu", "cuda"], typer.Option(help="Device to compute on; auto prefers cuda")
 ]
-Download = Annotated[bool, typer.Option("--download", help="Fetch a dataset that is absent")]
+Download = Annotated[bool, typer.Option("--download", help="Fetch a data set that is absent")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else")]
 Module = Annotated[
     str | None,
     typer.Option(
-        metavar="PACKAGE:FACTORY", help="Code that builds the network of a teacher of your own"
+        metavar="PACKAGE:FACTORY", help="Function that makes the network of a teacher of your own"
     ),
 ]
 Recipes = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A YAML file, or a name such as rcig/mnist-ipc1")
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="A recipe: a YAML file, or a name such as rcig/mnist-ipc1"
+    ),
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder")]
-Seed = Annotated[int, typer.Option(min=0, help="Of everything that is drawn")]
-RecipeSeed = Annotated[int | None, typer.Option(min=0, help="Of everything that is drawn")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in its folder")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every random draw")]
+RecipeSeed = Annotated[
+    int | None, typer.Option(min=0, help="Seed of every random draw  [the recipe's]")
+]
 Assignments = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key; may be repeated"),
+    typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the recipe; may be repeated"),
 ]
 
 

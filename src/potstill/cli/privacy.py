@@ -28,7 +28,7 @@ from potstill.cli.options import (
     read_source,
 )
 from potstill.cli.progress import reporting
-from potstill.cli.text import count, percent, spread
+from potstill.text import accuracy_text, count, network_text, spread
 
 if TYPE_CHECKING:
     from potstill.results import Accuracy, Membership
@@ -47,17 +47,25 @@ def attack(
     steps: Annotated[
         str | None,
         typer.Option(
-            metavar="N,...", help="When each network is attacked  [100,200,500,1000,...,16000]"
+            metavar="N,...",
+            help="Training steps after which networks are attacked  [100,200,500,1000,...,16000]",
         ),
     ] = None,
-    networks: Annotated[int, typer.Option(min=1, help="How many are trained and attacked")] = 5,
+    networks: Annotated[
+        int, typer.Option(min=1, help="Number of networks to train and attack")
+    ] = 5,
     chunks: Annotated[
-        int, typer.Option(min=2, help="An attack is scored on one and fitted on the others")
+        int,
+        typer.Option(
+            min=2,
+            help="Number of parts of the images guessed at: scored on one, fitted on the others",
+        ),
     ] = 5,
     baselines: Annotated[
         bool,
         typer.Option(
-            "--baselines", help="Also attack networks trained on the real images, all and as few"
+            "--baselines",
+            help="Also attack networks trained on real images: all, and as many as the set",
         ),
     ] = False,
     network: Network = None,
@@ -111,10 +119,11 @@ def summary(audit: Membership) -> str:
     mean = f", mean of {values}," if values > 1 else ""
     lines = [
         f"{count(audit.members, 'member')}, {count(audit.others, 'other')}; area under the "
-        f"curve{mean} of networks after {count(last.steps, 'step')} on (0.5 is a guess):"
+        f"curve{mean} of {count(audit.networks, 'network')} ({network_text(audit.network)}) after "
+        f"{count(last.steps, 'step')} on (0.5 is a guess):"
     ]
     for name, case in cases.items():
-        accuracy = f"accuracy {percent(case.last.accuracy)}"
+        accuracy = f"accuracy {accuracy_text(case.last.accuracy, 2)} %"
         lines.append(f"{_CASES[name]:{width}}  {_areas(case.last.auc)}  {accuracy}")
     if audit.untrained is not None:
         lines.append(f"{_UNTRAINED:{width}}  {_areas(audit.untrained.auc)}")

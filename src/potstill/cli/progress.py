@@ -3,50 +3,45 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-
-class Report(Protocol):
-    """What shows how far something is."""
-
-    def __call__(self, done: int, total: int, note: str = "", title: str | None = None) -> None:
-        """``title`` names what is done from now on; unchanged if None."""
-
+from potstill.progress import Progress
 
 _LINES = 10
 _SECONDS_BETWEEN_LINES = 60.0
+# Of the values those that are shown, and what they are called.
+_SHOWN = {"loss": "loss", "batch_accuracy": "accuracy"}
 
 
 @contextmanager
-def reporting(title: str) -> Iterator[Report]:
-    """Show how far something is, as what is yielded is told."""
+def reporting(title: str) -> Iterator[Progress]:
+    """Show how far something is, under ``title`` until a stage is told of."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Lines(title, console).report
+        yield _Lines(console)
         return
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
+    with bars.Progress(
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.fields[note]}"),
+        bars.TimeRemainingColumn(),
         console=console,
         transient=True,
     ) as progress:
         task = progress.add_task(title, total=None, note="")
         shown = title
 
-        def report(done: int, total: int, note: str = "", title: str | None = None) -> None:
+        def report(stage: str, done: int, total: int, **values: float) -> None:
             nonlocal shown
-            if title is not None and title != shown:
-                shown = title
-                progress.reset(task, description=title)
-            progress.update(task, completed=done, total=total, note=note)
+            if stage != shown:
+                shown = stage
+                progress.reset(task, description=stage)
+            progress.update(task, completed=done, total=total, note=_note(values))
 
         yield report
 
@@ -54,31 +49,33 @@ def reporting(title: str) -> Iterator[Report]:
 class _Lines:
     """A line at every tenth of the way, and once a minute in between."""
 
-    def __init__(self, title: str, console: Console) -> None:
-        self._title = title
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._first: tuple[int, float] | None = None
+        self._stage: str | None = None
+        self._first = 0, 0.0
         self._tenth = -1
         self._last = 0.0
 
-    def report(self, done: int, total: int, note: str = "", title: str | None = None) -> None:
+    def __call__(self, stage: str, done: int, total: int, **values: float) -> None:
         """A line, if one is due."""
         now = time.monotonic()
-        if title is not None and title != self._title:
-            self._title, self._first, self._tenth = title, None, -1
-        if self._first is None:
-            self._first = done, now
+        if stage != self._stage:
+            self._stage, self._first, self._tenth = stage, (done, now), -1
         tenth = _LINES * done // max(total, 1)
         if tenth == self._tenth and now - self._last < _SECONDS_BETWEEN_LINES:
             return
         self._tenth, self._last = tenth, now
-        parts = [f"{self._title} {done}/{total}", note, self._remaining(done, total, now)]
+        parts = [f"{stage} {done}/{total}", _note(values), self._remaining(done, total, now)]
         line = "  ".join(part for part in parts if part)
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def _remaining(self, done: int, total: int, now: float) -> str:
-        first, start = self._first or (done, now)
+        first, start = self._first
         if done == first or done >= total:
             return ""
         seconds = round((now - start) / (done - first) * (total - done))
         return f"ETA {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+def _note(values: Mapping[str, float]) -> str:
+    return "  ".join(f"{text} {values[key]:.4f}" for key, text in _SHOWN.items() if key in values)

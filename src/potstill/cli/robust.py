@@ -29,7 +29,7 @@ from potstill.cli.options import (
 )
 from potstill.cli.progress import reporting
 from potstill.cli.teachers import Labeller, labeller_of
-from potstill.cli.text import count, percent
+from potstill.text import accuracy_text, count, network_text
 
 if TYPE_CHECKING:
     from potstill.results import OnReal, RobustScores
@@ -39,17 +39,19 @@ if TYPE_CHECKING:
 def scores(
     artefact: Artefact,
     protocol: Annotated[
-        str | None, typer.Option(metavar="NAME", help="How networks are trained  [the artefact's]")
+        str | None,
+        typer.Option(metavar="NAME", help="Protocol to train networks by  [the artefact's]"),
     ] = None,
     networks: Annotated[
-        int | None, typer.Option(min=1, help="How many are trained  [the artefact's]")
+        int | None, typer.Option(min=1, help="Number of networks to train  [the artefact's]")
     ] = None,
     network: Network = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Of protocols that count them  [the artefact's]")
+        int | None,
+        typer.Option(min=1, help="Epochs, for a protocol that counts them  [the artefact's]"),
     ] = None,
     real_steps: Annotated[
-        int, typer.Option(min=1, help="The budget of a network on all real images")
+        int, typer.Option(min=1, help="Training steps of a network on all real images")
     ] = 5000,
     teacher: Labeller = None,
     module: Module = None,
@@ -94,7 +96,7 @@ def scores(
             epochs=epochs,
             real_steps=real_steps,
             cache=store,
-            progress=lambda what, done, total: tell(done, total, title=what),
+            progress=tell,
         )
     deliver(audit, artefact, _text, as_json=as_json, no_save=no_save)
 
@@ -102,14 +104,15 @@ def scores(
 def _text(audit: RobustScores) -> str:
     hlr, ior, ars = audit.hlr, audit.ior, audit.ars
     lines = [
-        f"HLR {_points(hlr.value)}  real {percent(hlr.real)}, distilled "
-        f"{percent(hlr.distilled)}, hard labels (less is better)",
-        f"IOR {_points(ior.value)}  distilled {percent(ior.distilled)}, random "
-        f"{percent(ior.random)}, protocol {audit.protocol}",
+        f"HLR {_points(hlr.value)}  real {accuracy_text(hlr.real, 2)} %, distilled "
+        f"{accuracy_text(hlr.distilled, 2)} %, hard labels (less is better)",
+        f"IOR {_points(ior.value)}  distilled {accuracy_text(ior.distilled, 2)} %, random "
+        f"{accuracy_text(ior.random, 2)} %, protocol {audit.protocol}",
         f"LRS {audit.lrs.value:7.3f}",
         f"ARS {ars.value:7.3f}  over random {_points(ars.augmented.value).strip()} with "
         f"augmentation, {_points(ars.plain.value).strip()} without",
-        f"real: {_lasting(hlr.real)}; {count(audit.networks, 'network')} each",
+        f"real: {_lasting(hlr.real)}; {count(audit.networks, 'network')} each: "
+        f"{network_text(audit.network)}",
     ]
     return "\n".join(lines)
 

@@ -27,7 +27,9 @@ from potstill.cli.options import (
 )
 from potstill.cli.progress import reporting
 from potstill.cli.teachers import Labeller, TeacherFile, labeller_of, teacher_of
-from potstill.cli.text import diversity_summary, summary, table
+from potstill.cli.text import diversity_summary, earlier, summary, table
+from potstill.progress import staged
+from potstill.text import count, network_text
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
@@ -39,10 +41,11 @@ if TYPE_CHECKING:
 def evaluate(
     artefact: Artefact,
     protocol: Annotated[
-        str | None, typer.Option(metavar="NAME", help="How networks are trained  [the artefact's]")
+        str | None,
+        typer.Option(metavar="NAME", help="Protocol to train networks by  [the artefact's]"),
     ] = None,
     networks: Annotated[
-        int | None, typer.Option(min=1, help="How many are trained  [the artefact's]")
+        int | None, typer.Option(min=1, help="Number of networks to train  [the artefact's]")
     ] = None,
     network: Networks = None,
     data_root: DataRoot = None,
@@ -52,10 +55,11 @@ def evaluate(
     teacher: Labeller = None,
     module: Module = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Of protocols that count them  [the artefact's]")
+        int | None,
+        typer.Option(min=1, help="Epochs, for a protocol that counts them  [the artefact's]"),
     ] = None,
     best: Annotated[
-        bool, typer.Option("--best", help="Also report the best epoch on the test set")
+        bool, typer.Option("--best", help="Also score the epoch that is best on the test set")
     ] = False,
     seed: Seed = 0,
     device: Device = "auto",
@@ -64,6 +68,8 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Train on ARTEFACT, test on real images."""
+    from potstill.evaluation.protocol import network_made_for
+
     where = chosen_device(device)
     dataset = read_set(artefact)
     source = read_source(dataset.data_recipe, data_root, download=download)
@@ -83,18 +89,23 @@ def evaluate(
     chosen = networks_of(network, source)
     require_fitting(chosen, source)
     for each in chosen:
+        stage = "evaluation step"
+        if len(chosen) > 1:
+            stage = f"{network_text(each or network_made_for(dataset))}: {stage}"
         with stoppable("nothing of the network at hand is kept"):
-            result = score(dataset, source, network=each, **options)
+            result = score(dataset, source, stage=stage, network=each, **options)
         for warning in result.warnings:
             warn(warning)
         results.append(result)
         if not no_save:
-            dataset = keep_result(dataset, artefact, result)
-    if network is None:
-        print(json.dumps(results[0].document(), indent=2) if as_json else summary(results[0]))
+            keep_result(artefact, result)
+    if as_json:
+        documents = [result.document() for result in results]
+        print(json.dumps(documents[0] if network is None else {"results": documents}, indent=2))
     else:
-        document = {"results": [result.document() for result in results]}
-        print(json.dumps(document, indent=2) if as_json else table(results))
+        said = summary(results[0]) if network is None else table(results)
+        before = () if dataset.soft_labels is None else dataset.earlier_results
+        print("\n".join([said, *earlier(before)]))
 
 
 @app.command()
@@ -103,13 +114,15 @@ def relabel(
     teacher: TeacherFile = None,
     module: Module = None,
     protocol: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Whose views are labelled  [the artefact's]")
+        str | None,
+        typer.Option(metavar="NAME", help="Protocol whose views are labelled  [the artefact's]"),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="How many  [the artefact's, else the protocol's]")
+        int | None,
+        typer.Option(min=1, help="Epochs of views to label  [the artefact's, else the protocol's]"),
     ] = None,
     precision: Annotated[
-        Literal["float16", "float32"], typer.Option(help="Of the labels kept")
+        Literal["float16", "float32"], typer.Option(help="Number format of the stored labels")
     ] = "float16",
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The set to write  [default: ARTEFACT]")
@@ -136,8 +149,12 @@ def relabel(
         )
     target = out or artefact
     labelled.save(target)
-    if dataset.header["results"] and target == artefact:
-        say("results measured with other labels were dropped from the set")
+    before = len(labelled.earlier_results)
+    if before:
+        say(
+            f"{count(before, 'result')} measured before these labels were stored "
+            f"{'stays' if before == 1 else 'stay'} in the set, listed apart from those to come"
+        )
     print(target)
 
 
@@ -175,9 +192,15 @@ def diversity(
     deliver(audit, artefact, diversity_summary, as_json=as_json, no_save=no_save)
 
 
-def score(dataset: DistilledDataset, source: SourceDataset, **options: Any) -> Evaluation:
-    """The result of an evaluation, behind a progress display."""
+def score(
+    dataset: DistilledDataset,
+    source: SourceDataset,
+    *,
+    stage: str = "evaluation step",
+    **options: Any,
+) -> Evaluation:
+    """The result of an evaluation, behind a progress display with this title."""
     from potstill.evaluation import evaluate
 
-    with reporting("evaluation step") as tell:
-        return evaluate(dataset, source, progress=tell, **options)
+    with reporting(stage) as tell:
+        return evaluate(dataset, source, progress=staged(tell, stage), **options)

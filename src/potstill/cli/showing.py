@@ -29,7 +29,7 @@ def list_recipes() -> None:
 
 @app.command()
 def info(artefact: Artefact, as_json: Json = False) -> None:
-    """Say what ARTEFACT holds and scored."""
+    """Say what ARTEFACT holds, and the accuracies measured on it."""
     dataset = read_set(artefact)
     document = {
         "images": list(dataset.images.shape),

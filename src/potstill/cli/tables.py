@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from potstill.cli.keeping import CacheFolder, cache_of
 from potstill.cli.options import (
     Assignments,
     DataRoot,
@@ -26,7 +27,7 @@ from potstill.files import expanded
 
 if TYPE_CHECKING:
     from potstill.papers import Row
-    from potstill.reproduce import Entry
+    from potstill.reproduce import Standing
 
 _SIGNED = {"accuracy": "+.1f", "auc": "+.2f", "seconds": "+.3g", "hours": "+.3g"}
 
@@ -35,7 +36,9 @@ _SIGNED = {"accuracy": "+.1f", "auc": "+.2f", "seconds": "+.3g", "hours": "+.3g"
 def reproduce(
     table: Annotated[
         str | None,
-        typer.Argument(metavar="[TABLE]", help="Such as rcig/2; rcig for all of a paper's; or all"),
+        typer.Argument(
+            metavar="[TABLE]", help="A table such as rcig/2; rcig: all of a paper's; or all"
+        ),
     ] = None,
     rows: Annotated[
         str | None,
@@ -47,15 +50,17 @@ def reproduce(
     listing: Annotated[
         bool, typer.Option("--list", help="Run nothing; show every row, its state and its cost")
     ] = False,
-    seeds: Annotated[int, typer.Option(min=1, help="Starts of each distilled set")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of starts of each distilled set")] = 1,
     budget: Annotated[
-        float, typer.Option(min=0, help="Minutes that a set and its scores may take, estimated")
+        float,
+        typer.Option(min=0, help="Minutes that a set and its scores may be estimated to take"),
     ] = 60.0,
     assignments: Assignments = None,
-    out: Annotated[Path, typer.Option(help="The folder of its runs")] = Path("runs/tables"),
+    out: Annotated[Path, typer.Option(help="Folder to keep the runs in")] = Path("runs/tables"),
     data_root: DataRoot = None,
     device: Device = "auto",
     download: Download = False,
+    cache: CacheFolder = None,
     as_json: Json = False,
 ) -> None:
     """Run the rows of a paper's TABLE that fit this machine, or go on with them."""
@@ -64,105 +69,113 @@ def reproduce(
     if table is None and not listing:
         raise typer.BadParameter("name a table, such as rcig/2, or all; --list shows what there is")
     where = chosen_device(device)
-    lines = tables.select(table or "all", rows, assignments or ())
+    chosen = tables.select(table or "all", rows, assignments or ())
     root = None if data_root is None else expanded(data_root, DataError)
-    workshop = tables.Workshop(out, data_root=root, device=where, download=download and not listing)
+    place = tables.Workplace(
+        out,
+        data_root=root,
+        device=where,
+        download=download and not listing,
+        caches=lambda name: cache_of(cache, name),
+    )
     limit = 60 * budget
     if listing:
-        entries = tables.survey(lines, workshop, seeds=seeds, budget=limit)
+        standings = tables.survey(chosen, place, seeds=seeds, budget=limit)
     else:
         try:
             with reporting("") as bar:
-                entries = tables.reproduce(
-                    lines,
-                    workshop,
+                standings = tables.reproduce(
+                    chosen,
+                    place,
                     seeds=seeds,
                     budget=limit,
                     say=say,
-                    tell=lambda stage, done, total: bar(done, total, title=stage),
+                    progress=bar,
                 )
         except KeyboardInterrupt:
             say(f"stopped; the same command goes on with what is in {out}")
             raise typer.Exit(130) from None
     if as_json:
-        print(json.dumps({"rows": [entry.document() for entry in entries]}, indent=2))
+        print(json.dumps({"rows": [standing.document() for standing in standings]}, indent=2))
     else:
-        print("\n".join(_listed(entries) if listing else _beside(entries)))
-    if any(entry.state == "failed" for entry in entries):
+        print("\n".join(_listed(standings) if listing else _beside(standings)))
+    if any(standing.state == "failed" for standing in standings):
         raise typer.Exit(2)
 
 
-def _listed(entries: Sequence[Entry]) -> Iterator[str]:
+def _listed(standings: Sequence[Standing]) -> Iterator[str]:
     """Every row with its state, and what it would take."""
-    for title, rows in _by_table(entries):
+    for title, rows in _by_table(standings):
         yield title
-        cells = [
-            (
-                entry.line.name,
-                _value(entry.line.row.value, entry.line.row.std, entry.line.row),
-                entry.state,
-                _cost(entry),
-                entry.line.job.recipe if entry.line.job else entry.why,
-            )
-            for entry in rows
-        ]
-        yield from _aligned(cells)
+        yield from _aligned([_listed_row(standing) for standing in rows])
         yield ""
-    counts = {state: sum(e.state == state for e in entries) for state in _states(entries)}
+    counts = {state: sum(e.state == state for e in standings) for state in _states(standings)}
     yield ", ".join(f"{number} {state}" for state, number in counts.items())
     yield "costs are estimates, of a row's distilled set with all that is measured on it"
 
 
-def _beside(entries: Sequence[Entry]) -> Iterator[str]:
+def _listed_row(standing: Standing) -> tuple[str, ...]:
+    row, asked = standing.table_row.row, standing.table_row.measurement
+    paper = _value(row.value, row.std, row)
+    led = asked.recipe if asked else standing.why
+    return row.name, paper, standing.state, _cost(standing), led
+
+
+def _beside(standings: Sequence[Standing]) -> Iterator[str]:
     """The paper's numbers beside ours; rows without ours say why."""
     from potstill.text import count
 
-    for title, rows in _by_table(entries):
-        own = [entry for entry in rows if entry.line.job is not None]
+    for title, rows in _by_table(standings):
+        own = [standing for standing in rows if standing.table_row.measurement is not None]
         notes: dict[tuple[str, ...], int] = {}
-        for entry in own:
-            if entry.departures:
-                notes.setdefault(entry.departures, len(notes) + 1)
+        for standing in own:
+            if standing.departures:
+                notes.setdefault(standing.departures, len(notes) + 1)
         yield title
         head = ("row", "paper", "ours", "difference", "how")
-        yield from _aligned([head, *(_cells(entry, notes) for entry in own)])
+        yield from _aligned([head, *(_cells(standing, notes) for standing in own)])
         for departures, number in notes.items():
             yield f"  [{number}] unlike the paper: {'; '.join(departures)}"
         if len(own) < len(rows):
             yield f"  not run: {len(rows) - len(own)} rows without a recipe; --list shows them"
         yield ""
-    done = sum(entry.state == "done" for entry in entries)
-    settings = sum(entry.state == "setting" for entry in entries)
-    own_rows = sum(entry.line.job is not None for entry in entries) - settings
+    done = sum(standing.state == "done" for standing in standings)
+    settings = sum(standing.state == "setting" for standing in standings)
+    own_rows = sum(standing.table_row.measurement is not None for standing in standings) - settings
     aside = f"; {count(settings, 'number')} set by recipes" if settings else ""
     yield f"{done} of {own_rows} rows measured{aside}"
 
 
-def _cells(entry: Entry, notes: Mapping[tuple[str, ...], int]) -> tuple[str, ...]:
+def _cells(standing: Standing, notes: Mapping[tuple[str, ...], int]) -> tuple[str, ...]:
     from potstill.text import count
 
-    row = entry.line.row
+    row = standing.table_row.row
     paper = _value(row.value, row.std, row)
-    if entry.number is None or entry.ours is None or entry.difference is None:
-        why = f"{entry.state}: {entry.why}" if entry.why else f"not run ({entry.state})"
-        return entry.line.name, paper, "-", "-", why
-    how = [entry.number.how]
-    if entry.state != "setting":
-        values = count(len(entry.number.values), "value")
-        how.append(f"{values} of {count(entry.starts, 'start')}")
-    if entry.best is not None:
-        how.append(f"best epoch on the test set {_value(*entry.best, row)}")
-    if entry.state != "done":
-        how.append(f"{entry.state}: {entry.why}" if entry.why else entry.state)
-    note = f" [{notes[entry.departures]}]" if entry.departures else ""
-    signed = format(entry.difference, _format(row, _SIGNED, "+,.0f"))
-    return entry.line.name, paper, _value(*entry.ours, row), signed, ", ".join(how) + note
+    if standing.number is None or standing.ours is None or standing.difference is None:
+        why = f"{standing.state}: {standing.why}" if standing.why else f"not run ({standing.state})"
+        return row.name, paper, "-", "-", why
+    how = [standing.number.how]
+    if standing.state != "setting":
+        values = count(len(standing.number.values), "value")
+        how.append(f"{values} of {count(standing.starts, 'start')}")
+    if standing.best is not None:
+        how.append(f"best epoch on the test set {_value(*standing.best, row)}")
+    if standing.state != "done":
+        how.append(f"{standing.state}: {standing.why}" if standing.why else standing.state)
+    note = f" [{notes[standing.departures]}]" if standing.departures else ""
+    signed = format(standing.difference, _format(row, _SIGNED, "+,.0f"))
+    return (
+        standing.table_row.name,
+        paper,
+        _value(*standing.ours, row),
+        signed,
+        ", ".join(how) + note,
+    )
 
 
-def _by_table(entries: Sequence[Entry]) -> Iterator[tuple[str, list[Entry]]]:
-    for (paper, table), rows in groupby(entries, lambda e: (e.line.row.paper, e.line.row.table)):
-        name = f"Table {table}" if table.isdecimal() else table
-        yield f"{paper.upper()}, {name}", list(rows)
+def _by_table(standings: Sequence[Standing]) -> Iterator[tuple[str, list[Standing]]]:
+    for title, rows in groupby(standings, lambda standing: standing.table_row.row.title):
+        yield title, list(rows)
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
@@ -187,7 +200,7 @@ def _value(mean: float, std: float | None, row: Row) -> str:
 
 
 def _deviation(std: float, form: str, mean: str) -> str:
-    """As its mean is written; one that is nothing has the mean's decimals."""
+    """A deviation, written as its mean is; one that is nothing has the mean's decimals."""
     return format(std, form) if std else f"{0:.{len(mean.partition('.')[2])}f}"
 
 
@@ -195,11 +208,13 @@ def _format(row: Row, forms: dict[str, str], otherwise: str) -> str:
     return next((form for word, form in forms.items() if word in row.metric), otherwise)
 
 
-def _cost(entry: Entry) -> str:
+def _cost(standing: Standing) -> str:
     from potstill.text import duration
 
-    return "" if entry.seconds is None or entry.state == "done" else duration(entry.seconds)
+    return (
+        "" if standing.seconds is None or standing.state == "done" else duration(standing.seconds)
+    )
 
 
-def _states(entries: Sequence[Entry]) -> list[str]:
-    return list(dict.fromkeys(entry.state for entry in entries))
+def _states(standings: Sequence[Standing]) -> list[str]:
+    return list(dict.fromkeys(standing.state for standing in standings))

@@ -21,7 +21,7 @@ TeacherFile = Annotated[
 Labeller = Annotated[
     Path | None,
     typer.Option(
-        "--teacher", metavar="FILE", help="Labels what the students see  [the run's, if any]"
+        "--teacher", metavar="FILE", help="Teacher that labels what networks see  [the run's]"
     ),
 ]
 

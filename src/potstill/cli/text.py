@@ -6,49 +6,51 @@ from typing import TYPE_CHECKING, Any
 
 from potstill import papers
 from potstill.config import PaperRow
-from potstill.networks.names import network_text
+from potstill.text import accuracy_text, count, network_text, result_text, training_texts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from potstill.data.distilled import DistilledDataset
-    from potstill.results import Accuracy, Distances, Diversity, Evaluation
+    from potstill.results import Distances, Diversity, Evaluation
 
 
 def summary(result: Evaluation) -> str:
-    """Of one evaluation, in a line or a few."""
-    networks = count(len(result.accuracy.values), "network")
-    lines = [
-        f"accuracy {percent(result.accuracy)} ({networks}, {_training(result)}, "
-        f"{count(result.steps, 'step')})"
-    ]
+    """An evaluation in a line or a few."""
+    lines = [f"accuracy {result_text(result, 2)}, {count(result.steps, 'step')}"]
     best, baseline = result.best_on_test, result.baseline
     if best is not None:
-        lines.append(f"best epoch on the test set: {percent(best)} (chosen on it; not a result)")
+        lines.append(
+            f"best epoch on the test set: {accuracy_text(best, 2)} % (chosen on it; not a result)"
+        )
     if baseline is not None:
-        lines.append(f"{baseline.kind}: {percent(baseline)}")
+        lines.append(f"{baseline.kind}: {accuracy_text(baseline, 2)} %")
     return "\n".join(lines)
 
 
-def table(results: list[Evaluation]) -> str:
-    """Of one evaluation for each network, a line a network."""
+def table(results: Sequence[Evaluation]) -> str:
+    """Evaluations on several networks, all trained alike, a line for each."""
     names = [network_text(result.network) for result in results]
     width = max(map(len, names))
+    _, *how = training_texts(results[0].training, len(results[0].accuracy.values))
     lines = [
-        f"{name:{width}}  {percent(result.accuracy)}"
-        + (f"  best {percent(result.best_on_test)}" if result.best_on_test else "")
-        + (f"  random {percent(result.baseline)}" if result.baseline else "")
+        f"{name:{width}}  {accuracy_text(result.accuracy, 2)} %"
+        + (f"  best {accuracy_text(result.best_on_test, 2)} %" if result.best_on_test else "")
+        + (f"  random {accuracy_text(result.baseline, 2)} %" if result.baseline else "")
         for name, result in zip(names, results, strict=True)
     ]
-    return "\n".join([_training(results[0]), *lines])
+    return "\n".join([", ".join(how), *lines])
 
 
-def _training(result: Evaluation) -> str:
-    """How networks were trained: the protocol, and its epochs if it counts them."""
-    lasting = "" if result.epochs is None else f", {count(result.epochs, 'epoch')}"
-    return f"protocol {result.protocol}{lasting}"
+def earlier(results: Sequence[Evaluation]) -> list[str]:
+    """Lines on what was measured on the set before it was given the labels it has."""
+    if not results:
+        return []
+    return ["measured before the labels were stored:", *map(summary, results)]
 
 
 def diversity_summary(audit: Diversity) -> str:
-    """Of a diversity audit."""
+    """A diversity audit in a few lines."""
     lines = [f"mean squared feature distance of two images of a class: {_number(audit.distance)}"]
     if audit.real is not None:
         lines.append(f"as many random real images: {_number(audit.real)}")
@@ -62,31 +64,15 @@ def _number(distance: Distances) -> str:
     return "undefined, one image a class" if mean is None else f"{mean:.4g}"
 
 
-def count(number: int, noun: str) -> str:
-    """``1 step``, ``10 steps``."""
-    return f"{number} {noun}" + ("" if number == 1 else "s")
-
-
-def percent(score: Accuracy) -> str:
-    """Mean of fractions and, of several, their deviation."""
-    return f"{spread(score, 2, 100)} %"
-
-
-def spread(score: Accuracy, digits: int, scale: float = 1) -> str:
-    """``mean ± deviation``, so many times as large; a single value has no deviation."""
-    mean = f"{scale * score.mean:.{digits}f}"
-    return mean if len(score.values) < 2 else f"{mean} ± {scale * score.std:.{digits}f}"
-
-
 def description(dataset: DistilledDataset, document: dict[str, Any]) -> str:
-    """Of a set and of where it comes from."""
+    """A set, where it comes from, and what was measured on it, a line for each."""
     from potstill.methods.describing import description_of
 
     header = dataset.header
     described = description_of(header)
-    count, channels, height, width = document["images"]
+    images, channels, height, width = document["images"]
     facts = {
-        "images": f"{count} of {height}x{width}, {'grayscale' if channels == 1 else 'RGB'}, "
+        "images": f"{images} of {height}x{width}, {'grayscale' if channels == 1 else 'RGB'}, "
         f"{document['images_per_class']} per class",
         "classes": _shortened(document["class_names"]),
         "source": f"{header['source']['name']} ({header['source']['fingerprint'][:12]})",
@@ -103,7 +89,7 @@ def description(dataset: DistilledDataset, document: dict[str, Any]) -> str:
     results = dataset.results
     if not results:
         lines.append("not evaluated yet; potstill evaluate does it")
-    return "\n".join(lines + [summary(result) for result in results])
+    return "\n".join([*lines, *map(summary, results), *earlier(dataset.earlier_results)])
 
 
 def _shortened(class_names: list[str]) -> str:
@@ -116,11 +102,9 @@ def paper_row(row: PaperRow) -> str:
     """Which number of which table, and the number."""
     networks = " on ".join(name for name in (row.distill_arch, row.eval_arch) if name)
     name = f"Table {row.table}, {row.method}" + (f" ({networks})" if networks else "")
-    seconds = papers.paper_seconds(row)
+    seconds, accuracy = papers.find(row, papers.SECONDS), papers.find(row)
     if seconds is not None:
-        return f"{name}: {seconds} s per image of each class"
-    value = papers.paper_value(row)
-    if value is None:
+        return f"{name}: {seconds.value} s per image of each class"
+    if accuracy is None:
         return name
-    mean, std = value
-    return f"{name}: {mean}{'' if std is None else f' ± {std}'} %"
+    return f"{name}: {accuracy.value}{'' if accuracy.std is None else f' ± {accuracy.std}'} %"

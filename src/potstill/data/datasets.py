@@ -31,7 +31,7 @@ from potstill.data.facts import DATASETS
 from potstill.data.source import SourceDataset, Split, fingerprint, sample_per_class
 from potstill.errors import DataError
 from potstill.files import expanded
-from potstill.text import quoted
+from potstill.quoting import quoted
 
 __all__ = ["SourceDataset", "Split", "fingerprint", "load", "names", "sample_per_class"]
 

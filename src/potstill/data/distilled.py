@@ -6,7 +6,7 @@ preprocessing, the protocol the set was made for and its whole history come with
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from potstill import storage
-from potstill.config import DataRecipe
+from potstill.config import DataRecipe, NetworkRecipe
 from potstill.data.header import checked, checked_names, implied_mirror_images
 from potstill.data.preprocess import Preprocess
 from potstill.errors import ArtefactError, DataError
-from potstill.files import atomic_write
-from potstill.results import Evaluation
-from potstill.text import fault, quoted
+from potstill.files import atomic_write, locked
+from potstill.quoting import fault, quoted
+from potstill.results import Evaluation, of_set, standing
 
 # What the file's document has besides, written from the tensors and the preprocessing.
 _DERIVED = frozenset({"class_names", "digest", "images", "labels", "preprocess", "soft_labels"})
@@ -135,7 +135,28 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
 
     @property
     def results(self) -> tuple[Evaluation, ...]:
-        """The evaluations measured so far, oldest first."""
+        """The evaluations of the set as it is now, oldest first."""
+        return of_set(self._evaluations(), self.digest)
+
+    @property
+    def earlier_results(self) -> tuple[Evaluation, ...]:
+        """Those of the same images before their soft labels were stored, oldest first."""
+        found = self._evaluations()
+        own = of_set(found, self.digest)
+        return tuple(result for result in found if result not in own)
+
+    def standing(self, results: Iterable[Evaluation]) -> Evaluation | None:
+        """Of ``results``, the one that stands for the set: most like what it was made for."""
+        made_for = self.header["evaluation"]
+        network = made_for.get("network")
+        return standing(
+            results,
+            network=None if network is None else NetworkRecipe.model_validate(network),
+            protocol=made_for["protocol"],
+            epochs=made_for.get("epochs"),
+        )
+
+    def _evaluations(self) -> tuple[Evaluation, ...]:
         return tuple(Evaluation.model_validate(result) for result in self.header["results"])
 
     def hard_labels(self) -> Tensor:
@@ -156,16 +177,23 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
     def with_soft_labels(
         self, soft_labels: Tensor, relabelling: Mapping[str, Any]
     ) -> DistilledDataset:
-        """The same images with these soft labels, which makes another set: it has no results.
+        """The same images with these soft labels, which makes another set.
+
+        Results measured so far become :attr:`earlier_results`.
 
         Args:
-            soft_labels: (e, n, C).
-            relabelling: whose they are and of which views.
+            soft_labels: (e, n, C), a teacher's outputs before the softmax in e epochs.
+            relabelling: which teacher and which views they are of.
 
         Raises:
-            ArtefactError: as the constructor.
+            ArtefactError: they have another shape, or numbers that are not finite.
         """
-        header = {**self.header, "relabelling": dict(relabelling), "results": []}
+        digest = self.digest
+        stamped = [
+            {**result, "artefact_digest": result.get("artefact_digest") or digest}
+            for result in self.header["results"]
+        ]
+        header = {**self.header, "relabelling": dict(relabelling), "results": stamped}
         return self._like(header, soft_labels)
 
     def save(self, path: Path | str) -> None:
@@ -215,6 +243,19 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
             raise ArtefactError(
                 f"{path}: header and tensors do not fit ({reason}); get the original file again"
             ) from None
+
+    @classmethod
+    def add_result(cls, path: Path | str, result: Mapping[str, Any]) -> DistilledDataset:
+        """Append a measured result to the set in a file, which may have others by now.
+
+        Raises:
+            ArtefactError: as :meth:`load`.
+            RunError: the file cannot be written.
+        """
+        with locked(Path(path)):
+            scored = cls.load(path).with_result(result)
+            scored.save(path)
+        return scored
 
     def _tensors(self) -> dict[str, Tensor]:
         parts = {_PREFIX + name: tensor for name, tensor in self.preprocess.tensors().items()}

@@ -29,7 +29,7 @@ class DatasetInfo:
         reader: ``embedded`` in an installed library, read by ``torchvision``, or an
             ``image folder``, which is resized to ``resolution``.
         folder: where it lies under the data root; empty if it is embedded.
-        mean: of each channel, pixels in [0, 1], as the field's code states it; None where it
+        mean: mean of each channel, pixels in [0, 1], as the field's code states it; None where it
             states none.
         std: standard deviation of each channel, as ``mean``. CIFAR-10's is the mean of the single
             images' deviations, not that over all pixels (.2470 .2435 .2616).
@@ -171,10 +171,3 @@ DATASETS: Mapping[str, DatasetInfo] = MappingProxyType(
         ),
     }
 )
-
-
-def data_set_text(name: str) -> str:
-    """The name that papers use, where there is one."""
-    if name == "image_folder":
-        return "image folder"
-    return DATASETS[name].title if name in DATASETS else name

@@ -36,7 +36,7 @@ class Foreign:
     images: Tensor
     labels: Tensor
     class_names: tuple[str, ...] | None
-    """Of class folders, sorted; None for tensors."""
+    """Names of the class folders, sorted; None for tensors."""
     layout: str
     """How the axes of the images were read, such as ``n, h, w, c``."""
 
@@ -58,8 +58,8 @@ def read(
     Args:
         path: a folder, or a file.
         labels: the file with the labels, if they are not in ``path``.
-        resolution: of folders alone: the side to crop and resize to.
-        channels: of folders alone: 1 converts to gray.
+        resolution: side to crop and resize to, for folders alone.
+        channels: 1 converts to gray, for folders alone.
 
     Raises:
         DataError: no such file, one that holds something else or cannot be read without

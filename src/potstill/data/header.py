@@ -15,8 +15,8 @@ from potstill import storage
 from potstill.config import EPOCHS, SIDE, NetworkRecipe
 from potstill.description import Description
 from potstill.errors import ArtefactError
+from potstill.quoting import fault, quoted
 from potstill.results import Evaluation
-from potstill.text import fault, quoted
 
 # Characters of a class's name: a folder's name has 255 at most.
 _LONGEST_CLASS = 255

@@ -78,10 +78,10 @@ def import_set(
         source: the real data, if it is at hand.
         fitted_on: the data whose training images the preprocessing is fitted on; ``data``
             has ``mean`` and ``std`` if None.
-        versions: of the libraries, for the header.
+        versions: versions of the libraries, for the header.
 
     Returns:
-        A set whose header has ``import``: file, space, label_kind, fitted_on and ``checks``, a
+        A set whose header has ``import``: space, label_kind, fitted_on and ``checks``, a
         list of {check, value, verdict}; a verdict is "ok" or "warning".
 
     Raises:
@@ -280,7 +280,7 @@ def _described(statement: Statement, kind: LabelKind, checks: Sequence[Check]) -
 
 
 def _portable(data: DataRecipe) -> dict[str, Any]:
-    """As JSON has it; where files lie is the machine's business."""
+    """The data as a JSON object, an absolute folder by its last part."""
     document = data.model_dump(mode="json")
     if data.folder and PurePath(data.folder).is_absolute():
         document["folder"] = PurePath(data.folder).name

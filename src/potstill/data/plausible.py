@@ -46,14 +46,14 @@ _ROUNDING = 5e-3
 
 @dataclass(frozen=True)
 class Check:
-    """Something that was looked at."""
+    """One thing that was looked at in the images or labels, and what was found."""
 
     check: str
     value: str
     verdict: Verdict
 
     def document(self) -> dict[str, str]:
-        """As JSON has it."""
+        """The check as a JSON object."""
         return asdict(self)
 
 
@@ -271,14 +271,14 @@ def _some(images: Tensor) -> Tensor:
 
 
 def _percentiles(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each channel of (n, c, h, w), the dark and the bright end: (c,) both."""
+    """The dark and the bright end of each channel of (n, c, h, w): (c,) both."""
     channels = _some(images).transpose(0, 1).flatten(1).numpy()
     dark, bright = torch.from_numpy(np.quantile(channels, _ENDS, axis=1))
     return dark, bright
 
 
 def _correlation(pixels: Tensor) -> float:
-    """Of each pixel with the one to its right."""
+    """Correlation of each pixel with the one to its right."""
     pairs = torch.stack([pixels[..., 1:].flatten(), pixels[..., :-1].flatten()]).double()
     return float(torch.corrcoef(pairs)[0, 1].nan_to_num())
 

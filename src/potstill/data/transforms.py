@@ -13,7 +13,7 @@ from torch import Tensor
 from potstill.config import SIDE
 from potstill.data import statistics
 from potstill.errors import ArtefactError, DataError
-from potstill.text import fault, quoted
+from potstill.quoting import fault, quoted
 
 
 class Preprocess(ABC):

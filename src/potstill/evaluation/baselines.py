@@ -22,8 +22,9 @@ from potstill.evaluation.protocol import class_sizes, random_real_sets
 from potstill.evaluation.scores import accuracies
 from potstill.evaluation.students import StudentProtocol, StudentTraining, hard_loss
 from potstill.networks.init import initialise_default, seeded_on
+from potstill.progress import Progress, part
 from potstill.results import OnRandom, OnReal
-from potstill.train import EpochTraining, Loss, Progress, favour_layout, in_favoured_layout
+from potstill.train import EpochTraining, Loss, favour_layout, in_favoured_layout
 
 REAL_STEPS = 5000
 """The budget of a training on all real images, unless another is asked for."""
@@ -74,7 +75,7 @@ def all_real(
 
     Args:
         given: the data, network, seed and device; the set's preprocessing is used.
-        most_steps: of each network.
+        most_steps: most training steps of each network.
 
     Raises:
         RecipeError: no steps.
@@ -95,11 +96,8 @@ def all_real(
         }
         found = cache.numbers(key, "accuracies", 1)
         if found is None:
-
-            def report(step: int, _total: int, index: int = index) -> None:
-                progress(index * steps + step, given.networks * steps)
-
-            found = [_train_on_all(given, training, index, report)]
+            told = part(progress, index, given.networks)
+            found = [_train_on_all(given, training, index, told)]
             cache.put(key, {"accuracies": found})
         else:
             reused += 1
@@ -142,19 +140,14 @@ def _train_on_all(
         seed=views.seed,
         purpose=views.purpose,
     )
-    total = training.optimisation.epochs * run.steps_per_epoch
-    while run.epoch < training.optimisation.epochs:
-        done = run.epoch * run.steps_per_epoch
-
-        def tell(step: int, _total: int, done: int = done) -> None:
-            progress(done + step, total)
-
-        run.run_epoch(tell)
+    epochs = training.optimisation.epochs
+    while run.epoch < epochs:
+        run.run_epoch(part(progress, run.epoch, epochs))
     return accuracies([network], source.test, preprocess)[0]
 
 
 def _loss(given: Assignment, views: Views, purpose: str) -> Loss:
-    """Of a batch of real images, preprocessed when they are needed: they stay 8-bit pixels."""
+    """The loss on a batch of real images, which are 8-bit pixels until they are needed."""
     train, preprocess = given.source.train, given.dataset.preprocess
 
     def loss(network: nn.Module, rows: Tensor, epoch: int, step: int) -> Tensor:

@@ -22,7 +22,7 @@ from potstill.errors import RunError
 from potstill.files import atomic_write, make_folder
 
 GENERATION = 1
-"""Of the code that networks are trained and attacked by."""
+"""Version of the code that trains and attacks networks; another one finds nothing cached."""
 
 
 def trained_on(

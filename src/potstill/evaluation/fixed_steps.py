@@ -18,8 +18,9 @@ from potstill.evaluation.augment import augment
 from potstill.evaluation.plan import Assignment, Work
 from potstill.evaluation.scores import accuracies
 from potstill.networks.init import initialise
+from potstill.progress import Progress
 from potstill.results import Accuracy, Reached
-from potstill.train import Progress, Schedule, Training, train
+from potstill.train import Schedule, Training, train
 
 # A set of this many images gets the short training.
 _TINY = 10
@@ -51,7 +52,7 @@ class Protocol:
         return False
 
     def epochs(self, dataset: DistilledDataset, asked: int | None = None) -> None:
-        """None are counted."""
+        """None: the protocol counts steps."""
         return None
 
     def cache_key(self, dataset: DistilledDataset, epochs: int | None) -> Mapping[str, Any]:
@@ -62,7 +63,7 @@ class Protocol:
     def work(
         self, images: int, channels: int, resolution: int, *, epochs: int | None, mirrored: bool
     ) -> Work:
-        """As many images a step as there are, up to a batch."""
+        """What the steps take, each of as many images as there are, up to a batch."""
         training = self.training(images)
         return Work(training.steps * (training.batch_size or images * (2 if mirrored else 1)))
 
@@ -71,13 +72,13 @@ class Protocol:
         return None
 
     def with_augmentation(self) -> Protocol:
-        """Named ``NAME-augmented``."""
+        """The protocol itself, or one named ``NAME-augmented``."""
         if self.augmented:
             return self
         return replace(self, name=self.name + _AUGMENTED, augmented=True)
 
     def without_augmentation(self) -> Protocol:
-        """Named without ``-augmented``, or ``NAME-plain`` where that is not said."""
+        """The protocol itself, or one named without ``-augmented``, or else ``NAME-plain``."""
         if not self.augmented:
             return self
         base = self.name.removesuffix(_AUGMENTED)
@@ -124,7 +125,7 @@ class FixedSteps:
         self.facts: dict[str, Any] = {}
 
     def scores(self, images: Tensor, labels: Tensor, progress: Progress) -> Reached:
-        """The accuracy alone."""
+        """Train all networks and test them; the accuracy alone, with no best epochs."""
         given = self._assignment
         networks = [self._fresh(index) for index in range(given.networks)]
         if given.dataset.mirror_images:

@@ -7,19 +7,19 @@ from collections.abc import Callable
 from torch import Tensor
 
 from potstill.evaluation.plan import Assignment
+from potstill.progress import Progress, part
 from potstill.results import Accuracy, BestOnTest, Reached
-from potstill.train import Progress
 
-Train = Callable[[int, Tensor, Tensor, Callable[[int], None]], list[float]]
+Train = Callable[[int, Tensor, Tensor, Progress], list[float]]
 """(index of the network, images (n, c, h, w) and classes (n,) int64 on the assignment's device,
-report of steps done) -> accuracies, after each epoch if the best is asked for, or of the last."""
+what is told of its steps) -> accuracies, after each epoch if the best is asked for, or after
+the last."""
 
 
 def score_in_turn(
     given: Assignment,
     images: Tensor,
     labels: Tensor,
-    steps: int,
     train: Train,
     progress: Progress,
 ) -> Reached:
@@ -28,10 +28,9 @@ def score_in_turn(
     Args:
         given: says how many networks, where, and whether the best epoch is asked for.
         images: (n, c, h, w) for all of them, or (k, n, c, h, w), a set for each.
-        labels: (n, C) or (k, n, C), likewise; a class is the largest entry.
-        steps: of one training.
-        train: one network.
-        progress: called with (steps done, steps in all) over all networks.
+        labels: (n, C), or (k, n, C) as the images; a class is the largest entry.
+        train: trains and tests one network.
+        progress: told of every step, over all networks.
 
     Returns:
         The accuracy, and the best epochs', counted from 1, if asked for.
@@ -40,11 +39,8 @@ def score_in_turn(
     for index in range(given.networks):
         own = images[index] if images.ndim == 5 else images
         classes = (labels[index] if labels.ndim == 3 else labels).argmax(1)
-
-        def report(step: int, index: int = index) -> None:
-            progress(index * steps + step, given.networks * steps)
-
-        histories.append(train(index, own.to(given.device), classes.to(given.device), report))
+        told = part(progress, index, given.networks)
+        histories.append(train(index, own.to(given.device), classes.to(given.device), told))
     accuracy = Accuracy.of([history[-1] for history in histories])
     if not given.best:
         return Reached(accuracy=accuracy)

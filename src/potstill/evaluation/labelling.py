@@ -57,7 +57,7 @@ class ViewSettings:
     batch_size: Annotated[int, Field(ge=1, le=BATCH)]
 
     def document(self) -> dict[str, Any]:
-        """As an artefact has it beside the labels of such views."""
+        """The settings as an artefact has them, beside the labels of such views."""
         return {**asdict(self), "draws": _DRAWS}
 
     @classmethod
@@ -88,7 +88,7 @@ class LabelledViews:
 
     settings: ViewSettings
     teacher_mode: TeacherMode
-    """Of the teacher's batch norms."""
+    """Whether the teacher's batch norms normalise by the batch (``train``) or not."""
     epochs: int
 
 
@@ -143,9 +143,9 @@ class TeacherLabels:
     copy: the teacher stays as it was.
 
     Args:
-        teacher: of the same classes and images.
-        dataset: whose images it labels.
-        mode: of its batch norms.
+        teacher: the teacher, trained on the same classes and shape of images.
+        dataset: the set whose images it labels.
+        mode: mode of its batch norms.
         device: where it labels.
 
     Raises:
@@ -179,9 +179,9 @@ class StoredLabels:
 
     Args:
         dataset: with soft labels.
-        settings: of the views that will be shown.
-        mode: of the teacher that the protocol asks for.
-        epochs: how many will be asked for.
+        settings: the views that will be shown.
+        mode: the mode of the teacher that the protocol asks for.
+        epochs: number of epochs that will be asked for.
         device: where the labels are wanted.
 
     Raises:
@@ -201,7 +201,7 @@ class StoredLabels:
         self._labels, self._device = dataset.soft_labels, device
         relabelling = dataset.header["relabelling"]
         self.seed = relabelling.get("seed", 0)
-        """Of the views."""
+        """Seed of the views."""
         views = relabelling.get("views"), relabelling.get("teacher_mode")
         if views != (settings.document(), mode):
             raise ArtefactError(

@@ -11,7 +11,7 @@ epochs here (:mod:`potstill.train`); no set of 10, 100 or 200 balanced classes h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -28,12 +28,12 @@ from potstill.evaluation.plan import Assignment, Work
 from potstill.evaluation.scores import accuracies
 from potstill.networks.init import initialise_default, seeded_on
 from potstill.networks.instance_norms import favour_group_norms
+from potstill.progress import Progress, part
 from potstill.results import Reached
 from potstill.train import (
     EpochTraining,
     Loss,
     Optimisation,
-    Progress,
     batches,
     favour_layout,
     in_favoured_layout,
@@ -42,7 +42,7 @@ from potstill.train import (
 
 @dataclass(frozen=True)
 class MatchingTraining:
-    """How a network is trained on a set."""
+    """How protocols ``dc`` and ``dsa`` train a network on a set."""
 
     epochs: int
     """E; networks are trained for E + 1 epochs."""
@@ -117,16 +117,16 @@ class MatchingProtocol:
         return Work(number * images, tests=number)
 
     def views_to_label(self, dataset: DistilledDataset, epochs: int | None) -> None:
-        """None: labels are hard."""
+        """None: the labels are hard, no teacher's."""
 
     def with_augmentation(self) -> MatchingProtocol:
-        """Itself, or ``NAME-augmented``."""
+        """The protocol itself, or one named ``NAME-augmented``."""
         if self.augmented:
             return self
         return replace(self, name=f"{self.name}-augmented", augmented=True)
 
     def without_augmentation(self) -> MatchingProtocol:
-        """Itself, or ``NAME-plain``."""
+        """The protocol itself, or one named ``NAME-plain``."""
         if not self.augmented:
             return self
         return replace(self, name=f"{self.name}-plain", augmented=False)
@@ -175,11 +175,10 @@ class MatchingPlan:
 
     def scores(self, images: Tensor, labels: Tensor, progress: Progress) -> Reached:
         """The accuracy, and the best epochs' if asked for."""
-        steps = self._steps(images.shape[-4])
-        return score_in_turn(self._assignment, images, labels, steps, self._train, progress)
+        return score_in_turn(self._assignment, images, labels, self._train, progress)
 
     def _train(
-        self, index: int, images: Tensor, classes: Tensor, report: Callable[[int], None]
+        self, index: int, images: Tensor, classes: Tensor, progress: Progress
     ) -> list[float]:
         """The accuracies of network ``index``: after each epoch, or after the last one alone."""
         given = self._assignment
@@ -189,7 +188,7 @@ class MatchingPlan:
         favour_group_norms(network)
         loss = self._loss(index, images, classes)
         history: list[float] = []
-        end = 0
+        end, epochs = 0, self._training.epochs + 1
         for phase in self._training.phases():
             training = EpochTraining(
                 network,
@@ -202,13 +201,8 @@ class MatchingPlan:
             )
             end += phase.epochs
             while training.epoch < end:
-                done = training.epoch * training.steps_per_epoch
-
-                def tell(step: int, _total: int, done: int = done) -> None:
-                    report(done + step)
-
-                training.run_epoch(tell)
-                if given.best or training.epoch == self._training.epochs + 1:
+                training.run_epoch(part(progress, training.epoch, epochs))
+                if given.best or training.epoch == epochs:
                     history += accuracies([network], given.source.test, given.dataset.preprocess)
         return history
 
@@ -217,7 +211,7 @@ class MatchingPlan:
         return (self._training.epochs + 1) * len(each)
 
     def _loss(self, index: int, images: Tensor, classes: Tensor) -> Loss:
-        """Of a batch of ``images`` (n, c, h, h) of these ``classes`` (n,) int64."""
+        """The loss on a batch of ``images`` (n, c, h, h) of these ``classes`` (n,) int64."""
         given, strategy = self._assignment, self._training.strategy
         dropout = f"evaluation/dropout/{index}"
 

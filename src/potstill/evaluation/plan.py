@@ -15,9 +15,9 @@ from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset
 from potstill.evaluation.labelling import LabelledViews
 from potstill.networks import zoo
+from potstill.progress import Progress
 from potstill.results import Reached
 from potstill.teacher import Teacher
-from potstill.train import Progress
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Assignment:
     source: SourceDataset
     network: NetworkRecipe
     networks: int
-    """How many are trained."""
+    """Number of networks to train."""
     seed: int
     device: torch.device
     baseline: bool = False
@@ -36,7 +36,7 @@ class Assignment:
     batched: bool | None = None
     teacher: Teacher | None = None
     epochs: int | None = None
-    """The protocol's own number if None."""
+    """Epochs of training; the protocol's own number if None."""
     best: bool = False
     """Whether the best epoch on the test set is wanted beside the last."""
 
@@ -56,11 +56,11 @@ class Plan(typing.Protocol):
 
     @property
     def steps(self) -> int:
-        """Of the training of one network."""
+        """Training steps of one network."""
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """Of ``epochs``, ``labels`` and ``teacher`` of the evaluation those it has."""
+        """Those fields of the evaluation that it decides: ``epochs``, ``labels``, ``teacher``."""
 
     def scores(self, images: Tensor, labels: Tensor, progress: Progress) -> Reached:
         """Train fresh networks and test them on the source's test images.
@@ -68,8 +68,8 @@ class Plan(typing.Protocol):
         Args:
             images: (n, c, h, w) in network space, as many as the set has, or (k, n, c, h, w),
                 others for each of the k networks.
-            labels: (n, C) or (k, n, C), likewise; a class is the largest entry.
-            progress: called with (steps done, steps in all) over all networks.
+            labels: (n, C), or (k, n, C) as the images; a class is the largest entry.
+            progress: told of every step, over all networks.
 
         Raises:
             NumericalError: a training left the finite numbers.
@@ -83,7 +83,7 @@ class Work:
     shown: int
     """Images that the network learns from, each counted as often as it is shown."""
     labelled: int = 0
-    """How many of them a teacher labels."""
+    """How many of the images shown a teacher labels."""
     tests: int = 1
     """How often the network is tested on all test images, if it is after every epoch."""
 
@@ -97,7 +97,7 @@ class EvaluationProtocol(typing.Protocol):
 
     @property
     def name(self) -> str:
-        """As results and artefacts have it."""
+        """The protocol's name, in ``--protocol``, results and artefacts."""
 
     @property
     def takes_teacher(self) -> bool:
@@ -108,7 +108,7 @@ class EvaluationProtocol(typing.Protocol):
         """Whether it lasts for epochs, which a caller may choose, and has a best one."""
 
     def epochs(self, dataset: DistilledDataset, asked: int | None = None) -> int | None:
-        """How many epochs training on the set lasts if ``asked`` for so many; None: none counted.
+        """Epochs that training on the set lasts if ``asked`` for so many; None if it counts none.
 
         Raises:
             RecipeError: fewer than one.
@@ -127,10 +127,10 @@ class EvaluationProtocol(typing.Protocol):
         """What training one network on a set takes.
 
         Args:
-            images: how many the set has.
-            channels: of each.
-            resolution: their side.
-            epochs: asked for; the protocol's own number if None.
+            images: number of images in the set.
+            channels: channels of an image.
+            resolution: side of an image.
+            epochs: epochs asked for; the protocol's own number if None.
             mirrored: whether the set is trained on with its mirror images.
         """
 
@@ -142,21 +142,21 @@ class EvaluationProtocol(typing.Protocol):
         """
 
     def with_augmentation(self) -> EvaluationProtocol:
-        """The same with augmentation: itself if it has some.
+        """The protocol with augmentation: itself if it has some.
 
         Raises:
             RecipeError: there is no such form.
         """
 
     def without_augmentation(self) -> EvaluationProtocol:
-        """The same without augmentation: itself if it has none.
+        """The protocol without augmentation: itself if it has none.
 
         Raises:
             RecipeError: there is no such form.
         """
 
     def plan(self, assignment: Assignment) -> Plan:
-        """What will be done.
+        """The trainings that this protocol makes of an assignment.
 
         Raises:
             RecipeError: the assignment asks for what this protocol does not have.

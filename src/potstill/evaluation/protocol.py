@@ -22,9 +22,9 @@ from potstill.evaluation.fixed_steps import Protocol
 from potstill.evaluation.matching import MatchingProtocol
 from potstill.evaluation.plan import Assignment, EvaluationProtocol
 from potstill.evaluation.students import HARD_LABEL, StudentProtocol, as_run
+from potstill.progress import Progress, part, silent, staged
 from potstill.results import Baseline, Evaluation, Reached
 from potstill.teacher import Teacher
-from potstill.train import Progress
 
 PROTOCOLS: dict[str, EvaluationProtocol] = {
     protocol.name: protocol
@@ -58,7 +58,7 @@ def evaluate(
     epochs: int | None = None,
     best: bool = False,
     batched: bool | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Evaluation:
     """Train fresh networks on ``dataset`` and test them on ``source``'s test images.
 
@@ -69,22 +69,22 @@ def evaluate(
     Args:
         dataset: the distilled set.
         source: the real data it stands for.
-        protocol: a name from ``PROTOCOLS``, or a protocol; the artefact's if None.
-        networks: how many; the artefact's number if None.
-        network: which; the one the set was distilled for if None.
-        seed: of everything that is drawn.
-        device: where to train and test.
+        protocol: a protocol, or its name in ``PROTOCOLS``; the artefact's if None.
+        networks: number of networks to train; the artefact's number if None.
+        network: the network to train; the one the set was distilled for if None.
+        seed: seed of every random draw.
+        device: where networks are trained and tested.
         baseline: also score random real images, as many as distilled ones (of each class, see
             :func:`class_sizes`), others for each network, with hard labels (protocols with a
             teacher: with its labels) and under the same protocol.
         teacher: labels what the students of a protocol with soft labels see; if None, the
             labels that the set stores.
-        epochs: of protocols that count them; if None, the artefact's number, and if it has
-            none, the protocol's. Protocols dc and dsa train for one more.
+        epochs: epochs, for a protocol that counts them; if None, the artefact's number, and if
+            it has none, the protocol's. Protocols dc and dsa train for one more.
         best: also test after every epoch, and report each network's best.
         batched: see :func:`potstill.train.train`; protocols that count epochs train their
             networks one after the other.
-        progress: called with (steps done, steps in all).
+        progress: told of every "evaluation step", over all networks and the baseline's.
 
     Raises:
         ArtefactError: the set does not say what it was made for, and nothing was passed; or
@@ -119,14 +119,11 @@ def evaluate(
             best=best,
         )
     )
+    told = staged(progress, "evaluation step")
     rounds = 2 if baseline else 1
 
     def score(images: Tensor, labels: Tensor, done: int) -> Reached:
-        def report(step: int, total: int) -> None:
-            if progress is not None:
-                progress(done * total + step, rounds * total)
-
-        return plan.scores(images, labels, report)
+        return plan.scores(images, labels, part(told, done, rounds))
 
     found = {**plan.facts, **score(dataset.images, dataset.labels, 0).given()}
     if baseline:

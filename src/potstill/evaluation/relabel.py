@@ -25,8 +25,8 @@ from potstill.evaluation.labelling import (
 )
 from potstill.evaluation.plan import EvaluationProtocol
 from potstill.evaluation.protocol import made_for, named
+from potstill.progress import Progress, silent
 from potstill.teacher import Teacher
-from potstill.train import Progress
 
 
 def relabel(
@@ -38,7 +38,7 @@ def relabel(
     seed: int = 0,
     precision: Literal["float16", "float32"] = "float16",
     device: str | torch.device = "cpu",
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> DistilledDataset:
     """The set with the teacher's labels of every epoch's views, instead of those it had.
 
@@ -47,14 +47,14 @@ def relabel(
 
     Args:
         dataset: the distilled set.
-        teacher: of the same data.
-        protocol: whose views are labelled; the artefact's if None.
-        epochs: how many; the artefact's number if None, and if it has none, the protocol's.
-        seed: of the views.
-        precision: of the e n C numbers that are kept. float16 takes half the room and moves
+        teacher: a teacher of the same data.
+        protocol: the protocol whose views are labelled; the artefact's if None.
+        epochs: epochs to label; the artefact's number if None, and if it has none, the protocol's.
+        seed: seed of the views.
+        precision: number format of the e n C labels. float16 takes half the room and moves
             an output by at most 1 part in 2000, far less than a temperature of 20 notices.
         device: where the teacher labels.
-        progress: called with (epochs done, epochs in all).
+        progress: told of every "relabelling epoch".
 
     Returns:
         A set with other content and so without results.
@@ -81,8 +81,7 @@ def relabel(
         for step, rows in enumerate(views.batches(len(images), epoch)):
             mix = views.of_batch(images[rows.to(where)], epoch, step)
             stored[epoch, rows] = label(mix, rows, epoch).to("cpu", stored.dtype)
-        if progress is not None:
-            progress(epoch + 1, total)
+        progress("relabelling epoch", epoch + 1, total)
     relabelling = {
         "protocol": chosen.name,
         "seed": seed,

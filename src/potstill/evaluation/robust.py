@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +34,7 @@ from potstill.evaluation.cache import Cache
 from potstill.evaluation.plan import Assignment, EvaluationProtocol
 from potstill.evaluation.protocol import PROTOCOLS, evaluate, made_for, named
 from potstill.evaluation.students import HARD_LABEL
+from potstill.progress import Progress, silent, staged
 from potstill.results import (
     AugmentationRobust,
     Evaluation,
@@ -53,9 +53,6 @@ HARD = HARD_LABEL.name
 LABEL_WEIGHT = 0.5
 AUGMENTATION_WEIGHT = 0.5
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is trained on, steps done and steps in all."""
-
 
 def robust(improvement: float) -> float:
     """(e^a - e^-1) / (e - e^-1): [-1, 1] to [0, 1]."""
@@ -63,7 +60,7 @@ def robust(improvement: float) -> float:
 
 
 def label_robust(hlr: float, ior: float, weight: float = LABEL_WEIGHT) -> float:
-    """LRS of fractions."""
+    """LRS from accuracies, which are fractions."""
     return robust(weight * ior - (1 - weight) * hlr)
 
 
@@ -87,28 +84,28 @@ def scores(
     epochs: int | None = None,
     real_steps: int = REAL_STEPS,
     cache: Cache | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> RobustScores:
     """HLR, IOR, LRS and ARS of a distilled set, with what they are made of.
 
     Args:
         dataset: the distilled set.
         source: the real data it stands for.
-        protocol: the set's own, by name or as such; the artefact's if None.
-        networks: how many are trained on each set of images; the artefact's number if None.
-        network: which; the one the set was made for if None.
-        seed: of everything that is drawn.
-        device: where to train and test.
+        protocol: the set's own protocol, or its name; the artefact's if None.
+        networks: number trained on each set of images; the artefact's number if None.
+        network: the network to train; the one the set was made for if None.
+        seed: seed of every random draw.
+        device: where networks are trained and tested.
         teacher: labels what the students of a protocol with soft labels see, random real images
             among them; such protocols need one.
-        epochs: of the set's own protocol, if that counts them; if None, the artefact's number,
+        epochs: epochs of the set's own protocol, if it counts them; if None, the artefact's number,
             and if it has none, the protocol's.
         real_steps: the budget of each training on all real images, under ``hard-label``: as many
             whole epochs as it holds, one at least, the protocol's number at most. A budget that
             is too small makes HLR too small.
         cache: where the baselines are stored and looked for; they are trained if None, and if the
             network is not one of potstill's.
-        progress: told of every step.
+        progress: told of every training step; a stage is what is trained on, and the protocol.
 
     Raises:
         DataError: the protocol needs a teacher and there is none, there are fewer images than
@@ -134,7 +131,7 @@ def scores(
                 seed=seed,
                 device=device,
                 **_asked(each, teacher, lasting),
-                progress=_telling(progress, f"distilled images, {each.name}"),
+                progress=staged(progress, f"distilled images, {each.name}"),
             )
     first = results[own.name]
     given = Assignment(
@@ -151,11 +148,11 @@ def scores(
     randoms: dict[str, OnRandom] = {}
     for each in (own, augmented, plain):
         if each.name not in randoms:
-            tell = _telling(progress, f"random real images, {each.name}")
+            told = staged(progress, f"random real images, {each.name}")
             asked = replace(given, **_asked(each, teacher, epochs))
-            randoms[each.name] = random_real(asked, each, store, tell)
-    tell = _telling(progress, f"all real images, {HARD}")
-    real = all_real(given, HARD_LABEL, store, tell, real_steps)
+            randoms[each.name] = random_real(asked, each, store, told)
+    told = staged(progress, f"all real images, {HARD}")
+    real = all_real(given, HARD_LABEL, store, told, real_steps)
     found = _composed(results, randoms, real, (own.name, augmented.name, plain.name))
     warnings = _warnings(first, found["hlr"], store)
     if warnings:
@@ -265,16 +262,8 @@ def _check(dataset: DistilledDataset, own: EvaluationProtocol, teacher: Teacher 
 def _asked(
     protocol: EvaluationProtocol, teacher: Teacher | None, epochs: int | None
 ) -> dict[str, Any]:
-    """Of what the caller passed, what concerns this protocol."""
+    """The options that the caller passed and this protocol has."""
     return {
         "teacher": teacher if protocol.takes_teacher else None,
         "epochs": epochs if protocol.counts_epochs else None,
     }
-
-
-def _telling(progress: Progress | None, what: str) -> Callable[[int, int], None]:
-    def tell(done: int, total: int) -> None:
-        if progress is not None:
-            progress(what, done, total)
-
-    return tell

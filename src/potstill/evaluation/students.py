@@ -39,12 +39,12 @@ from potstill.evaluation.labelling import (
 from potstill.evaluation.plan import Assignment, Work
 from potstill.evaluation.scores import accuracies
 from potstill.networks.init import initialise_default, seeded_on
+from potstill.progress import Progress, part
 from potstill.results import Reached
 from potstill.train import (
     EpochTraining,
     Loss,
     Optimisation,
-    Progress,
     favour_layout,
     in_favoured_layout,
 )
@@ -57,7 +57,7 @@ class StudentTraining:
     optimisation: Optimisation
     views: ViewSettings
     temperature: float
-    """Of teacher and student; soft labels only."""
+    """Temperature of teacher and student; soft labels only."""
     squared_temperature: bool = False
     """Whether the loss is multiplied by the temperature's square; soft labels only."""
     teacher_mode: TeacherMode = "eval"
@@ -68,7 +68,7 @@ class StudentTraining:
             raise ValueError("views and optimisation must have the same batch_size")
 
     def lasting(self, epochs: int | None) -> StudentTraining:
-        """The same for so many epochs, at most a tenth of them for the warm-up."""
+        """The training for so many epochs, at most a tenth of them for the warm-up."""
         if epochs is None:
             return self
         warmup = min(self.optimisation.warmup_epochs, epochs // 10)
@@ -92,7 +92,7 @@ def by_size(channels: int, resolution: int) -> StudentTraining:
 
 
 def as_run(channels: int, resolution: int) -> StudentTraining:
-    """Like :func:`by_size`; up to 32 px the teacher labels in training mode."""
+    """The settings of :func:`by_size`, but up to 32 px the teacher labels in training mode."""
     return replace(
         by_size(channels, resolution), teacher_mode="train" if resolution <= 32 else "eval"
     )
@@ -114,11 +114,11 @@ class StudentProtocol:
 
     @property
     def counts_epochs(self) -> bool:
-        """Always."""
+        """Always: students are trained by epochs."""
         return True
 
     def epochs(self, dataset: DistilledDataset, asked: int | None = None) -> int:
-        """Those asked for, else the set's, else the protocol's own.
+        """Epochs of training: those asked for, else the set's, else the protocol's own.
 
         Raises:
             RecipeError: no epochs.
@@ -138,14 +138,14 @@ class StudentProtocol:
         return Work(shown, labelled=shown if self.takes_teacher else 0, tests=lasting)
 
     def views_to_label(self, dataset: DistilledDataset, epochs: int | None) -> LabelledViews | None:
-        """Those of soft labels."""
+        """The views that students see, if their labels are soft."""
         if not self.takes_teacher:
             return None
         training = self.training(dataset, epochs)
         return LabelledViews(training.views, training.teacher_mode, training.optimisation.epochs)
 
     def with_augmentation(self) -> StudentProtocol:
-        """Itself."""
+        """The protocol itself: its views are augmented."""
         return self
 
     def without_augmentation(self) -> StudentProtocol:
@@ -237,11 +237,10 @@ class Students:
 
     def scores(self, images: Tensor, labels: Tensor, progress: Progress) -> Reached:
         """The accuracy, and the best epochs' if asked for."""
-        steps = self._steps(images.shape[-4])
-        return score_in_turn(self._assignment, images, labels, steps, self._train, progress)
+        return score_in_turn(self._assignment, images, labels, self._train, progress)
 
     def _train(
-        self, index: int, images: Tensor, classes: Tensor, report: Callable[[int], None]
+        self, index: int, images: Tensor, classes: Tensor, progress: Progress
     ) -> list[float]:
         """The accuracies of student ``index``: after each epoch, or after the last one alone."""
         given, views = self._assignment, self._views(index)
@@ -258,12 +257,7 @@ class Students:
         )
         history = []
         while training.epoch < self._epochs:
-            done = training.epoch * training.steps_per_epoch
-
-            def tell(step: int, _total: int, done: int = done) -> None:
-                report(done + step)
-
-            training.run_epoch(tell)
+            training.run_epoch(part(progress, training.epoch, self._epochs))
             if given.best or training.epoch == self._epochs:
                 history += accuracies([network], given.source.test, given.dataset.preprocess)
         return history
@@ -278,7 +272,7 @@ class Students:
         return Views.of(given.dataset, settings, given.seed, index)
 
     def _loss(self, index: int, views: Views, images: Tensor, classes: Tensor) -> Loss:
-        """Of a batch of ``images`` (n, c, h, w) of these ``classes`` (n,) int64."""
+        """The loss on a batch of ``images`` (n, c, h, w) of these ``classes`` (n,) int64."""
         training, target = self._training, self._target
         purpose = f"evaluation/dropout/{index}"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from potstill.errors import RecipeError
 from potstill.methods.method import Method
-from potstill.text import quoted
+from potstill.quoting import quoted
 
 METHODS = (
     "potstill.methods.rcig.method:RCIG",
@@ -26,12 +26,12 @@ _registered: dict[str, Method[Any]] = {}
 
 
 def register(method: Method[Any]) -> None:
-    """Make a method known for the rest of this process.
+    """Make a method known for the rest of this process, in place of one registered before.
 
     Raises:
-        RecipeError: another method has its name.
+        RecipeError: a method of potstill's, or of an installed package, has its name.
     """
-    known = _known()
+    known = {**_built_in(), **_installed()}
     if known.get(method.name, method) is not method:
         raise RecipeError(f"there is a method {method.name!r} already; give this one another name")
     _registered[method.name] = method
@@ -77,7 +77,7 @@ def _built_in() -> dict[str, Method[Any]]:
 
 @cache
 def _installed() -> dict[str, Method[Any]]:
-    """Of other packages; one that cannot be loaded, or takes a name of ours, says which it is."""
+    """The methods of other packages; an error names one that cannot be loaded or used."""
     found: dict[str, Method[Any]] = {}
     for entry in metadata.entry_points(group=ENTRY_POINTS):
         try:

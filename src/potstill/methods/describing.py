@@ -31,7 +31,7 @@ def data_of(recipe: Recipe, header: Mapping[str, Any]) -> DatasetInfo | None:
     """The data that a recipe works on, as far as work depends on it; None if it is not known.
 
     Args:
-        header: of the distilled set, which tells of data of one's own; or empty.
+        header: header of the distilled set, which tells of data of one's own; or empty.
     """
     data, known = recipe.data, DATASETS.get(recipe.data.dataset)
     source = header.get("source", {})
@@ -67,7 +67,7 @@ def description_of(header: Mapping[str, Any]) -> Description:
 
 
 def _before(header: Mapping[str, Any]) -> Description:
-    """Of an imported set, or of an unknown method, from before sets described themselves."""
+    """The description of a set without a recipe that is known, from before sets had one."""
     stated = header.get("import")
     if stated is None:
         return Description(title=header["method"])

@@ -1,4 +1,4 @@
-"""From a recipe to a distilled set, whichever method it names."""
+"""Distil as a recipe says, by whichever method it names."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ class Iterated(Protocol):
     """
 
     iteration: int
-    """Steps done."""
+    """Number of steps done."""
 
     def step(self) -> Mapping[str, float]:
         """Advance by one step; numbers for the log."""

@@ -65,7 +65,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Passes:
-    """So many images, each forward and backward through a network, in this precision."""
+    """A number of images, each passed forward and backward through a network."""
 
     network: NetworkRecipe
     images: float
@@ -77,8 +77,8 @@ class Work:
     """What a recipe asks for, apart from training a teacher.
 
     Attributes:
-        iterations: of the whole run, as its log counts them.
-        passes: what they cost, all together.
+        iterations: iterations of the whole run, as its log counts them.
+        passes: passes through networks that these cost, all together.
         mirror_images: whether the set is to be trained on with its mirror images.
     """
 
@@ -99,9 +99,10 @@ class Method(Generic[S]):
         work: what a recipe will take on data of this kind.
         describe: the set in words. The header is that of the set, or empty while there is none.
         recipes: the folder of its shipped recipes, ``NAME.yaml`` each.
-        teacher: of the settings, the teacher that is trained first; None for a method without.
+        teacher: from settings to the teacher that is trained first; None for a method without.
         parallel: whether it has independent units of work, which an executor can share out.
         cost: the parts of a run's time that count as making the images, which a paper may count.
+        memory: settings to lower where a step needs more memory than there is.
     """
 
     name: str
@@ -112,4 +113,5 @@ class Method(Generic[S]):
     recipes: Traversable | None = None
     teacher: Callable[[S], TeacherRecipe] | None = None
     parallel: bool = False
-    cost: tuple[str, ...] = field(default=())
+    cost: tuple[str, ...] = ()
+    memory: tuple[str, ...] = ()

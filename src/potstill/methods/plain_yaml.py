@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from potstill.errors import RecipeError
-from potstill.text import quoted, shortened
+from potstill.quoting import quoted, shortened
 
 LARGEST = 1 << 20
 """Bytes of a document."""

@@ -24,13 +24,14 @@ from potstill.config import (
     NetworkRecipe,
     PaperRow,
     Strict,
+    flat,
 )
 from potstill.errors import RecipeError
 from potstill.methods import plain_yaml
 from potstill.methods.method import MethodSettings
-from potstill.text import quoted, shortened
+from potstill.quoting import quoted, shortened
 
-DESCRIPTIVE = ("name", "description", "based_on", "paper")
+DESCRIPTIVE = ("name", "description", "based_on", "paper", "departures")
 """What a recipe says about itself and not about the result."""
 
 LONGEST_NAME, LONGEST_DESCRIPTION = 1000, 10_000
@@ -51,6 +52,12 @@ class Recipe(Strict):
         None, description="the recipe that this one is, but for the settings that its name lists"
     )
     paper: tuple[PaperRow, ...] = Field((), max_length=1000)
+    departures: dict[str, Any] = Field(
+        {},
+        max_length=100,
+        description="what the recipe does otherwise than its paper: dotted keys, and the paper's "
+        "values; what the paper's authors ran otherwise than they wrote is the paper's",
+    )
     seed: int = Field(0, ge=0, lt=1 << 63)
     data: DataRecipe = DataRecipe()
     images_per_class: int = Field(1, ge=1, le=BATCH)
@@ -73,6 +80,34 @@ class Recipe(Strict):
         sections = settings.defaults(given)
         merged = {key: _over(section, document.get(key)) for key, section in sections.items()}
         return {**document, "method": settings.model_validate(given), **merged}
+
+    @model_validator(mode="after")
+    def _departs_in_settings(self) -> Recipe:
+        known = flat(self.model_dump(mode="json", exclude={*DESCRIPTIVE}))
+        for key in self.departures:
+            if key not in known:
+                raise ValueError(
+                    f"departures: no setting {quoted(key)}; name one by its dotted key"
+                )
+        try:
+            self.as_in_paper()
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+            raise ValueError(f"departures: the paper's values are impossible: {reason}") from None
+        return self
+
+    def as_in_paper(self) -> Recipe:
+        """The recipe with the paper's value of every setting in which it departs from it.
+
+        Raises:
+            ValidationError: the values are impossible.
+        """
+        if not self.departures:
+            return self
+        document = self.model_dump(mode="json", exclude={"departures"})
+        for key, value in self.departures.items():
+            _assign(document, key, value)
+        return Recipe.model_validate(document)
 
 
 def _settings(given: Mapping[str, Any]) -> type[MethodSettings]:
@@ -136,7 +171,7 @@ def _check(model: type[Any], document: Mapping[str, Any], prefix: str) -> Any:
             message = f"{where}: {first['ctx']['error']}"
         else:
             message = f"{where}: {first['msg']} (got {quoted(first['input'])})"
-        raise RecipeError(" ".join(message.split())) from None
+        raise RecipeError(shortened(message, 500)) from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -176,21 +211,26 @@ def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
             value = plain_yaml.load(text)
         except RecipeError as error:
             raise RecipeError(f"--set {quoted(assignment)}: {error}") from None
-        if isinstance(value, str):
+        if value == text.strip():  # not in quotes
             value = _number(value)
-        node = result
-        *parents, leaf = key.split(".")
-        if len(parents) > _SECTIONS:
-            raise RecipeError(f"--set {quoted(assignment)}: no recipe has such sections")
-        for parent in parents:
-            child = node.setdefault(parent, {})
-            if not isinstance(child, dict):
-                raise RecipeError(
-                    f"--set {quoted(assignment)}: {quoted(parent)} is a value, not a section"
-                )
-            node = child
-        node[leaf] = value
+        _assign(result, key, value)
     return result
+
+
+def _assign(document: dict[str, Any], key: str, value: Any) -> None:
+    """Set what a dotted key names."""
+    node = document
+    *parents, leaf = key.split(".")
+    if len(parents) > _SECTIONS:
+        raise RecipeError(f"--set {quoted(f'{key}={value}')}: no recipe has such sections")
+    for parent in parents:
+        child = node.setdefault(parent, {})
+        if not isinstance(child, dict):
+            raise RecipeError(
+                f"--set {quoted(f'{key}={value}')}: {quoted(parent)} is a value, not a section"
+            )
+        node = child
+    node[leaf] = value
 
 
 def dump(recipe: Recipe, *, leave_out: Collection[str] = ()) -> str:

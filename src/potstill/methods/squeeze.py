@@ -49,7 +49,7 @@ def squeeze(
     Pretrained networks, and weights from a checkpoint of the user's, are taken as they are.
 
     Args:
-        folder: of the run. ``teacher.safetensors`` there is returned if it is of this recipe
+        folder: the run's folder. ``teacher.safetensors`` there is returned if it is of this recipe
             and data, and written otherwise; a training that was stopped goes on from
             ``teacher.checkpoint.safetensors``, to the same bytes. Nothing is written if None.
         device: where to train, and where the teacher's network will be.
@@ -99,7 +99,7 @@ class _Job:
         self.header = _header(recipe, source, self.settings.epochs if self.trained else 0)
 
     def network(self) -> nn.Module:
-        """Ready to be trained, or ready."""
+        """The network, to be trained or, if its weights were given, ready."""
         settings, source = self.settings, self._source
         shape = {
             "channels": source.channels,
@@ -148,7 +148,7 @@ class _Job:
                     keeper.write()
                     raise KeyboardInterrupt
 
-            def after_step(step: int, steps: int) -> None:
+            def after_step(stage: str, done: int, total: int, **values: float) -> None:
                 stop_if_asked()
                 keeper.write_if_due()
 
@@ -160,7 +160,7 @@ class _Job:
         network.to(memory_format=torch.contiguous_format)
 
     def teacher(self, network: nn.Module) -> Teacher:
-        """With its accuracy on the test images, if there are any."""
+        """The trained ``network`` as a teacher, with its accuracy if there are test images."""
         source = self._source
         teacher = Teacher(network, self._preprocess, source.class_names, self.header)
         if not len(source.test):

@@ -13,7 +13,7 @@ def batch_norms(network: nn.Module, images: Tensor | None = None) -> list[tuple[
     """Names and batch norms that track running statistics, in the order of the forward pass.
 
     Args:
-        network: of anybody; it is left as it was.
+        network: any network; it is left as it was.
         images: a batch (n, c, h, w) to find the order on, that of first calls. Without
             it the order of definition is taken, which for every network of
             :mod:`potstill.networks.zoo` is the same.

@@ -25,7 +25,7 @@ class Softplus(nn.Module):
         self.ceiling = ceiling
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape to the same."""
+        """Activations of any shape, element by element, to the same shape."""
         y = F.softplus(x, self.beta, SOFTPLUS_THRESHOLD)
         if self.ceiling is None:
             return y
@@ -40,7 +40,7 @@ class ConvNet(nn.Module):
     other one pads 1.
 
     Args:
-        channels: of the images, c.
+        channels: c, of the images: 1 or 3.
         resolution: side of the images in pixels.
         classes: outputs, C.
         depth: blocks; the field takes 3 up to 32 px, 4 at 64, 5 at 128.

@@ -49,7 +49,7 @@ def from_library(name: str, channels: int, resolution: int, classes: int) -> nn.
 
     Args:
         name: ``timm:NAME`` or ``torchvision:NAME``, as the library calls it.
-        channels: of the images, c.
+        channels: c, of the images: 1 or 3.
         resolution: side of the images in pixels.
         classes: outputs, C.
 

@@ -28,7 +28,7 @@ from potstill.config import NetworkRecipe, Normalisation
 from potstill.errors import RecipeError
 from potstill.networks import zoo
 from potstill.networks.libraries import require_known
-from potstill.text import fault, quoted
+from potstill.quoting import fault, quoted
 
 OWN = "own"
 

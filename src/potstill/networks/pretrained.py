@@ -33,7 +33,7 @@ def pretrained(
 
     Args:
         name: ``torchvision:NAME`` or ``timm:NAME``, as those libraries call it.
-        channels: of the images it must take.
+        channels: channels of the images that it must take, 1 or 3.
         resolution: their side.
         classes: how many it must tell apart.
         weights: False leaves them out: the network is to take others of its kind.

@@ -33,7 +33,7 @@ class TokenBatchNorm(nn.Module):
         self.norm = nn.BatchNorm1d(channels, **factory)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens (n, t, channels) to the same."""
+        """Tokens (n, t, channels) to tokens of the same shape."""
         normalised: Tensor = self.norm(tokens.flatten(0, 1))
         return normalised.view_as(tokens)
 

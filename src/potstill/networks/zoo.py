@@ -114,7 +114,7 @@ def build(
             Of the transformers, deit_tiny is asked for with normalisation layer and
             deit_tiny_bn with batch; networks of timm and torchvision with none, which
             leaves them their own.
-        channels: of the images, c.
+        channels: c, of the images: 1 or 3.
         resolution: side of the images in pixels.
         classes: outputs, C.
         softplus_beta: activation softplus(beta x)/beta in place of ReLU, with the

@@ -15,6 +15,7 @@ from potstill import methods
 from potstill.config import flat
 from potstill.errors import RecipeError
 from potstill.methods import plain_yaml
+from potstill.methods.method import Method
 from potstill.methods.recipe import (
     DESCRIPTIVE,
     LONGEST_DESCRIPTION,
@@ -24,7 +25,7 @@ from potstill.methods.recipe import (
     parse,
     read_yaml,
 )
-from potstill.text import quoted, shortened
+from potstill.quoting import quoted, shortened
 
 ASIDE = (*DESCRIPTIVE, "seed", "checkpoint_every", "log_every")
 """What a recipe says about itself, which start it is, and what decides when files are written."""
@@ -34,17 +35,16 @@ _PLACEHOLDER, _LONGEST = "-", 120
 
 
 def _shipped() -> dict[str, Traversable]:
-    return _found(methods.names())
+    return _found(tuple(methods.named(name) for name in methods.names()))
 
 
 @cache
-def _found(known: tuple[str, ...]) -> dict[str, Traversable]:
+def _found(known: tuple[Method[Any], ...]) -> dict[str, Traversable]:
     """The recipes of these methods, and the quickstart's, by name."""
     found = dict(_walk(resources.files(__name__), ""))
-    for name in known:
-        folder = methods.named(name).recipes
-        if folder is not None:
-            found.update(_walk(folder, f"{name}/"))
+    for method in known:
+        if method.recipes is not None:
+            found.update(_walk(method.recipes, f"{method.name}/"))
     return dict(sorted(found.items()))
 
 
@@ -94,11 +94,9 @@ def _renamed(recipe: Recipe, plain: Recipe) -> Recipe:
 
 def differing(recipe: Recipe, other: Recipe) -> dict[str, Any]:
     """The settings that decide a result and are not as in ``other``, by dotted key."""
-    ours, theirs = (flat(one.model_dump(mode="json")) for one in (recipe, other))
+    ours, theirs = (flat(one.model_dump(mode="json", exclude={*ASIDE})) for one in (recipe, other))
     return {
-        key: ours.get(key)
-        for key in sorted({*ours, *theirs})
-        if ours.get(key) != theirs.get(key) and key not in ASIDE
+        key: ours.get(key) for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)
     }
 
 

@@ -8,19 +8,10 @@ from typing import Any
 from markupsafe import Markup
 
 from potstill.config import NetworkRecipe
-from potstill.networks.names import network_text
-from potstill.report import (
-    again,
-    audit_departures,
-    audit_plots,
-    choice,
-    departures,
-    paper_audits,
-)
+from potstill.papers import Row, audits, departures
+from potstill.report import audit_plots
 from potstill.report.audit_plots import Line
 from potstill.report.drawings import Drawing, Key
-from potstill.report.paper_audits import Printed
-from potstill.report.records import RunRecord
 from potstill.results import (
     Accuracy,
     Attacked,
@@ -30,8 +21,10 @@ from potstill.results import (
     Membership,
     RobustScores,
     Targets,
+    representatives,
 )
-from potstill.text import accuracy_text, count, percent, points
+from potstill.runs.records import RunRecord
+from potstill.text import accuracy_text, count, network_text, percent, points, protocol_text
 
 _Points = tuple[float, ...]
 
@@ -70,32 +63,41 @@ def audit_views(run: RunRecord, anchor: str) -> dict[str, Any]:
     }
 
 
-def transfer(run: RunRecord) -> list[dict[str, str]]:
-    """The result that stands for each network and protocol, if there are several networks.
+def transfer(run: RunRecord) -> list[dict[str, Any]]:
+    """A table for each protocol and number of epochs under which several networks were trained.
 
     The network that the set was distilled for, if it is among them, comes first.
     """
-    results = choice.representatives(run.results, run.recipe)
-    if len({result.network for result in results}) < 2:
-        return []
-    own = run.recipe.network
-    ordered = sorted(results, key=lambda result: result.network != own)
-    return [_student(run, result) for result in ordered]
+    own = run.network
+    tables: dict[str, list[Evaluation]] = {}
+    for result in representatives(run.results):
+        tables.setdefault(protocol_text(result.training), []).append(result)
+    return [
+        {
+            "how": how,
+            "students": [
+                _student(run, result)
+                for result in sorted(results, key=lambda result: result.network != own)
+            ],
+        }
+        for how, results in tables.items()
+        if len(results) > 1
+    ]
 
 
 def _student(run: RunRecord, result: Evaluation) -> dict[str, str]:
-    printed = paper_audits.student_accuracy(run, result.network)
+    printed = audits.transfer(run, result.network)
     baseline, best = result.baseline, result.best_on_test
     return {
         "network": network_text(result.network),
-        "own": "distilled for this" if result.network == run.recipe.network else "",
-        "protocol": result.protocol,
+        "own": "distilled for this" if result.network == run.network else "",
         "accuracy": accuracy_text(result.accuracy),
+        "networks": count(len(result.accuracy.values), "network"),
         "best": accuracy_text(best) if best else "",
         "baseline": accuracy_text(baseline) if baseline else "",
         "gain": f"{points(result.accuracy.mean - baseline.mean)} gained" if baseline else "",
         "paper": _printed(printed, 1) if printed else "",
-        "table": printed.table if printed else "",
+        "table": printed.title if printed else "",
     }
 
 
@@ -142,8 +144,7 @@ def _score(name: str, words: str, value: str, better: str, parts: list[str]) -> 
 
 
 def _networks(number: int, network: NetworkRecipe) -> str:
-    """How many of which; without a full stop, so that a sentence can go on."""
-    return f"{count(number, 'network')} of {network_text(network).replace('norm.', 'norms')}"
+    return f"{count(number, 'network')} of {network_text(network)}"
 
 
 def _lasting(part: HardLabelled) -> str:
@@ -160,8 +161,7 @@ def _membership(run: RunRecord, audit: Membership, identity: str) -> dict[str, A
         for name in ("random", "members")
         if name in audit.baselines
     }  # fmt: skip
-    found = paper_audits.attack_areas(run)
-    table, printed = found if found is not None else ("", {})
+    printed = audits.attacks(run)
     steps = audit.distilled.last.steps
     return {
         "how": (
@@ -171,9 +171,14 @@ def _membership(run: RunRecord, audit: Membership, identity: str) -> dict[str, A
         ),
         "attacks": [_ATTACKS.get(name, name) for name in audit.attacks],
         "rows": _areas(audit, targets, printed),
-        "paper": table,
+        "paper": _title(printed.get("distilled") or printed.get("members") or {}),
         "departures": (
-            (*_unlike(run), *audit_departures.of_membership(audit, run).phrases) if printed else ()
+            (
+                *_unlike(run, printed.get("distilled", {})),
+                *audits.of_membership(audit, run).phrases,
+            )
+            if printed
+            else ()
         ),
         "roc": [
             _roc(name, targets, f"{identity}-roc-{name}")
@@ -188,7 +193,7 @@ def _membership(run: RunRecord, audit: Membership, identity: str) -> dict[str, A
 def _areas(
     audit: Membership,
     targets: Mapping[str, Targets],
-    printed: Mapping[str, Mapping[str, Printed]],
+    printed: Mapping[str, Mapping[str, Row]],
 ) -> list[dict[str, Any]]:
     rows = []
     for name, of in targets.items():
@@ -213,15 +218,6 @@ def _areas(
         nothing = {"images": "", "accuracy": "-", "paper_accuracy": ""}
         rows.append({"name": "Nothing yet", **nothing, "cells": cells})
     return rows
-
-
-def _unlike(run: RunRecord) -> tuple[str, ...]:
-    """What sets the run apart from the row of Tables 5 and 6."""
-    for row in run.recipe.paper:
-        if (row.paper, row.table) in (("rcig", "5"), ("rcig", "6")):
-            return tuple(departures.of_recipe(row, run))
-    unlike = tuple(departures.unlike_paper(run))
-    return unlike or (_NO_ROW,)
 
 
 def _augmented(audit: Membership) -> str:
@@ -294,8 +290,7 @@ def _lines(steps: Sequence[_Points], values: Sequence[_Points]) -> list[Line]:
 
 
 def _continual(run: RunRecord, audit: Continual, identity: str) -> dict[str, Any]:
-    found = paper_audits.continual_accuracies(run)
-    table, printed = found if found is not None else ("", {})
+    printed = audits.lessons(run)
     return {
         "how": (
             f"For each task {_networks(audit.networks, audit.network)}, protocol {audit.protocol}"
@@ -303,8 +298,15 @@ def _continual(run: RunRecord, audit: Continual, identity: str) -> dict[str, Any
             f"{'random order' if audit.order == 'random' else 'the order of the data'}"
         ),
         "average": percent(audit.average_accuracy),
-        "paper": table,
-        "departures": _unlike_table_10(run, audit) if printed else (),
+        "paper": _title(printed, method=True),
+        "departures": (
+            (
+                *_unlike(run, printed),
+                *audits.of_continual(audit, run, next(iter(printed.values()))).phrases,
+            )
+            if printed
+            else ()
+        ),
         "baselines": any(task.baseline is not None for task in audit.tasks),
         "rows": [
             {
@@ -312,13 +314,13 @@ def _continual(run: RunRecord, audit: Continual, identity: str) -> dict[str, Any
                 "images": f"{task.images:,}",
                 "accuracy": accuracy_text(task.accuracy),
                 "baseline": accuracy_text(task.baseline) if task.baseline else "",
-                "paper": f"{printed[task.classes_so_far]:.1f}"
+                "paper": f"{printed[task.classes_so_far].value:.1f}"
                 if task.classes_so_far in printed
                 else "",
             }
             for task in audit.tasks
         ],
-        "figure": _course_of_tasks(audit, table, printed, identity),
+        "figure": _course_of_tasks(audit, printed, identity),
         "warnings": audit.warnings,
     }
 
@@ -327,17 +329,7 @@ def _for_epochs(audit: Continual) -> str:
     return "" if audit.epochs is None else f" for {count(audit.epochs, 'epoch')}"
 
 
-def _unlike_table_10(run: RunRecord, audit: Continual) -> tuple[str, ...]:
-    """What sets the run apart, and then the audit; of a recipe of one's own not all is known."""
-    unlike = departures.of_recipe(audit_departures.continual_row(), run)
-    if not unlike and again.changes(run.recipe) is None:
-        unlike = [_NO_ROW]
-    return (*unlike, *audit_departures.of_continual(audit, run).phrases)
-
-
-def _course_of_tasks(
-    audit: Continual, table: str, printed: Mapping[int, float], identity: str
-) -> Drawing:
+def _course_of_tasks(audit: Continual, printed: Mapping[int, Row], identity: str) -> Drawing:
     classes = tuple(float(task.classes_so_far) for task in audit.tasks)
     means = [100 * task.accuracy.mean for task in audit.tasks]
     lines = [("distilled", Line(classes, tuple(means), 0))]
@@ -346,7 +338,8 @@ def _course_of_tasks(
         at, values = zip(*random, strict=True)
         lines.append(("random real images", Line(at, tuple(100 * v for v in values), 1)))
     if printed:
-        lines.append((table, Line(tuple(map(float, printed)), tuple(printed.values()), 2)))
+        values = tuple(row.value for row in printed.values())
+        lines.append((_title(printed, method=True), Line(tuple(map(float, printed)), values, 2)))
     svg = audit_plots.course(
         [line for _, line in lines],
         identity=identity,
@@ -380,6 +373,20 @@ def _area(summary: Accuracy | None) -> str:
     return f"{summary.mean:.2f}{spread}"
 
 
-def _printed(number: Printed, digits: int) -> str:
-    spread = "" if number.std is None else f" ± {number.std:.{digits}f}"
-    return f"{number.mean:.{digits}f}{spread}"
+def _printed(row: Row, digits: int) -> str:
+    spread = "" if row.std is None else f" ± {row.std:.{digits}f}"
+    return f"{row.value:.{digits}f}{spread}"
+
+
+def _title(printed: Mapping[Any, Row], *, method: bool = False) -> str:
+    """The table that these numbers stand in, and whose they are; empty for none."""
+    row = next(iter(printed.values()), None)
+    if row is None:
+        return ""
+    return f"{row.title}: {row.method}" if method else row.title
+
+
+def _unlike(run: RunRecord, printed: Mapping[Any, Row]) -> tuple[str, ...]:
+    """What sets the run apart from the row that these numbers are of."""
+    row = next(iter(printed.values()), None)
+    return (_NO_ROW,) if row is None else departures.of_set(row, run)

@@ -1,22 +1,21 @@
 """Our numbers beside a paper's, with everything that keeps the two apart.
 
-A paper's number is shown for the rows that a recipe names, and for no other.
-What the recipe or the evaluation changed against the paper's setting is spelt out
-(:mod:`potstill.report.departures`), so that a difference is read for what it is.
+A paper's number is shown for the rows that a recipe names, and for no other. What the recipe or
+the evaluation changed against the paper's setting is spelt out
+(:mod:`potstill.papers.departures`), so that a difference is read for what it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from potstill.config import PaperRow
-from potstill.papers import paper_seconds, paper_value
-from potstill.report import choice, departures, methods
-from potstill.report.departures import unlike_paper
-from potstill.report.records import RunRecord
-from potstill.results import Evaluation
-
-__all__ = ["Comparison", "Cost", "compare", "compare_cost", "unlike_paper"]
+from potstill.papers import ACCURACY, SECONDS, Row, find, rows
+from potstill.papers.answers import answer
+from potstill.papers.departures import of_result, of_set
+from potstill.results import Evaluation, standing
+from potstill.runs.records import RunRecord
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Comparison:
     short phrases, empty where recipe and evaluation follow the paper.
     """
 
-    row: PaperRow
+    row: Row
     paper_mean: float
     paper_std: float | None
     ours: Evaluation | None
@@ -43,7 +42,7 @@ class Comparison:
 class Cost:
     """The seconds that a paper's row counts for an image of every class, beside ours."""
 
-    row: PaperRow
+    row: Row
     paper: float
     ours: float | None
     device: str
@@ -56,40 +55,43 @@ def compare(run: RunRecord) -> list[Comparison]:
     Of the rows of several students, those that were evaluated, and in any case that of the
     recipe's own network.
     """
-    comparisons = []
-    for row in run.recipe.paper:
-        value = paper_value(row)
-        if value is None:
-            continue
-        ours = _result(row, run)
-        if ours is None and departures.student(row, run.recipe).name != run.recipe.network.name:
-            continue
-        mean, std = value
-        found = departures.of_recipe(row, run)
-        if ours is not None:
-            found += departures.of_evaluation(row, run, ours)
-        comparisons.append(
-            Comparison(row, mean / 100, None if std is None else std / 100, ours, tuple(found))
-        )
+    comparisons: list[Comparison] = []
+    for key in _named(run):
+        for row in rows(paper=key.paper, table=key.table, metric=ACCURACY):
+            if key.names(row):
+                comparisons += _compared(key, row, run)
     return comparisons
 
 
 def compare_cost(run: RunRecord) -> list[Cost]:
     """The same for the rows that count seconds."""
-    costs = []
-    for row in run.recipe.paper:
-        paper = paper_seconds(row)
-        if paper is not None:
-            found = tuple(departures.of_recipe(row, run))
-            device = str(run.machine.get("device_name") or run.machine.get("device", "unknown"))
-            costs.append(Cost(row, paper, methods.seconds_per_image(run), device, found))
-    return costs
+    found = (find(key, SECONDS) for key in _named(run))
+    return [
+        Cost(row, row.value, run.seconds_per_image, run.device, of_set(row, run))
+        for row in found
+        if row is not None
+    ]
 
 
-def _result(row: PaperRow, run: RunRecord) -> Evaluation | None:
-    """The result that stands for those on the row's network."""
-    if row.eval_arch is None:
-        return run.headline
-    student = departures.student(row, run.recipe)
-    found = [result for result in run.results if result.network.name == student.name]
-    return choice.preferred(found, run.recipe, student)
+def _named(run: RunRecord) -> tuple[PaperRow, ...]:
+    return () if run.recipe is None else run.recipe.paper
+
+
+def _compared(key: PaperRow, row: Row, run: RunRecord) -> Iterator[Comparison]:
+    """The row beside what stands for it; nothing if it is another student's that there is not."""
+    student = None if find(key) and key.eval_arch is None else answer(row)
+    if student is None:
+        ours = run.headline
+    else:
+        found = [one for one in run.results if one.network.name == student.network.name]
+        wanted = run.evaluation
+        ours = standing(
+            found, network=student.network, protocol=wanted.protocol, epochs=wanted.epochs
+        )
+        if ours is None and run.network and student.network.name != run.network.name:
+            return
+    departures = of_set(row, run)
+    if ours is not None:
+        departures += of_result(row, run, ours)
+    std = None if row.std is None else row.std / 100
+    yield Comparison(row, row.value / 100, std, ours, departures)

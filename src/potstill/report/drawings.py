@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 
@@ -14,13 +14,13 @@ from markupsafe import Markup
 
 from potstill.data.distilled import DistilledDataset
 from potstill.description import Curve, Panel, Scale
-from potstill.networks.names import network_text
-from potstill.report import pictures, plots
+from potstill.report import methods, pictures, plots
 from potstill.report.comparison import Comparison
 from potstill.report.dots import Dots, dot_plot
-from potstill.report.records import RunRecord, Series
-from potstill.results import Accuracy, Diversity, Evaluation
-from potstill.text import count, spaced
+from potstill.report.starts import Starts
+from potstill.results import Accuracy, Diversity, Evaluation, Training
+from potstill.runs.records import Series
+from potstill.text import count, network_text, protocol_text, spaced
 
 _MOST_LABELS = 200
 _LEGIBLE_TILE = 20
@@ -132,40 +132,81 @@ def _ends(legend: str, series: Series) -> str:
     return f"{legend}: {start:.3g} at iteration {first:,}, {end:.3g} at iteration {last:,}."
 
 
-def overview(runs: Sequence[RunRecord], comparisons: Mapping[str, Sequence[Comparison]]) -> Drawing:
-    """Every evaluated run's accuracy, its random real images and its paper's numbers."""
-    lines: list[Dots] = []
-    kinds = {0}
-    for run in runs:
-        result = run.headline
+def overview(
+    groups: Sequence[Starts], comparisons: Mapping[str, Sequence[Comparison]]
+) -> list[Drawing]:
+    """The accuracies of runs that were evaluated alike, a drawing for each way with several.
+
+    Random real images of the same evaluation, and the papers' numbers, stand below a run.
+    """
+    evaluated = [(group, group.result) for group in groups]
+    several_sets = len({methods.data_title(group.runs[0]) for group in groups}) > 1
+    alike: dict[Training, list[list[Dots]]] = {}
+    for group, result in evaluated:
         if result is None:
             continue
-        lines.append(_dots(run.label, result.accuracy))
-        if result.baseline is not None:
-            lines.append(_dots("random real", result.baseline, kind=1))
-            kinds.add(1)
-        for entry in comparisons[run.label]:
-            if entry.ours == result:
-                std = None if entry.paper_std is None else entry.paper_std * 100
-                name = f"paper, Table {entry.row.table}"
-                lines.append(Dots(name, entry.paper_mean * 100, (), std, 2))
-                kinds.add(2)
-    return Drawing(
-        title="Accuracy of the runs.",
-        note="A dot for each network, a line for one standard deviation.",
-        alt="Accuracies in percent. " + _spoken(lines),
-        svg=Markup(dot_plot(lines, identity="overview")),
-        keys=_legend(kinds),
-    )
+        run = group.runs[0]
+        name = f"{group.label}, {methods.data_title(run)}" if several_sets else group.label
+        lines = _lines(name, result, group.how[-1])
+        lines += [
+            Dots(
+                f"paper, Table {entry.row.table}",
+                entry.paper_mean * 100,
+                std=None if entry.paper_std is None else entry.paper_std * 100,
+                kind=2,
+            )
+            for entry in comparisons[run.label]
+            if entry.ours == run.headline
+        ]
+        alike.setdefault(result.training, []).append(lines)
+    return [
+        _accuracies(training, [line for lines in found for line in lines], f"overview-{number}")
+        for number, (training, found) in enumerate(alike.items())
+        if len(found) > 1
+    ]
 
 
-def _legend(kinds: set[int]) -> tuple[Key, ...]:
+def accuracies(results: Sequence[Evaluation], anchor: str) -> list[Drawing]:
+    """Every network of the evaluations of one run, a drawing for those that trained alike.
+
+    One that stands alone, without random real images beside it, is not drawn.
+    """
+    alike: dict[Training, list[Evaluation]] = {}
+    for result in results:
+        alike.setdefault(result.training, []).append(result)
+    drawn: list[Drawing] = []
+    for training, found in alike.items():
+        lines = [
+            line
+            for name, result in zip(_names(found), found, strict=True)
+            for line in _lines(name, result, count(len(result.accuracy.values), "network"))
+        ]
+        if len(lines) > 1:
+            drawn.append(_accuracies(training, lines, f"{anchor}-accuracies-{len(drawn)}"))
+    return drawn
+
+
+def _lines(name: str, result: Evaluation, networks: str) -> list[Dots]:
+    """A set's accuracy, and below it that of random real images of the same evaluation."""
+    lines = [_dots(f"{name}, {networks}", result.accuracy)]
+    if result.baseline is not None:
+        beside = count(len(result.baseline.values), "network")
+        lines.append(_dots(f"{result.baseline.kind}, {beside}", result.baseline, kind=1))
+    return lines
+
+
+def _accuracies(training: Training, lines: Sequence[Dots], identity: str) -> Drawing:
+    kinds = sorted({line.kind for line in lines})
     keys = (Key("diamond", "distilled"), Key("bar", "random real images"), Key("square", "paper"))
-    return tuple(keys[kind] for kind in sorted(kinds)) if len(kinds) > 1 else ()
-
-
-def _spoken(lines: Iterable[Dots]) -> str:
-    return "; ".join(f"{line.name} {line.mean:.1f}" for line in lines) + "."
+    title = f"{network_text(training.network)}, {protocol_text(training)}"
+    spoken = "; ".join(f"{line.name} {line.mean:.1f}" for line in lines)
+    return Drawing(
+        title=f"{title}.",
+        note="A dot for each network, a line for one standard deviation.",
+        alt=f"Accuracies in percent, {title}. {spoken}.",
+        svg=Markup(dot_plot(lines, identity=identity)),
+        keys=tuple(keys[kind] for kind in kinds) if len(kinds) > 1 else (),
+    )
 
 
 def _dots(name: str, accuracy: Accuracy, kind: int = 0) -> Dots:
@@ -174,40 +215,15 @@ def _dots(name: str, accuracy: Accuracy, kind: int = 0) -> Dots:
     return Dots(name, accuracy.mean * 100, values, std, kind)
 
 
-def accuracies(results: Sequence[Evaluation], anchor: str) -> Drawing:
-    """Every network of every evaluation of one run."""
-    lines = []
-    kinds = {0}
-    for name, result in zip(_names(results), results, strict=True):
-        lines.append(_dots(name, result.accuracy))
-        if result.baseline is not None:
-            lines.append(_dots(result.baseline.kind, result.baseline, kind=1))
-            kinds.add(1)
-    return Drawing(
-        title="Networks trained on the distilled images.",
-        note="A dot for each network, a line for one standard deviation.",
-        alt="Accuracies in percent. " + _spoken(lines),
-        svg=Markup(dot_plot(lines, identity=f"{anchor}-accuracies")),
-        keys=_legend(kinds),
-    )
-
-
 def _names(results: Sequence[Evaluation]) -> list[str]:
-    """The network of each result, and of how it was measured what sets the results apart."""
+    """What sets apart results of networks that were trained alike."""
     described = [
-        (
-            result.protocol,
-            "" if result.epochs is None else count(result.epochs, "epoch"),
-            f"labels {result.labels}" if result.labels else "",
-            count(len(result.accuracy.values), "network"),
-            f"seed {result.seed}",
-        )
+        (f"labels {result.labels}" if result.labels else "", f"seed {result.seed}")
         for result in results
     ]
     telling = [len(set(column)) > 1 for column in zip(*described, strict=True)]
     return [
-        ", ".join([network_text(result.network), *filter(None, compress(facts, telling))])
-        for result, facts in zip(results, described, strict=True)
+        ", ".join(["distilled", *filter(None, compress(facts, telling))]) for facts in described
     ]
 
 

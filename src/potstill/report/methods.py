@@ -5,21 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from itertools import groupby
+from pathlib import Path
 
-from potstill import methods
-from potstill.methods.describing import data_of
-from potstill.report.records import RunRecord, Series
-from potstill.text import count, duration
+from potstill.runs.records import RunRecord, Series
+from potstill.text import count, data_set_text, duration
 
 
-def planned(run: RunRecord) -> int | None:
-    """The iterations of the whole run; None while it cannot be told."""
-    if run.imported:
-        return None
-    data = data_of(run.recipe, {} if run.dataset is None else run.dataset.header)
-    if data is None:
-        return run.iteration if run.status == "finished" else None
-    return methods.named(run.recipe.method.kind).work(run.recipe, data).iterations
+def data_title(run: RunRecord) -> str:
+    """The name of the run's data set: that of papers, or of the folder of one's own images."""
+    data = run.data
+    if run.dataset is not None:
+        return data_set_text(str(run.dataset.header["source"].get("name", data.dataset)))
+    return data_set_text(Path(data.folder).name if data.folder else data.dataset)
 
 
 def series(run: RunRecord) -> dict[str, Series]:
@@ -44,19 +41,10 @@ def folded(line: Series, period: int) -> Series:
     return Series(line.name, tuple(place for place, _ in means), tuple(v for _, v in means))
 
 
-def seconds_per_image(run: RunRecord) -> float | None:
-    """Computing time for one image of every class, as Table 11 of DWA counts it."""
-    if run.imported or run.status != "finished":
-        return None
-    cost = methods.named(run.recipe.method.kind).cost
-    spent = [run.timing.parts[part] for part in cost if part in run.timing.parts]
-    return math.fsum(spent) / run.recipe.images_per_class if spent else None
-
-
 def facts(run: RunRecord) -> list[tuple[str, str, str]]:
     """What a method adds to the facts at the head of its run: (name, value, detail)."""
     found: list[tuple[str, str, str]] = [*run.description.facts]
-    seconds = seconds_per_image(run)
+    seconds = run.seconds_per_image
     if seconds is not None:
         found.append(("Synthesis", duration(seconds), "for an image of each class"))
     if run.dataset is not None and run.dataset.soft_labels is not None:

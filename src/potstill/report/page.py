@@ -8,10 +8,12 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from potstill.files import atomic_write
-from potstill.report.comparison import Comparison, compare, compare_cost, unlike_paper
+from potstill.papers.departures import of_nearest
+from potstill.report.comparison import Comparison, compare, compare_cost
 from potstill.report.drawings import overview
-from potstill.report.records import RunRecord, read_all
-from potstill.report.views import comparison_view, cost_view, run_view
+from potstill.report.starts import together
+from potstill.report.views import comparison_view, cost_view, group_view, run_view
+from potstill.runs.records import RunRecord, read_all
 
 
 def write(runs: Sequence[Path], out: Path) -> None:
@@ -49,13 +51,15 @@ def render(runs: Sequence[RunRecord]) -> str:
             *(cost_view(view, cost) for cost in compare_cost(run)),
         )
     ]
-    several = sum(run.headline is not None for run in runs) > 1
+    groups = together(runs)
+    anchors = {run.label: view["anchor"] for run, view in zip(runs, views, strict=True)}
     return environment.get_template("report.html.j2").render(
         title=f"Distillation of {runs[0].label}" if len(runs) == 1 else "Distilled data sets",
         runs=views,
+        groups=[group_view(group, anchors) for group in groups],
         comparisons=comparisons,
         asides=_asides(runs, compared),
-        overview=overview(runs, compared) if several else None,
+        overview=overview(groups, compared),
     )
 
 
@@ -67,11 +71,11 @@ def _asides(
     for run in runs:
         if compared[run.label] or compare_cost(run):
             continue
-        if run.recipe.paper:
+        if run.recipe is not None and run.recipe.paper:
             why = "the papers print no single accuracy for the row its recipe stands for."
         else:
             why = "its recipe stands for no row of a paper."
-            departures = unlike_paper(run)
+            departures = of_nearest(run)
             if departures:
                 why = f"{why[:-1]}: {', '.join(departures)}."
         asides.append({"label": run.label, "why": why})

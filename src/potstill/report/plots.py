@@ -19,8 +19,8 @@ from matplotlib.ticker import (
 from numpy.typing import NDArray
 
 from potstill.report.canvas import GROUND, ON_WHITE, SERIES, figure
-from potstill.report.records import Series
 from potstill.results import Embedding
+from potstill.runs.records import Series
 
 Numbers = NDArray[Any]
 

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from potstill.config import PaperRow
-from potstill.data.facts import data_set_text
 from potstill.methods.recipe import dump
-from potstill.networks.names import network_detail, short_network_text
+from potstill.papers import Row
 from potstill.report import again, drawings, methods, plots
 from potstill.report.audit_views import audit_views
 from potstill.report.comparison import Comparison, Cost
-from potstill.report.records import RunRecord
+from potstill.report.starts import Starts
 from potstill.results import Distances, Diversity, Evaluation
-from potstill.text import accuracy_text, count, duration, percent, points, spaced, steps_text
+from potstill.runs.records import RunRecord
+from potstill.text import (
+    accuracy_text,
+    count,
+    data_set_text,
+    duration,
+    network_detail,
+    percent,
+    points,
+    short_network_text,
+    spaced,
+    steps_text,
+    training_texts,
+)
 
 _STATUS = {
     "running": "running or cut off",
@@ -33,25 +45,17 @@ def run_view(run: RunRecord, place: int) -> dict[str, Any]:
     return {
         "anchor": anchor,
         "label": run.label,
-        "recipe_name": recipe.name,
-        "description": recipe.description,
-        "dataset_name": data_set_text(recipe.data.dataset),
-        "images_per_class": recipe.images_per_class,
-        "method": run.description.title,
-        "network": short_network_text(recipe.network),
-        "network_detail": network_detail(recipe.network),
-        "iterations": steps_text(run.iteration, methods.planned(run)),
-        "status": _STATUS[run.status],
-        "time": duration(run.timing.total) if run.timing.total else "-",
-        "headline": _headline(run.headline),
+        "recipe_name": run.name,
+        "description": "" if recipe is None else recipe.description,
         "missing": run.missing,
         "facts": _facts(run),
         "tiles": drawings.tiles(run.dataset) if run.dataset else None,
         "curves": drawings.curves(series, run.description.panels, anchor),
         "smoothed": any(plots.is_smoothed(line) for line in series.values()),
         "results": [_result_row(result) for result in run.results],
+        "earlier": [_result_row(result) for result in run.earlier],
         "warnings": list(dict.fromkeys(w for result in run.results for w in result.warnings)),
-        "accuracies": drawings.accuracies(run.results, anchor) if run.results else None,
+        "accuracies": drawings.accuracies(run.results, anchor),
         "labels": _labels(run, anchor),
         "diversity": [
             _diversity(audit, f"{anchor}-diversity-{number}")
@@ -62,9 +66,41 @@ def run_view(run: RunRecord, place: int) -> dict[str, Any]:
         "preprocessing": _preprocessing(run),
         "machine": _pairs(run.machine),
         "versions": _pairs(run.versions, humanise=False),
-        "again": None if run.imported else again.command(recipe),
-        "shipped": again.changes(recipe) is not None,
-        "recipe_text": "" if run.imported else dump(recipe),
+        "again": None if recipe is None else again.command(recipe),
+        "shipped": recipe is not None and again.changes(recipe) is not None,
+        "recipe_text": "" if recipe is None else dump(recipe),
+    }
+
+
+def group_view(group: Starts, anchors: Mapping[str, str]) -> dict[str, Any]:
+    """What the summary's row on runs of one recipe needs; ``anchors`` of the runs' sections."""
+    first, result = group.runs[0], group.result
+    baseline = result.baseline if result else None
+    seconds = math.fsum(run.timing.total for run in group.runs)
+    network, detail = _network(first)
+    return {
+        "name": group.label,
+        "anchor": anchors[first.label],
+        "seeds": [(anchors[run.label], run.seed) for run in group.runs]
+        if len(group.runs) > 1
+        else [],
+        "recipe_name": first.name,
+        "dataset_name": methods.data_title(first),
+        "images_per_class": first.images_per_class,
+        "method": first.description.title,
+        "network": network,
+        "network_detail": detail,
+        "iterations": " / ".join(
+            dict.fromkeys(steps_text(run.iteration, run.planned) for run in group.runs)
+        ),
+        "status": " / ".join(dict.fromkeys(_STATUS[run.status] for run in group.runs)),
+        "time": duration(seconds) if seconds else "-",
+        "accuracy": accuracy_text(result.accuracy) if result else "",
+        "how": group.how,
+        "baseline": accuracy_text(baseline) if baseline else "",
+        "gain": f"{points(result.accuracy.mean - baseline.mean)} gained"
+        if result and baseline
+        else "",
     }
 
 
@@ -77,7 +113,7 @@ def comparison_view(run: dict[str, Any], comparison: Comparison) -> dict[str, An
         "row": _row_text(row),
         "paper": _mean_std(comparison.paper_mean, comparison.paper_std),
         "ours": accuracy_text(ours.accuracy) if ours else "",
-        "protocol": ours.protocol if ours else "",
+        "how": _how(ours) if ours else (),
         "best": accuracy_text(ours.best_on_test) if ours and ours.best_on_test else "",
         "difference": points(comparison.difference) if comparison.difference is not None else "",
         "departures": comparison.departures,
@@ -93,18 +129,24 @@ def cost_view(run: dict[str, Any], cost: Cost) -> dict[str, Any]:
         "row": f"{row}: seconds for an image of each class",
         "paper": f"{cost.paper:.1f} s",
         "ours": "" if cost.ours is None else f"{cost.ours:.1f} s",
-        "protocol": cost.device,
+        "how": (cost.device,),
         "best": "",
         "difference": "" if cost.ours is None else f"{100 * cost.ours / cost.paper:.0f} %",
         "departures": cost.departures,
     }
 
 
-def _row_text(row: PaperRow) -> str:
+def _row_text(row: Row) -> str:
     data = f"{data_set_text(row.dataset)}, {row.images_per_class} per class"
-    networks = f"{row.distill_arch} to {row.eval_arch}" if row.eval_arch else row.distill_arch
-    where = f", {networks}" if networks else ""
-    return f"{row.paper.upper()}, Table {row.table}: {row.method}, {data}{where}"
+    to = f" to {row.eval_arch}" if row.eval_arch else ""
+    where = f", {row.distill_arch}{to}" if row.distill_arch else ""
+    return f"{row.title}: {row.method}, {data}{where}"
+
+
+def _network(run: RunRecord) -> tuple[str, str]:
+    """The network that the set is made for, in two lines."""
+    network = run.network
+    return ("-", "") if network is None else (short_network_text(network), network_detail(network))
 
 
 def _labels(run: RunRecord, anchor: str) -> drawings.Drawing | None:
@@ -132,44 +174,31 @@ def _distances(distances: Distances) -> tuple[str, str, str]:
     return f"{distances.mean:.4g}", f"{min(values):.4g}", f"{max(values):.4g}"
 
 
-def _headline(result: Evaluation | None) -> dict[str, str] | None:
-    if result is None:
-        return None
-    networks = len(result.accuracy.values)
-    baseline = result.baseline
-    return {
-        "accuracy": accuracy_text(result.accuracy),
-        "protocol": result.protocol,
-        "epochs": count(result.epochs, "epoch") if result.epochs is not None else "",
-        "networks": count(networks, "network"),
-        "baseline": accuracy_text(baseline) if baseline else "",
-        "gain": f"{points(result.accuracy.mean - baseline.mean)} gained" if baseline else "",
-    }
-
-
 def _facts(run: RunRecord) -> list[tuple[str, str, str]]:
-    recipe, result = run.recipe, run.headline
-    size = f"{recipe.images_per_class} per class"
+    result = run.headline
+    size = f"{run.images_per_class} per class"
     images = f"{len(run.dataset)} in all" if run.dataset else "not distilled yet"
     facts = [
-        ("Data set", data_set_text(recipe.data.dataset), ""),
+        ("Data set", methods.data_title(run), ""),
         ("Images", size, images),
         ("Method", run.description.title, run.description.detail),
-        ("Network", short_network_text(recipe.network), network_detail(recipe.network)),
+        ("Made for", *_network(run)),
         *methods.facts(run),
-        ("Iterations", steps_text(run.iteration, methods.planned(run)), _STATUS[run.status]),
+        ("Iterations", steps_text(run.iteration, run.planned), _STATUS[run.status]),
         ("Time", duration(run.timing.total) if run.timing.total else "not recorded", ""),
-        ("Seed", str(recipe.seed), ""),
+        ("Seed", str(run.seed), ""),
     ]
     if result is not None:
-        how = result.protocol
-        if result.epochs is not None:
-            how += f", {count(result.epochs, 'epoch')}"
-        facts.append(("Accuracy", f"{accuracy_text(result.accuracy)} %", how))
+        facts.append(("Accuracy", f"{accuracy_text(result.accuracy)} %", ", ".join(_how(result))))
         if result.baseline is not None:
+            beside = training_texts(result.training, len(result.baseline.values))
             text = f"{accuracy_text(result.baseline)} %"
-            facts.append((result.baseline.kind.capitalize(), text, how))
+            facts.append((result.baseline.kind.capitalize(), text, ", ".join(beside)))
     return facts
+
+
+def _how(result: Evaluation) -> tuple[str, ...]:
+    return training_texts(result.training, len(result.accuracy.values))
 
 
 def _result_row(result: Evaluation) -> dict[str, Any]:
@@ -183,6 +212,7 @@ def _result_row(result: Evaluation) -> dict[str, Any]:
         "labels": f"labels {result.labels}" if result.labels else "",
         "best": accuracy_text(result.best_on_test) if result.best_on_test else "",
         "accuracy": accuracy_text(result.accuracy),
+        "networks": count(len(result.accuracy.values), "network"),
         "each": ", ".join(percent(value) for value in result.accuracy.values),
         "baseline": accuracy_text(baseline) if baseline else "",
         "baseline_how": count(len(baseline.values), "network") if baseline else "",
@@ -213,7 +243,7 @@ def _parts(run: RunRecord) -> list[dict[str, Any]]:
 
 def _preprocessing(run: RunRecord) -> list[tuple[str, str]]:
     if run.dataset is None:
-        data = run.recipe.data
+        data = run.data
         return _pairs({"asked for": data.preprocess, "resolution": data.resolution or "as it is"})
     preprocess = run.dataset.preprocess
     rows = _pairs(preprocess.describe())

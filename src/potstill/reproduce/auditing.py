@@ -1,57 +1,43 @@
-"""The audits whose numbers stand in the papers' tables, as the papers made them.
-
-Tables 5 and 6 of RCIG attack networks like the set's own, Table 10 of DWA learns class by class.
-"""
+"""The audits whose numbers stand in the papers' tables, as the papers made them."""
 
 from __future__ import annotations
 
-from typing import Literal
-
 from potstill.audits.continual import continual
 from potstill.audits.membership import membership
-from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset
 from potstill.evaluation.cache import Cache
-from potstill.methods.recipe import Recipe
-from potstill.report import departures
-from potstill.report.audit_departures import TASKS, continual_row
+from potstill.papers.answers import Measurement
+from potstill.papers.audits import TASKS
+from potstill.progress import Progress
 from potstill.results import Continual, Membership
 from potstill.teacher import Teacher
-from potstill.train import Progress
-
-Audit = Literal["membership", "continual"]
-
-
-def learner(recipe: Recipe) -> NetworkRecipe:
-    """The network that learns class by class."""
-    return departures.student(continual_row(), recipe)
 
 
 def audit(
-    kind: Audit,
+    measurement: Measurement,
     dataset: DistilledDataset,
     source: SourceDataset,
-    recipe: Recipe,
     teacher: Teacher | None,
     *,
+    seed: int,
     device: str,
     cache: Cache,
     progress: Progress,
 ) -> Membership | Continual:
-    """The audit, of the recipe's seed; ``teacher`` labels where the protocol has one.
+    """The audit that a measurement's number is of; ``teacher`` labels where the protocol has one.
 
     Raises:
         PotstillError: what the audit raises.
     """
-    if kind == "membership":
+    if measurement.quantity == "membership":
         return membership(
             dataset,
             source,
-            network=recipe.network,
+            network=measurement.network,
             baselines=True,
             device=device,
-            seed=recipe.seed,
+            seed=seed,
             cache=cache,
             progress=progress,
         )
@@ -59,10 +45,10 @@ def audit(
         dataset,
         source,
         tasks=TASKS,
-        network=learner(recipe),
+        network=measurement.network,
         teacher=teacher,
         device=device,
-        seed=recipe.seed,
+        seed=seed,
         cache=cache,
-        progress=lambda _task, done, total: progress(done, total),
+        progress=progress,
     )

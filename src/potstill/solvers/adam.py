@@ -22,7 +22,7 @@ class Moments:
 
     @staticmethod
     def zeros_like(x: Tensor) -> Moments:
-        """Before the first step."""
+        """Moments before the first step."""
         return Moments(torch.zeros_like(x), torch.zeros_like(x))
 
     def update(self, x: Tensor, gradient: Tensor, learning_rate: float) -> None:

@@ -10,14 +10,13 @@ from potstill.train.steps import (
     half_squared_error,
     train,
 )
-from potstill.train.trainer import Progress, Trainer
+from potstill.train.trainer import Trainer
 
 __all__ = [
     "Augment",
     "EpochTraining",
     "Loss",
     "Optimisation",
-    "Progress",
     "Schedule",
     "Trainer",
     "Training",

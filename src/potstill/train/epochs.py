@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from potstill import rng
-from potstill.train.trainer import Progress, Trainer
+from potstill.progress import Progress, silent
+from potstill.train.trainer import Trainer
 
 Loss = Callable[[nn.Module, Tensor, int, int], Tensor]
 """(network, rows (b,) int64 on the CPU, epoch, step in the epoch), counted from 0 -> the mean
@@ -58,10 +59,10 @@ class EpochTraining:
 
     Args:
         network: initialised, on its device; trained in place.
-        rows: how many there are to train on.
+        rows: number of rows to train on.
         optimisation: optimiser, schedule and batches.
-        loss: of a batch of rows; augments, casts and moves as it likes.
-        seed: of the order of the rows, drawn from the stream ``purpose``/order of each epoch.
+        loss: the loss on a batch of rows; it augments, casts and moves them as it likes.
+        seed: seed of the order of the rows, the stream ``purpose``/order of each epoch.
         purpose: what the training is for.
         epoch: how many epochs others have trained the network for, with orders and losses of
             their own: where counting begins.
@@ -92,12 +93,12 @@ class EpochTraining:
 
     @property
     def epoch(self) -> int:
-        """Epochs done."""
+        """Number of epochs done."""
         return self._trainer.round
 
     @property
     def step(self) -> int:
-        """Steps done of the epoch after these."""
+        """Number of steps done of the epoch after :attr:`epoch`."""
         return self._trainer.step
 
     @property
@@ -105,11 +106,11 @@ class EpochTraining:
         """Batches, the last of which may be incomplete."""
         return len(_batch_sizes(self._rows, self._optimisation.batch_size))
 
-    def run_epoch(self, progress: Progress | None = None) -> float:
+    def run_epoch(self, progress: Progress = silent) -> float:
         """Train for one epoch, or for the rest of one that was stopped, in training mode.
 
         Args:
-            progress: called after every step with the steps done and in all, of this epoch.
+            progress: told of every "training step" of this epoch.
 
         Returns:
             The mean loss over the rows of the whole epoch, each before its step.

@@ -21,8 +21,9 @@ from torch.func import functional_call, stack_module_state
 from potstill import rng
 from potstill.networks.init import seeded_on
 from potstill.networks.zoo import ForeignNetwork
+from potstill.progress import Progress, part, silent
 from potstill.train.layout import favour_layout, in_favoured_layout
-from potstill.train.trainer import Progress, Trainer
+from potstill.train.trainer import Trainer
 
 Augment = Callable[[Tensor, np.random.Generator], Tensor]
 """(images (n, c, h, w), generator) -> images of the same shape."""
@@ -78,21 +79,21 @@ def train(
     seed: int,
     purpose: str = "train",
     batched: bool | None = None,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Tensor:
     """Train initialised networks of one architecture in place, by Adam.
 
     Args:
         networks: k networks on one device; they are left in training mode.
         images: (n, c, h, w) for all of them, or (k, n, c, h, w), a set for each.
-        labels: (n, C) or (k, n, C), likewise.
+        labels: (n, C) for all of them, or (k, n, C), a set for each.
         training: steps, schedule, batches, augmentation.
-        seed: of the streams ``purpose``/order/i and ``purpose``/augment/i of network i.
+        seed: seed of the streams ``purpose``/order/i and ``purpose``/augment/i of network i.
         purpose: what the training is for.
         batched: all networks in one computation, or one after the other; the same
             result up to rounding. Whichever :func:`batching_pays` says if None. Networks
             that are not potstill's are always trained one after the other.
-        progress: called after every step with the steps done and in all, over all networks.
+        progress: told of every "training step", over all networks.
 
     Returns:
         The losses (steps, k) float64, before each step, on the CPU.
@@ -117,7 +118,7 @@ def _train_in_turn(
     networks: Sequence[nn.Module],
     sets: _Batches,
     training: Training,
-    progress: Progress | None,
+    progress: Progress,
 ) -> Tensor:
     histories = []
     for index, network in enumerate(networks):
@@ -129,13 +130,9 @@ def _train_in_turn(
                 outputs = network(in_favoured_layout(images))
             return half_squared_error(outputs, labels)[None]
 
-        def report(step: int, _steps: int, index: int = index) -> None:
-            if progress is not None:
-                progress(index * training.steps + step, len(networks) * training.steps)
-
-        histories.append(
-            _minimise(list(network.parameters()), losses, training, range(index, index + 1), report)
-        )
+        parameters: list[Tensor] = list(network.parameters())
+        member, told = range(index, index + 1), part(progress, index, len(networks))
+        histories.append(_minimise(parameters, losses, training, member, told))
     return torch.cat(histories, 1)
 
 
@@ -143,7 +140,7 @@ def _train_batched(
     networks: Sequence[nn.Module],
     sets: _Batches,
     training: Training,
-    progress: Progress | None,
+    progress: Progress,
 ) -> Tensor:
     """Every parameter and buffer of the k networks is one tensor (k, ...).
 
@@ -170,9 +167,8 @@ def _train_batched(
         predicted = torch.vmap(outputs, (0, 0, dimension))(parameters, buffers, images)
         return half_squared_error(predicted, labels)
 
-    def report(step: int, _steps: int) -> None:
-        if progress is not None:
-            progress(len(networks) * step, len(networks) * training.steps)
+    def report(stage: str, done: int, total: int, **values: float) -> None:
+        progress(stage, len(networks) * done, len(networks) * total, **values)
 
     history = _minimise(list(parameters.values()), losses, training, members, report)
     with torch.no_grad():
@@ -207,7 +203,7 @@ def _minimise(
     losses: Callable[[int], Tensor],
     training: Training,
     members: range,
-    report: Progress,
+    progress: Progress,
 ) -> Tensor:
     """Adam on ``losses(step)`` of these networks: (k,) before each step, (steps, k) in all."""
 
@@ -221,7 +217,7 @@ def _minimise(
         networks=len(members),
         name_loss=name_loss,
     )
-    return trainer.run_round(losses, report)
+    return trainer.run_round(losses, progress)
 
 
 class _Batches:
@@ -237,7 +233,7 @@ class _Batches:
         size = training.batch_size
         self._size = None if size is None or size >= self._n else size
         self.pixels = (self._size or self._n) * images.shape[-2] * images.shape[-1]
-        """In the images of one step."""
+        """Pixels in the images of one step."""
         self._own = images.ndim == 5, labels.ndim == 3
         self.shared = not any(self._own) and self._size is None and self._augment is None
         """Whether every network sees the same at every step."""

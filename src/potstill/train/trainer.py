@@ -10,9 +10,7 @@ from torch import Tensor
 
 from potstill.checkpoints import require_moments
 from potstill.errors import NumericalError
-
-Progress = Callable[[int, int], None]
-"""(steps done, steps in all). An exception it raises stops between two steps."""
+from potstill.progress import Progress, silent
 
 # Losses are looked at this often: each look waits for the device.
 _STEPS_BETWEEN_CHECKS = 50
@@ -25,7 +23,7 @@ class Trainer:
     gradient of the sum, which for optimisers that look at each number alone is each network's own.
 
     Args:
-        optimiser: of the parameters that are trained, all on one device.
+        optimiser: has the parameters that are trained, all on one device.
         rate: the learning rate of a step, counted from 0 over all rounds.
         steps: in a round.
         networks: how many have a loss.
@@ -42,20 +40,20 @@ class Trainer:
         name_loss: Callable[[int, int, int], str],
     ) -> None:
         self.round = 0
-        """Rounds done."""
+        """Number of rounds done."""
         self.step = 0
-        """Steps done of the round after these."""
+        """Number of steps done of the round after these."""
         self._optimiser, self._rate, self._name_loss = optimiser, rate, name_loss
         self._parameters = [p for group in optimiser.param_groups for p in group["params"]]
         device = self._parameters[0].device
         self._losses = torch.zeros(steps, networks, dtype=torch.float64, device=device)
 
-    def run_round(self, loss: Callable[[int], Tensor], progress: Progress | None = None) -> Tensor:
+    def run_round(self, loss: Callable[[int], Tensor], progress: Progress = silent) -> Tensor:
         """Train for one round, or for the rest of one that was stopped.
 
         Args:
             loss: step in the round -> the losses (networks,), or () of one, with their graph.
-            progress: called after every step.
+            progress: told of every "training step".
 
         Returns:
             The losses of the whole round, each before its step: (steps, networks) float64, on
@@ -70,8 +68,7 @@ class Trainer:
             self.step += 1
             if self.step % _STEPS_BETWEEN_CHECKS == 0 or self.step == steps:
                 self._require_finite()
-            if progress is not None:
-                progress(self.step, steps)
+            progress("training step", self.step, steps)
         self.round, self.step = self.round + 1, 0
         return self._losses.to("cpu", copy=True)
 
@@ -103,7 +100,7 @@ class Trainer:
         require_moments(self._optimiser)
 
     def _move(self, loss: Callable[[int], Tensor]) -> Tensor:
-        """One step; the losses before it."""
+        """Take one step; the losses before it."""
         for group in self._optimiser.param_groups:
             group["lr"] = self._rate(self.round * len(self._losses) + self.step)
         self._optimiser.zero_grad(set_to_none=True)

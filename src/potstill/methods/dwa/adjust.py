@@ -45,7 +45,7 @@ def directed_adjustment(
         labels: (n,) int64.
         steps: K.
         size: rho.
-        precision: of convolutions and products; weights and their sum stay as they are.
+        precision: precision of convolutions and products; weights and their sum stay as they are.
 
     Returns:
         Every parameter by name, detached copies.
@@ -91,7 +91,7 @@ def adjustment_length(network: nn.Module, weights: Mapping[str, Tensor]) -> floa
 
 
 def _gradient(network: nn.Module, weights: Weights, images: Tensor, labels: Tensor) -> Weights:
-    """Of the mean cross-entropy, by name; zero where the loss does not depend on a weight."""
+    """Gradient of the mean cross-entropy, by weight; zero where the loss does not depend on it."""
     leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
     outputs = functional_call(network, leaves, (images,))
     loss = F.cross_entropy(outputs.to(next(iter(weights.values())).dtype), labels)

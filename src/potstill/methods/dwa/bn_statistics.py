@@ -31,7 +31,7 @@ _PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 @dataclass(frozen=True)
 class Moments:
-    """Of one batch norm's input, beside what the teacher saw in training; all (channels,)."""
+    """Mean and variance of a batch norm's input, and its running ones; all (channels,)."""
 
     mean: Tensor
     variance: Tensor
@@ -181,7 +181,7 @@ class _AffineWithMoments(torch.autograd.Function):
     def backward(
         context: Any, grad_outputs: Tensor, grad_mean: Tensor, grad_variance: Tensor
     ) -> tuple[Tensor, None, None]:
-        """See the class."""
+        """The derivative with respect to the inputs; see the class."""
         inputs, scale, mean = context.saved_tensors
         slope = 2 * grad_variance / (inputs.numel() // inputs.shape[1])
         offset = grad_mean / (inputs.numel() // inputs.shape[1]) - slope * mean

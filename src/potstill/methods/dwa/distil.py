@@ -121,7 +121,7 @@ def _labelled(
         teacher,
         seed=recipe.seed,
         device=session.device,
-        progress=lambda done, total: session.progress("relabelling epoch", done, total),
+        progress=session.progress,
     )
 
 
@@ -152,12 +152,12 @@ class _Ledger:
             self._logged = checkpoint[1]["logged"]
 
     def tell(self, steps: int) -> None:
-        """So many iterations more were done, somewhere."""
+        """Count ``steps`` more iterations, wherever they were done."""
         self._steps += steps
         self._show()
 
     def add(self, inverted: Inverted) -> None:
-        """A group is finished."""
+        """Take in a finished group."""
         self.finished[inverted.group.name] = inverted
         self._steps = max(self._steps, len(self.finished) * self._length)
         self._losses = {k: v for k, v in inverted.history[-1].items() if k != "iteration"}

@@ -30,7 +30,7 @@ from potstill.methods.dwa.bn_statistics import MeasuredNetwork
 from potstill.methods.dwa.settings import DWASettings
 from potstill.methods.dwa.synthesise import Objective, Range, synthesise
 from potstill.methods.recipe import Recipe, method_of
-from potstill.text import fault
+from potstill.quoting import fault
 
 History = list[dict[str, float]]
 
@@ -45,7 +45,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """Name of the group's file, such as ``00001-000``, without suffix."""
         return f"{self.index:05d}-{self.batch:03d}"
 
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from potstill.description import Curve, Description, Fact, Panel
 from potstill.methods.dwa.settings import DWASettings
 from potstill.methods.method import Method, Passes, Session, Work
-from potstill.networks.names import network_detail, short_network_text
-from potstill.text import count, percent
+from potstill.text import count, network_detail, percent, short_network_text
 
 if TYPE_CHECKING:
     from potstill.config import TeacherRecipe
@@ -57,7 +56,7 @@ def work(recipe: Recipe, data: DatasetInfo) -> Work:
 
 
 def describe(recipe: Recipe, header: Mapping[str, Any]) -> Description:
-    """Which adjustment, from which teacher."""
+    """The set in words: which adjustment, and from which teacher."""
     from potstill.methods.recipe import method_of
 
     settings = method_of(recipe, DWASettings)
@@ -111,4 +110,5 @@ DWA = Method(
     teacher=lambda settings: settings.teacher,
     parallel=True,
     cost=("adjustment", "synthesis"),
+    memory=("method.class_batch", "method.teacher.batch_size"),
 )

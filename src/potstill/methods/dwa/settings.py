@@ -27,7 +27,9 @@ class DWASettings(MethodSettings):
     adjustment_size: float = Field(15e-3, ge=0, description="rho, the length of the climb")
     mean_weight: float = Field(0.01, ge=0, description="lambda_mean")
     variance_weight: float = Field(0.11, ge=0, description="lambda_var; SRe2L: that of the mean")
-    first_layer_factor: float = Field(10.0, ge=0, description="of the first batch norm's terms")
+    first_layer_factor: float = Field(
+        10.0, ge=0, description="factor of the first batch norm's terms"
+    )
     statistics: Literal["adjusted", "unadjusted"] = Field(
         "adjusted", description="the pass that batch statistics come from; eq. 16: unadjusted"
     )

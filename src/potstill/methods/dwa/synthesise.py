@@ -84,10 +84,10 @@ class Objective:
     """Eq. 16 as a function of the images.
 
     Args:
-        settings: of the method.
-        adjusted: through theta_T + Delta.
-        unadjusted: through theta_T; used if ``settings.statistics`` says so.
-        labels: (n,) int64.
+        settings: the method's settings.
+        adjusted: the teacher with weights theta_T + Delta.
+        unadjusted: the teacher with weights theta_T; used if ``settings.statistics`` says so.
+        labels: classes of the images, (n,) int64.
     """
 
     def __init__(

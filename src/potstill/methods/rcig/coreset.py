@@ -77,7 +77,7 @@ class Coreset:
         return all(bool(part.isfinite().all()) for part in parts)
 
     def rates(self) -> list[float]:
-        """Of images, labels and log tau in the next update.
+        """Learning rates of images, labels and log tau in the next update.
 
         The paper's are constant; short runs at larger ones do better if these fall.
         """
@@ -87,7 +87,7 @@ class Coreset:
         return [rate * factor for rate in self._rates]
 
     def state(self) -> dict[str, Any]:
-        """Everything that updates change."""
+        """Everything that updates change, for :meth:`restore`."""
         moments = self._optimiser.state_dict()["state"]
         return {
             "images": self.images,

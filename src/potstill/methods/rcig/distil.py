@@ -35,7 +35,7 @@ Clock = Callable[[str | None], None]
 
 
 def _no_clock(part: str | None) -> None:
-    """For whoever does not measure."""
+    """A clock that measures nothing."""
 
 
 # Images of up to 32 px processed at a time: on a processor their activations stay in its
@@ -236,7 +236,7 @@ class Distiller:
 
 
 def target_dtype(settings: RCIGSettings, device: torch.device) -> torch.dtype:
-    """Of the convolutions on target images; see ``target_precision``."""
+    """Type of the convolutions on target images; see ``target_precision``."""
     if settings.target_precision != "auto":
         return torch.bfloat16 if settings.target_precision == "bfloat16" else torch.float32
     return torch.bfloat16 if hardware.native_bfloat16(device) else torch.float32

@@ -98,7 +98,7 @@ def _solver_steps(settings: RCIGSettings) -> int:
 
 
 def describe(recipe: Recipe, header: Mapping[str, Any]) -> Description:
-    """The rung of the ladder, and how its inner problem is solved."""
+    """The set in words: the rung of the ladder, and how its inner problem is solved."""
     from potstill.methods.recipe import method_of
 
     settings = method_of(recipe, RCIGSettings)
@@ -118,4 +118,5 @@ RCIG = Method(
     work=work,
     describe=describe,
     recipes=resources.files("potstill.methods.rcig") / "recipes",
+    memory=("method.subset", "method.target_batch"),
 )

@@ -69,7 +69,7 @@ class ModelPool:
         return True
 
     def state(self) -> dict[str, Any]:
-        """Everything that training changes."""
+        """Everything that training changes, for :meth:`restore`."""
         return {
             "births": self._births,
             "ages": self._ages,

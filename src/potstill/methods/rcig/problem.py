@@ -29,7 +29,7 @@ class MetaGradient:
 
 @dataclass(frozen=True)
 class Problem:
-    """At one model of the pool and one target batch.
+    """The outer problem at one model of the pool and one target batch.
 
     Attributes:
         theta: theta_0 (p,).
@@ -39,7 +39,7 @@ class Problem:
         target_images: X_T (b, c, h, w).
         target_labels: (b,) int64.
         chunk: images processed at a time where memory must stay bounded.
-        target_dtype: of the convolutions on X_T.
+        target_dtype: type of the convolutions on X_T; that of X_T if None.
         draw_rows: a fresh random subset of range(n) for a backward pass, or None
             for all rows (3.6).
         clock: called with a part's name where that part begins.
@@ -65,7 +65,7 @@ class Problem:
 
     @property
     def kernel_dtype(self) -> torch.dtype:
-        """Of the last layer's kernel and its solves."""
+        """Type of the last layer's kernel and of its solves."""
         return torch.float64 if self.settings.kernel_dtype == "float64" else torch.float32
 
     def support(self) -> tuple[Tensor, Tensor]:

@@ -57,7 +57,7 @@ class AdaptiveRate:
 
 @dataclass
 class Rates:
-    """Of the inner problem and of the inverse-Hessian product."""
+    """Learning rates of the inner problem and of the inverse-Hessian product."""
 
     inner: AdaptiveRate
     inverse: AdaptiveRate

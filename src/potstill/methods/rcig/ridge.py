@@ -15,7 +15,7 @@ class RidgeKernel:
         features: H (n, h).
         regulariser: lambda.
         bias: add 1 1^T to the kernel, as if the head's bias were part of it.
-        dtype: of the factorisation and the solves.
+        dtype: type of the factorisation and the solves.
 
     Raises:
         NumericalError: the kernel is not positive definite in ``dtype``.

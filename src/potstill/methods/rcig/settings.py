@@ -69,7 +69,10 @@ class RCIGSettings(MethodSettings):
     label_learning_rate: float = Field(3e-3, gt=0)
     temperature_learning_rate: float = Field(3e-2, gt=0)
     final_learning_rate: float = Field(
-        1.0, gt=0, le=1, description="of the three rates at the end, falling as a cosine"
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the three rates that is left at the end, after a cosine",
     )
     ema_decay: float = Field(0.99, ge=0, lt=1)
     start: Literal["real", "noise"] = "real"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,20 +17,30 @@ from typing import Any, Literal, TypeVar, get_args
 from pydantic import TypeAdapter, ValidationError
 
 from potstill import methods
+from potstill.config import DataRecipe, EvaluationRecipe, NetworkRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.data.importing import METHOD
 from potstill.description import Description
 from potstill.errors import RecipeError, RunError
-from potstill.methods.describing import description_of
+from potstill.methods.describing import data_of, description_of, recipe_of
 from potstill.methods.recipe import Recipe, parse, read_yaml
-from potstill.report import choice
-from potstill.report.documents import Record, Timing
-from potstill.report.measured import Measured, left_out, once
-from potstill.results import Audit, Continual, Diversity, Evaluation, Membership, RobustScores
-from potstill.runs import DISTILLED, METRICS, RECIPE, RECORD, read_record
+from potstill.results import (
+    Audit,
+    Continual,
+    Diversity,
+    Evaluation,
+    Membership,
+    RobustScores,
+    standing,
+)
+from potstill.runs.documents import Record, Timing
+from potstill.runs.measured import Measured, left_out, once
+from potstill.runs.run import DISTILLED, METRICS, RECIPE, RECORD, read_record
 
 _T = TypeVar("_T")
 _Audit = TypeVar("_Audit", bound=Audit)
+
+_NETWORK, _EVALUATION = TypeAdapter(NetworkRecipe), TypeAdapter(EvaluationRecipe)
 
 
 @dataclass(frozen=True)
@@ -44,10 +54,14 @@ class Series:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Everything a report says about one run."""
+    """Everything that is known of one run.
+
+    ``recipe`` is None for a set that no recipe made, or none of a method that is known here; there
+    is a ``dataset`` then, whose header says what pages and comparisons ask for.
+    """
 
     label: str
-    recipe: Recipe
+    recipe: Recipe | None
     status: Literal["running", "finished", "stopped", "not recorded"]
     iteration: int
     timing: Timing
@@ -61,23 +75,118 @@ class RunRecord:
     scores: tuple[RobustScores, ...] = ()
     membership: tuple[Membership, ...] = ()
     continual: tuple[Continual, ...] = ()
+    earlier: tuple[Evaluation, ...] = ()
+    """Measured before the set was given the soft labels that it has."""
+
+    @property
+    def header(self) -> Mapping[str, Any]:
+        """The header of the distilled set; empty while there is none."""
+        return {} if self.dataset is None else self.dataset.header
+
+    @property
+    def name(self) -> str:
+        """The recipe's name, or method and data of a set that no recipe made."""
+        if self.recipe is not None:
+            return self.recipe.name
+        stated = self.header.get("recipe")
+        named = stated.get("name") if isinstance(stated, Mapping) else None
+        source = self.header["source"].get("name", "unknown")
+        return str(named or f"{self.header['method']}/{source}")
+
+    @property
+    def data(self) -> DataRecipe:
+        """The real data that the set stands for.
+
+        Raises:
+            ArtefactError: this version does not know such data.
+        """
+        if self.recipe is not None:
+            return self.recipe.data
+        return DataRecipe() if self.dataset is None else self.dataset.data_recipe
+
+    @property
+    def images_per_class(self) -> int:
+        """Of the recipe, or of the set: the mean over its classes, at least one."""
+        if self.recipe is not None:
+            return self.recipe.images_per_class
+        return 1 if self.dataset is None else max(1, self.dataset.images_per_class)
+
+    @cached_property
+    def network(self) -> NetworkRecipe | None:
+        """The network that the set is made to be scored with; None if it does not say.
+
+        Raises:
+            RunError: this version does not know such a network.
+        """
+        if self.recipe is not None:
+            return self.recipe.network
+        stated = self.header["evaluation"].get("network")
+        return None if stated is None else _validate(_NETWORK, stated, Path(DISTILLED))
+
+    @cached_property
+    def evaluation(self) -> EvaluationRecipe:
+        """The protocol that the set is made to be scored under.
+
+        Raises:
+            RunError: this version does not know such an evaluation.
+        """
+        if self.recipe is not None:
+            return self.recipe.evaluation
+        known = EvaluationRecipe.model_fields.keys()
+        stated = {key: value for key, value in self.header["evaluation"].items() if key in known}
+        return _validate(_EVALUATION, stated, Path(DISTILLED))
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run's random draws."""
+        return int(self.header["seed"]) if self.recipe is None else self.recipe.seed
 
     @property
     def headline(self) -> Evaluation | None:
         """The result that stands for the run."""
-        return choice.preferred(self.results, self.recipe)
+        wanted = self.evaluation
+        return standing(
+            self.results, network=self.network, protocol=wanted.protocol, epochs=wanted.epochs
+        )
 
     @cached_property
     def description(self) -> Description:
         """What the set says of itself; before there is one, what its method will say."""
-        if self.dataset is not None:
-            return description_of(self.dataset.header)
+        if self.recipe is None or self.dataset is not None:
+            return description_of(self.header)
         return methods.named(self.recipe.method.kind).describe(self.recipe, {})
 
     @property
     def imported(self) -> bool:
-        """Whether other code made the set, so that the recipe says nothing of a method."""
-        return self.dataset is not None and self.dataset.header["method"] == METHOD
+        """Whether other code made the set."""
+        return self.header.get("method") == METHOD
+
+    @property
+    def planned(self) -> int | None:
+        """The iterations of the whole run; None while it cannot be told."""
+        if self.recipe is None:
+            return None
+        data = data_of(self.recipe, self.header)
+        if data is None:
+            return self.iteration if self.status == "finished" else None
+        return methods.named(self.recipe.method.kind).work(self.recipe, data).iterations
+
+    @property
+    def seconds_per_image(self) -> float | None:
+        """Computing time for one image of every class, as Table 11 of DWA counts it.
+
+        None for an unfinished run, or one of a method without such a count.
+        """
+        if self.recipe is None or self.status != "finished":
+            return None
+        cost = methods.named(self.recipe.method.kind).cost
+        spent = [self.timing.parts[part] for part in cost if part in self.timing.parts]
+        return math.fsum(spent) / self.recipe.images_per_class if spent else None
+
+    @property
+    def device(self) -> str:
+        """The device that the run was computed on, by its name if it has one."""
+        return str(self.machine.get("device_name") or self.machine.get("device", "unknown"))
 
 
 def read_all(folders: Sequence[Path]) -> list[RunRecord]:
@@ -125,6 +234,7 @@ def read(folder: Path, label: str | None = None) -> RunRecord:
         scores=shown.scores,
         membership=shown.membership,
         continual=shown.continual,
+        earlier=once(dataset.earlier_results) if dataset else (),
     )
 
 
@@ -136,33 +246,18 @@ def _labels(folders: Sequence[Path]) -> list[str]:
     return ["/".join(p[-depth:]) for p in parts]
 
 
-def _read_recipe(folder: Path, dataset: DistilledDataset | None) -> Recipe:
+def _read_recipe(folder: Path, dataset: DistilledDataset | None) -> Recipe | None:
     path = folder / RECIPE
     if not path.exists():
         if dataset is not None:
-            return _stated(dataset)
+            return recipe_of(dataset.header)
         raise RunError(
             f"{folder} is no run: it holds no {RECIPE}; name a folder that `potstill distill` wrote"
         )
+    if dataset is not None and dataset.header["method"] not in methods.names():
+        return None
     try:
         return parse(read_yaml(path), source=str(path))
-    except RecipeError as error:
-        raise RunError(str(error)) from None
-
-
-def _stated(dataset: DistilledDataset) -> Recipe:
-    """What a set that no recipe made says of the data and of how it is to be scored."""
-    header = dataset.header
-    evaluation = dict(header["evaluation"])
-    stated = {
-        "name": f"imported/{header['source'].get('name', 'unknown')}",
-        "data": dataset.data_recipe.model_dump(mode="json"),
-        "images_per_class": max(1, dataset.images_per_class),
-        "network": evaluation.pop("network", {}),
-        "evaluation": evaluation,
-    }
-    try:
-        return parse(stated, source="the distilled set")
     except RecipeError as error:
         raise RunError(str(error)) from None
 
@@ -228,20 +323,15 @@ def _read_series(path: Path) -> dict[str, Series]:
 
 def _found(record: Record | None, dataset: DistilledDataset | None, folder: Path) -> Measured:
     """What the set and the record have kept, of this set or of another."""
-    header = _header_results(dataset, folder / DISTILLED)
+    own, earlier = (dataset.results, dataset.earlier_results) if dataset else ((), ())
+    recorded = [result for result in record.results if result not in earlier] if record else ()
     return Measured(
-        results=once(_merge(header, record.results if record else ())),
+        results=once(_merge(own, recorded)),
         diversity=_audits(Diversity, record, folder / RECORD),
         scores=_audits(RobustScores, record, folder / RECORD),
         membership=_audits(Membership, record, folder / RECORD),
         continual=_audits(Continual, record, folder / RECORD),
     )
-
-
-def _header_results(dataset: DistilledDataset | None, path: Path) -> tuple[Evaluation, ...]:
-    if dataset is None:
-        return ()
-    return _validate(TypeAdapter(tuple[Evaluation, ...]), dataset.header["results"], path)
 
 
 def _audits(model: type[_Audit], record: Record | None, path: Path) -> tuple[_Audit, ...]:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from potstill.methods.recipe import Recipe
-from potstill.report import choice, comparison, records, write
-from potstill.report.measured import once
-from potstill.results import Evaluation
+from potstill.report import comparison, write
+from potstill.results import Evaluation, representatives, standing
+from potstill.runs import records
+from potstill.runs.measured import once
 from tests.report import synthetic
 from tests.report.test_page import Page
 
@@ -29,6 +30,11 @@ def result(of: Recipe, values: list[float], **changes: Any) -> Evaluation:
     return Evaluation.model_validate(synthetic.result(of, values) | changes)
 
 
+def preferred(results: list[Evaluation], of: Recipe) -> Evaluation | None:
+    wanted = of.evaluation
+    return standing(results, network=of.network, protocol=wanted.protocol, epochs=wanted.epochs)
+
+
 def lasting(epochs: int | None) -> Recipe:
     return synthetic.dwa_recipe(evaluation={"protocol": "dwa-paper", "epochs": epochs})
 
@@ -37,33 +43,34 @@ def lasting(epochs: int | None) -> Recipe:
 def test_a_quick_look_does_not_stand_for_the_run(epochs: int | None) -> None:
     of = lasting(epochs)
     whole, quick = result(of, [0.8, 0.9], epochs=40), result(of, [0.3], epochs=1)
-    assert choice.preferred([whole, quick], of) is whole
+    assert preferred([whole, quick], of) is whole
     wide = result(of, [0.2, 0.3, 0.4], epochs=1)
-    assert choice.preferred([whole, wide], of) is whole
+    assert preferred([whole, wide], of) is whole
 
 
 def test_the_recipes_epochs_go_before_more_of_them() -> None:
     of = lasting(10)
     own, longer = result(of, [0.8], epochs=10), result(of, [0.9, 0.9], epochs=40)
-    assert choice.preferred([own, longer], of) is own
+    assert preferred([own, longer], of) is own
 
 
 def test_the_most_networks_go_before_the_newest_and_the_newest_before_others() -> None:
     of = synthetic.recipe()
     three, two, newer = (result(of, [v] * n, seed=n) for v, n in ((0.1, 3), (0.2, 2), (0.3, 3)))
-    assert choice.preferred([three, two], of) is three
-    assert choice.preferred([three, two, newer], of) is newer
-    assert choice.preferred([], of) is None
+    assert preferred([three, two], of) is three
+    assert preferred([three, two, newer], of) is newer
+    assert preferred([], of) is None
 
 
-def test_each_network_and_protocol_has_one_that_stands_for_it() -> None:
+def test_of_networks_trained_alike_the_result_of_the_most_stands_for_them() -> None:
     of = lasting(40)
     other = {"network": {"name": "resnet18", "normalisation": "batch"}}
     own, quick = result(of, [0.8], epochs=40), result(of, [0.3], epochs=1)
     theirs = result(of, [0.7], epochs=40, **other)
     hard = result(of, [0.6], epochs=40, protocol="hard-label", **other)
-    found = choice.representatives([own, theirs, hard, quick], of)
-    assert found == (own, theirs, hard)
+    more = result(of, [0.6, 0.7], epochs=40, **other)
+    found = representatives([own, theirs, hard, more, quick])
+    assert found == (own, more, hard, quick)
 
 
 def test_networks_are_compared_by_what_stands_for_them(tmp_path: Path) -> None:
@@ -103,8 +110,9 @@ def test_the_epochs_stand_beside_the_accuracy(tmp_path: Path) -> None:
     folder = synthetic.dwa_run(tmp_path / "run")
     write([folder], tmp_path / "page.html")
     text = Page(tmp_path / "page.html").text
-    assert "91.0 ± 1.4 dwa-paper 400 epochs 2 networks" in text
-    assert "91.0 ± 1.4 % dwa-paper, 400 epochs" in text
+    how = "ConvNet, depth 2, width 8, batch norm{} protocol dwa-paper, 400 epochs{} 2 networks"
+    assert f"91.0 ± 1.4 {how.format('', '')}" in text
+    assert f"91.0 ± 1.4 % {how.format(',', ',')}" in text
 
 
 def test_what_was_measured_again_is_listed_once() -> None:

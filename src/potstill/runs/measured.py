@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from potstill.results import Audit, Continual, Diversity, Evaluation, Membership, RobustScores
+from potstill.results import (
+    Continual,
+    Diversity,
+    Evaluation,
+    Membership,
+    RobustScores,
+    of_set,
+)
 from potstill.text import count
-
-_M = TypeVar("_M", bound=Evaluation | Audit)
 
 
 @dataclass(frozen=True)
@@ -36,16 +41,12 @@ class Measured:
         if digest is None:
             return self
         return Measured(
-            results=_of_set(self.results, digest),
-            diversity=_of_set(self.diversity, digest),
-            scores=_of_set(self.scores, digest),
-            membership=_of_set(self.membership, digest),
-            continual=_of_set(self.continual, digest),
+            results=of_set(self.results, digest),
+            diversity=of_set(self.diversity, digest),
+            scores=of_set(self.scores, digest),
+            membership=of_set(self.membership, digest),
+            continual=of_set(self.continual, digest),
         )
-
-
-def _of_set(found: Sequence[_M], digest: str) -> tuple[_M, ...]:
-    return tuple(one for one in found if one.artefact_digest in (None, digest))
 
 
 def left_out(found: Measured, shown: Measured) -> list[str]:

@@ -231,11 +231,10 @@ def test_a_new_run_says_what_it_was_asked_and_where_it_runs(tmp_path):
     assert torch.__version__.startswith(record["versions"]["torch"])
 
 
-def test_a_checkpoint_brings_back_state_time_and_results(tmp_path):
+def test_a_checkpoint_brings_back_state_and_time(tmp_path):
     with Run.create(tmp_path, RECIPE) as run:
         with run.part("solve"):
             pass
-        run.add_result({"protocol": "p"})
         spent = run.seconds
         run.save_checkpoint(4, {"x": torch.arange(3), "rate": 0.1})
         before = runs.read_record(tmp_path)
@@ -251,7 +250,6 @@ def test_a_checkpoint_brings_back_state_time_and_results(tmp_path):
         assert run.seconds >= spent
         run.finish()
     after = runs.read_record(tmp_path)
-    assert after["results"] == [{"protocol": "p"}]
     assert set(after["seconds"]["parts"]) == {"solve"}
 
 
@@ -417,7 +415,7 @@ def test_a_folder_belongs_to_one_process_at_a_time(tmp_path):
         with pytest.raises(RunError, match="another process is at work"):
             Run.create(tmp_path, RECIPE, resume=True)
         with pytest.raises(RunError, match="another process is at work"):
-            runs.record_result(tmp_path, {})
+            runs.record_audit(tmp_path, {})
     Run.create(tmp_path, RECIPE, resume=True).close()
 
 
@@ -460,12 +458,18 @@ def test_a_failed_checkpoint_leaves_the_last_one(tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".*.tmp"))
 
 
+def test_a_recipe_that_says_of_itself_what_it_did_not_is_the_same(tmp_path):
+    Run.create(tmp_path, RECIPE).close()
+    more = RECIPE.model_copy(update={"departures": {"seed": 5}, "description": "more"})
+    Run.create(tmp_path, more, resume=True).close()
+
+
 def test_the_first_failure_is_the_one_reported(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise RunError("the disk is full")
 
     with pytest.raises(ZeroDivisionError), Run.create(tmp_path, RECIPE):
-        monkeypatch.setattr(runs, "atomic_write", full)
+        monkeypatch.setattr(runs.run, "atomic_write", full)
         raise ZeroDivisionError
     monkeypatch.undo()
     Run.create(tmp_path, RECIPE, resume=True).close()
@@ -474,15 +478,23 @@ def test_the_first_failure_is_the_one_reported(tmp_path, monkeypatch):
 # Records
 
 
-def test_results_are_appended_to_a_finished_run(tmp_path):
+def test_audits_are_appended_to_a_finished_run(tmp_path):
     Run.create(tmp_path, RECIPE).close()
     before = runs.read_record(tmp_path)
-    runs.record_result(tmp_path, {"protocol": "a"})
-    runs.record_result(tmp_path, {"protocol": "b"})
-    assert runs.read_record(tmp_path) == {
-        **before,
-        "results": [{"protocol": "a"}, {"protocol": "b"}],
-    }
+    runs.record_audit(tmp_path, {"kind": "a"})
+    runs.record_audit(tmp_path, {"kind": "b"})
+    assert runs.read_record(tmp_path) == {**before, "audits": [{"kind": "a"}, {"kind": "b"}]}
+
+
+def test_what_an_older_record_says_of_evaluations_stays(tmp_path):
+    Run.create(tmp_path, RECIPE).close()
+    assert "results" not in runs.read_record(tmp_path)
+    old = runs.read_record(tmp_path) | {"results": [{"protocol": "p"}]}
+    (tmp_path / runs.RECORD).write_text(json.dumps(old))
+    Run.create(tmp_path, RECIPE, resume=True).close()
+    runs.record_audit(tmp_path, {"kind": "a"})
+    after = runs.read_record(tmp_path)
+    assert (after["results"], after["audits"]) == ([{"protocol": "p"}], [{"kind": "a"}])
 
 
 @pytest.mark.parametrize(

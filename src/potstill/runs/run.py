@@ -5,9 +5,10 @@
     tensorboard/            the same numbers
     checkpoint.safetensors  the newest state that can be resumed from
     distilled.safetensors   the result
-    record.json             status, time, machine, versions, evaluation results, audits
+    record.json             status, time, machine, versions, audits
 
-What depends on the machine or the clock stands here and never in the result.
+Evaluations are kept in the distilled set alone; records from before that have some too. What else
+depends on the machine or the clock stands here and never in the result.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Run:
         self._lock: int | None = lock
         self._surroundings = {"machine": machine(device), "versions": versions()}
         self._status: Status = "running"
-        self._measured: dict[str, list[dict[str, Any]]] = {"results": [], "audits": []}
+        self._measured: dict[str, Any] = {"audits": []}
         self._parts: dict[str, float] = {}
         self._seconds_before = 0.0
         self._started = time.perf_counter()
@@ -113,7 +114,7 @@ class Run:
 
     @property
     def artefact(self) -> Path:
-        """Where the distilled set belongs."""
+        """Path of the distilled set, written or not."""
         return self.path / DISTILLED
 
     @property
@@ -181,11 +182,6 @@ class Run:
         """Count ``seconds`` spent elsewhere, in a worker say, towards the part ``name``."""
         self._parts[name] = self._parts.get(name, 0.0) + seconds
 
-    def add_result(self, result: Mapping[str, Any]) -> None:
-        """Append the result of an evaluation to the record."""
-        self._measured["results"].append(dict(result))
-        self._write_record()
-
     # The end
 
     def finish(self, status: Status = "finished") -> None:
@@ -228,7 +224,7 @@ class Run:
         if recipe is not None:
             _require_same_recipe(self.path, recipe)
         record = read_record(self.path) if (self.path / RECORD).exists() else {}
-        self._measured = {key: list(record.get(key, ())) for key in self._measured}
+        self._measured |= {key: record[key] for key in ("results", "audits") if key in record}
         if record.get("status") == "finished" and self.artefact.exists():
             # What it went on from is of no use any more, and may be of an earlier version.
             self._status, self.iteration = "finished", record["iteration"]
@@ -301,25 +297,16 @@ def read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def record_result(folder: Path, result: Mapping[str, Any]) -> None:
-    """Append an evaluation's ``result`` to the record of the run in ``folder``.
+def record_audit(folder: Path, audit: Mapping[str, Any]) -> None:
+    """Append an audit, which says its ``kind``, to the record of the run in ``folder``.
 
     Raises:
         RunError: no record, a process is at work in the folder, or it cannot be written.
     """
-    _append(folder, "results", result)
-
-
-def record_audit(folder: Path, audit: Mapping[str, Any]) -> None:
-    """Append an audit, which says its ``kind``, likewise."""
-    _append(folder, "audits", audit)
-
-
-def _append(folder: Path, key: str, document: Mapping[str, Any]) -> None:
     lock = _lock(folder)
     try:
         record = read_record(folder)
-        record[key] = [*record.get(key, ()), dict(document)]
+        record["audits"] = [*record.get("audits", ()), dict(audit)]
         _write_json(folder / RECORD, record)
     finally:
         os.close(lock)

@@ -3,16 +3,16 @@ from __future__ import annotations
 from itertools import product
 
 from potstill.config import NetworkRecipe
-from potstill.networks.names import network_detail, network_text, short_network_text
+from potstill.text import network_detail, network_text, short_network_text
 
 
 def test_a_text_says_what_the_network_is() -> None:
     growing = NetworkRecipe(depth=3, width=64)
-    assert network_text(growing) == "ConvNet, depth 3, width 64 to 256, no norm."
+    assert network_text(growing) == "ConvNet, depth 3, width 64 to 256, no norm"
     constant = NetworkRecipe(depth=3, width=128, growth=1, normalisation="instance")
-    assert network_text(constant) == "ConvNet, depth 3, width 128, instance norm."
+    assert network_text(constant) == "ConvNet, depth 3, width 128, instance norm"
     resnet = NetworkRecipe(name="resnet18", normalisation="batch")
-    assert network_text(resnet) == "resnet18, batch norm."
+    assert network_text(resnet) == "resnet18, batch norm"
     for name in ("timm:resnet18", "torchvision:resnet18", "my.networks:small"):
         other = NetworkRecipe(name=name)
         assert network_text(other) == short_network_text(other) == name

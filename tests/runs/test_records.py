@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from potstill import papers
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import ArtefactError, PotstillError, RunError
-from potstill.report import records
+from potstill.papers import departures
+from potstill.report import write
+from potstill.runs import records
 from tests.report import audit_records, synthetic
 
 
@@ -216,4 +220,49 @@ def test_a_set_relabelled_in_place_is_not_evaluated_yet(tmp_path: Path) -> None:
     run = records.read(folder)
     assert run.results == () and run.headline is None
     text = " ".join(run.missing)
-    assert "has not been evaluated" in text and "1 result is not shown" in text
+    assert "has not been evaluated" in text and "not shown" not in text
+    (before,) = run.earlier
+    assert before.accuracy.mean == pytest.approx(0.82)
+
+
+def test_a_set_of_a_method_that_is_not_known_here_says_what_it_is(tmp_path: Path) -> None:
+    folder = synthetic.finished_run(tmp_path / "run", seed=3)
+    path = folder / "distilled.safetensors"
+    ours = DistilledDataset.load(path)
+    path.unlink()
+    strange = {"title": "Stranger", "detail": "of another package"}
+    stated = {"data": {"dataset": "digits"}, "mirror_images": False, "description": strange}
+    header = {**ours.header, **stated, "method": "stranger"}
+    del header["format_version"]
+    DistilledDataset(ours.images, ours.labels, ours.class_names, ours.preprocess, header).save(path)
+    text = (folder / "recipe.yaml").read_text()
+    (folder / "recipe.yaml").write_text(text.replace("kind: rcig", "kind: stranger"))
+    run = records.read(folder)
+    of = synthetic.recipe()
+    assert run.recipe is None and not run.imported
+    assert (run.name, run.seed, run.images_per_class) == ("digits-1", 3, 1)
+    assert (run.data, run.network, run.evaluation) == (of.data, of.network, of.evaluation)
+    assert run.description.title == "Stranger" and len(run.series) == 9
+    assert run.planned is None and run.seconds_per_image is None
+    (row,) = papers.rows(paper="rcig", table=2, dataset="mnist", images_per_class=1, method="RCIG")
+    assert departures.of_set(row, run) == ("other method",)
+    write([folder], tmp_path / "page.html")
+
+
+def test_a_header_that_names_no_network_or_a_strange_one(tmp_path: Path) -> None:
+    run = records.read(synthetic.finished_run(tmp_path / "run"))
+    assert run.dataset is not None
+
+    def having(evaluation: dict[str, object]) -> records.RunRecord:
+        ours = run.dataset
+        assert ours is not None
+        header = {**ours.header, "evaluation": evaluation}
+        theirs = DistilledDataset(
+            ours.images, ours.labels, ours.class_names, ours.preprocess, header
+        )
+        return replace(run, recipe=None, dataset=theirs)
+
+    assert having({"protocol": "rcig-paper"}).network is None
+    for damaged in ({"network": {"name": 3}}, {"networks": -1}):
+        with pytest.raises(ArtefactError, match="header field evaluation"):
+            having({"protocol": "rcig-paper", **damaged})

@@ -10,14 +10,16 @@ import pytest
 from potstill import recipes
 from potstill.data.distilled import DistilledDataset
 from potstill.methods.recipe import Recipe
-from potstill.report import comparison, records
+from potstill.papers import departures
+from potstill.report import comparison
+from potstill.runs import records
 from tests.report import synthetic
 
 NAME = "dwa/cifar100-ipc50-resnet18"
 
 
 def scored(of, network: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
-    values = synthetic.result(of, [0.60, 0.62]) | {"epochs": 400}
+    values = synthetic.result(of, [0.60, 0.62, 0.61, 0.61, 0.61]) | {"epochs": 400}
     return values | ({"network": network} if network else {}) | changes
 
 
@@ -44,10 +46,10 @@ def test_each_row_is_beside_the_result_on_its_own_network(tmp_path: Path) -> Non
     }
     assert found["1", "resnet18"][0] == pytest.approx(0.609)
     assert found["4", "convnet-128"][0] == pytest.approx(0.37)
-    for (_, network), (_, ours, departures) in found.items():
+    for (_, network), (_, ours, unlike) in found.items():
         name = {"convnet-128": "convnet"}.get(network or "", network)
         assert ours is not None and ours.network.name == name
-        assert departures == ()
+        assert unlike == ()
 
 
 def test_without_a_result_the_recipes_own_network_is_shown(tmp_path: Path) -> None:
@@ -63,7 +65,7 @@ def test_the_recipes_protocol_goes_before_a_newer_result(tmp_path: Path) -> None
     (first, *_) = comparison.compare(read(tmp_path / "run", of, [scored(of), hard]))
     assert first.ours is not None and first.ours.protocol == "dwa-paper"
     (first, *_) = comparison.compare(read(tmp_path / "other", of, [hard]))
-    assert first.departures == ("other protocol (hard-label)",)
+    assert first.departures == ("evaluation: protocol hard-label (the paper's dwa-paper)",)
 
 
 def test_what_was_changed_is_named(tmp_path: Path) -> None:
@@ -82,16 +84,16 @@ def test_what_was_changed_is_named(tmp_path: Path) -> None:
     run = read(tmp_path / "run", of, [result], status="stopped")
     entry = next(e for e in comparison.compare(run) if e.row.eval_arch == "convnet-128")
     assert set(entry.departures) == {
-        "other size (10 per class; the row's is 50)",
-        "fewer iterations (100; the paper's 1,000)",
-        "teacher: other network (convnet; the paper's is resnet18)",
-        "teacher: fewer epochs (20; the paper's 200)",
-        "unfinished",
-        "method.jitter changed to 2",
-        "evaluation: narrower network (64 channels; the paper's 128)",
-        "evaluation: channels times 2 each block (the paper's 1)",
-        "evaluation: network with instance normalisation (the paper: batch)",
-        "evaluation: fewer epochs (30; the paper's 400)",
+        "images per class 10 (the paper's 50)",
+        "iterations 100 (the paper's 1,000)",
+        "teacher: network convnet (the paper's resnet18)",
+        "teacher: epochs 20 (the paper's 200)",
+        "unfinished, after 50,000 iterations",
+        "jitter 2 (the paper's 4)",
+        "evaluation: network width 64 (the paper's 128)",
+        "evaluation: network growth 2 (the paper's 1)",
+        "evaluation: network normalisation instance (the paper's batch)",
+        "evaluation: epochs 30 (the paper's 400)",
     }
 
 
@@ -117,17 +119,17 @@ def test_the_teacher_that_was_used_is_compared(tmp_path: Path) -> None:
     of = recipes.load(NAME)
     own = of.method.teacher.model_dump(mode="json")
     small = {"name": "convnet", "growth": 1, "width": 64, "normalisation": "batch"}
-    for number, (epochs, settings, departures) in enumerate(
+    for number, (epochs, settings, expected) in enumerate(
         [
             (200, own, set()),
-            (0, own | {"checkpoint": "w.pt"}, {"method.teacher.checkpoint changed to w.pt"}),
+            (0, own | {"checkpoint": "w.pt"}, {"teacher: checkpoint w.pt (the paper's unset)"}),
             (
                 3,
                 own | {"epochs": 3, "network": small, "weight_decay": 0.5},
                 {
-                    "teacher: other network (convnet; the paper's is resnet18)",
-                    "teacher: fewer epochs (3; the paper's 200)",
-                    "method.teacher.weight_decay changed to 0.5",
+                    "teacher: network convnet (the paper's resnet18)",
+                    "teacher: epochs 3 (the paper's 200)",
+                    "teacher: weight decay 0.5 (the paper's 0.0005)",
                 },
             ),
             (7, {"wings": 2}, {"teacher of unknown settings"}),
@@ -135,7 +137,7 @@ def test_the_teacher_that_was_used_is_compared(tmp_path: Path) -> None:
     ):
         run = with_teacher(tmp_path / str(number), of, epochs, settings)
         for entry in comparison.compare(run):
-            assert set(entry.departures) == departures
+            assert set(entry.departures) == expected
     # And the other way round: another recipe, the paper's teacher.
     other = recipes.load(NAME, ["method.teacher.epochs=20"])
     run = with_teacher(tmp_path / "other", other, 200, own)
@@ -143,14 +145,14 @@ def test_the_teacher_that_was_used_is_compared(tmp_path: Path) -> None:
     document = of.model_dump(mode="json") | {"name": "mine", "paper": []}
     mine = synthetic.parse(document, source="test")
     run = with_teacher(tmp_path / "mine", mine, 3, own | {"epochs": 3})
-    assert comparison.unlike_paper(run) == ["teacher: fewer epochs (3; the paper's 200)"]
+    assert departures.of_nearest(run) == ("teacher: epochs 3 (the paper's 200)",)
 
 
 def test_a_recipe_that_names_another_methods_row_is_exposed(tmp_path: Path) -> None:
     row = {"paper": "rcig", "table": "2", "dataset": "mnist", "images_per_class": 2}
     of = synthetic.dwa_recipe(paper=[row | {"images_per_class": 1, "method": "RCIG"}])
     (entry,) = comparison.compare(read(tmp_path / "run", of, []))
-    assert "other method (DWA)" in entry.departures
+    assert "method dwa (the paper's rcig)" in entry.departures
 
 
 def test_seconds_are_beside_those_of_the_paper(tmp_path: Path) -> None:
@@ -169,5 +171,5 @@ def test_a_run_for_no_row_says_what_sets_it_apart_from_the_nearest(tmp_path: Pat
     document = recipes.load(NAME, ["method.iterations=200"]).model_dump(mode="json")
     of = synthetic.parse(document | {"name": "mine", "paper": []}, source="test")
     run = read(tmp_path / "run", of, [])
-    assert comparison.unlike_paper(run) == ["fewer iterations (200; the paper's 1,000)"]
-    assert comparison.unlike_paper(read(tmp_path / "d", synthetic.dwa_recipe(), [])) == []
+    assert departures.of_nearest(run) == ("iterations 200 (the paper's 1,000)",)
+    assert departures.of_nearest(read(tmp_path / "d", synthetic.dwa_recipe(), [])) == ()

@@ -1,4 +1,4 @@
-"""The record that a run leaves behind, as far as a report reads it."""
+"""The record that a run leaves behind, as it is read."""
 
 from __future__ import annotations
 

@@ -1,0 +1,34 @@
+"""Folders of runs: written while a set is distilled (``run``), read when it is there (``records``).
+
+:mod:`potstill.runs.records` is imported by those who read runs, and not from here.
+"""
+
+from potstill.runs.run import (
+    CHECKPOINT,
+    DISTILLED,
+    METRICS,
+    RECIPE,
+    RECORD,
+    RECORD_FORMAT,
+    TENSORBOARD,
+    Run,
+    Status,
+    adopt,
+    read_record,
+    record_audit,
+)
+
+__all__ = [
+    "CHECKPOINT",
+    "DISTILLED",
+    "METRICS",
+    "RECIPE",
+    "RECORD",
+    "RECORD_FORMAT",
+    "TENSORBOARD",
+    "Run",
+    "Status",
+    "adopt",
+    "read_record",
+    "record_audit",
+]
