@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 from potstill import storage
 from potstill.errors import RunError
 from potstill.files import atomic_write, open_regular
+from potstill.quoting import shortened
 
 
 def write(path: Path, state: Any, header: Mapping[str, Any]) -> None:
@@ -56,7 +58,74 @@ def read(path: Path) -> tuple[Any, dict[str, Any]]:
                 "with the version that wrote it, or start again with another --out"
             ) from None
         raise
-    return _decode(document["state"], tensors), _decode(document["header"], tensors)
+    try:
+        header = _decode(document["header"], tensors)
+        if not isinstance(header, dict):
+            raise TypeError("its header is no dict")
+        return _decode(document["state"], tensors), header
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        cause = f"checkpoint {path} is malformed ({shortened(str(error))})"
+        raise storage.CHECKPOINT.refusal(cause, "") from None
+
+
+@contextmanager
+def restoring(path: Path) -> Iterator[None]:
+    """What breaks inside breaks because the checkpoint in ``path`` is of something else.
+
+    Raises:
+        RunError: anything that a state of another shape or type raises.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        raise RunError(
+            f"the checkpoint in {path} is of another network, or of other code "
+            f"({shortened(str(e))}); restore the code, or delete it to start from the beginning"
+        ) from e
+
+
+def require_like(found: Any, fresh: Any, where: str = "state") -> None:
+    """Refuse a state that was not made as ``fresh`` was.
+
+    Dicts must have the same keys, lists the same length, tensors the same shape and dtype, and
+    everything the same type; whole numbers count something. What is empty in ``fresh`` is filled
+    on the way, and can be anything of its type.
+
+    Raises:
+        ValueError: it says where they differ.
+    """
+    if isinstance(fresh, tuple):  # a file has lists
+        fresh = list(fresh)
+    if type(found) is not type(fresh):
+        raise ValueError(f"{where} is of type {type(found).__name__}, not {type(fresh).__name__}")
+    if isinstance(fresh, Tensor) and (found.shape, found.dtype) != (fresh.shape, fresh.dtype):
+        raise ValueError(f"{where} has shape {tuple(found.shape)}, not {tuple(fresh.shape)}")
+    if type(fresh) is int and found < 0:
+        raise ValueError(f"{where} is {found}")
+    if isinstance(fresh, dict) and fresh:
+        if found.keys() != fresh.keys():
+            raise ValueError(f"{where} has other entries")
+        for key in fresh:
+            require_like(found[key], fresh[key], f"{where}.{key}")
+    if isinstance(fresh, list) and fresh:
+        if len(found) != len(fresh):
+            raise ValueError(f"{where} has {len(found)} entries, not {len(fresh)}")
+        for place, (one, other) in enumerate(zip(found, fresh, strict=True)):
+            require_like(one, other, f"{where}.{place}")
+
+
+def require_moments(optimiser: torch.optim.Optimizer) -> None:
+    """Refuse an optimiser's state of other parameters than its own.
+
+    Raises:
+        ValueError: a moment has another shape than its parameter.
+    """
+    for parameter, moments in optimiser.state.items():
+        for name, moment in moments.items():
+            if isinstance(moment, Tensor) and moment.ndim and moment.shape != parameter.shape:
+                raise ValueError(f"{name} has shape {tuple(moment.shape)}")
 
 
 def _has_format_1(path: Path) -> bool:
@@ -101,8 +170,26 @@ def _decode(node: Any, tensors: Mapping[str, Tensor]) -> Any:
     if not isinstance(node, dict):
         return node
     if "items" in node:
-        return {key: _decode(value, tensors) for key, value in node["items"]}
+        items = {key: _decode(value, tensors) for key, value in node["items"]}
+        if not all(isinstance(key, str) for key in items):
+            raise TypeError("a key is no text")
+        return items
     if "float" in node:
         return float(node["float"])
-    stored = tensors[node["tensor"]]
-    return torch.empty_strided(stored.shape, node["stride"], dtype=stored.dtype).copy_(stored)
+    stored, stride = tensors[node["tensor"]], node["stride"]
+    _require_dense(stored.shape, stride)
+    return torch.empty_strided(stored.shape, stride, dtype=stored.dtype).copy_(stored)
+
+
+def _require_dense(shape: torch.Size, stride: Any) -> None:
+    """Strides of memory without gaps or overlaps: others would take more than the file has."""
+    if not isinstance(stride, list) or len(stride) != len(shape):
+        raise ValueError("a tensor has no strides")
+    if not all(type(step) is int and 0 <= step < 1 << 62 for step in stride):
+        raise ValueError("a tensor has impossible strides")
+    expected = 1
+    for step, size in sorted(zip(stride, shape, strict=True)):
+        if size > 1 and shape.numel():
+            if step != expected:
+                raise ValueError("a tensor has impossible strides")
+            expected *= size

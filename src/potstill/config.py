@@ -7,12 +7,21 @@ a method's own settings.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Normalisation = Literal["none", "batch", "instance", "group", "layer"]
 Precision = Literal["auto", "float32", "bfloat16"]
+
+
+# More than any run takes, so that a slip is refused before it takes memory: at most so many
+# steps, epochs, images of a batch, and pixels of a side.
+STEPS, EPOCHS, BATCH, SIDE = 1_000_000_000, 1_000_000, 100_000, 4096
+_WIDEST = 16_384  # channels of a convnet's block: 5 GB of weights
+
+Name = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")]
+"""Text that may become a file's name."""
 
 
 class Strict(BaseModel):
@@ -25,12 +34,12 @@ class PaperRow(Strict):
     """A row of a paper's table, or several: what a recipe says that it stands for."""
 
     paper: Literal["rcig", "dwa"]
-    table: str
-    dataset: str
-    images_per_class: int
-    method: str
-    distill_arch: str | None = Field(None, description="all, where the table compares several")
-    eval_arch: str | None = Field(None, description="all, where the table compares several")
+    table: Name
+    dataset: Name
+    images_per_class: int = Field(ge=1, le=BATCH)
+    method: Name
+    distill_arch: Name | None = Field(None, description="all, where the table compares several")
+    eval_arch: Name | None = Field(None, description="all, where the table compares several")
 
     def names(self, row: PaperRow) -> bool:
         """Whether ``row`` is this one; a network that is not named may be any."""
@@ -41,18 +50,23 @@ class PaperRow(Strict):
 class DataRecipe(Strict):
     """Which images, at which size, and how pixels become network inputs."""
 
-    dataset: str = "digits"
-    folder: str | None = Field(
+    dataset: Name = "digits"
+    folder: Name | None = Field(
         None, description="image_folder only: folder with train/ and test/ class folders"
     )
     train_images: int | None = Field(
-        None, ge=1, description="use so many training images, balanced by class; all if absent"
+        None,
+        ge=1,
+        le=STEPS,
+        description="use so many training images, balanced by class; all if absent",
     )
-    resolution: int | None = Field(None, ge=4, description="resize to a square of this side")
+    resolution: int | None = Field(
+        None, ge=4, le=SIDE, description="resize to a square of this side"
+    )
     channels: Literal[1, 3] | None = Field(None, description="convert to this many channels")
     preprocess: Literal["standardise", "zca"] = "standardise"
-    zca_regularisation: float = Field(0.1, gt=0, description="times trace(C)/d, added to C")
-    zca_block: int | None = Field(None, ge=4, description="whiten blocks of this side")
+    zca_regularisation: float = Field(0.1, gt=0, le=1e6, description="times trace(C)/d, added to C")
+    zca_block: int | None = Field(None, ge=4, le=SIDE, description="whiten blocks of this side")
     mean: tuple[float, ...] | None = Field(
         None, description="mean of each channel, pixels in [0, 1]; measured if absent"
     )
@@ -65,25 +79,38 @@ class DataRecipe(Strict):
         if self.mean is not None and self.std is not None:
             if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
                 raise ValueError("mean and std must list one number for each of 1 or 3 channels")
-            if min(self.std) <= 0:
-                raise ValueError("std must be positive")
+            if not all(1e-6 <= std <= 1e6 for std in self.std):
+                raise ValueError("std must lie between 1e-6 and 1e6")
+            if max(map(abs, self.mean)) > 1e6:
+                raise ValueError("mean must lie between -1e6 and 1e6")
         return self
 
 
 class NetworkRecipe(Strict):
     """The network a set is distilled for (RCIG, Appendix C), or a teacher's (DWA)."""
 
-    name: str = Field(
+    name: Name = Field(
         "convnet",
         description="one of potstill's, timm:NAME, torchvision:NAME, or package.name:factory for "
         "one of your own",
     )
-    depth: int = Field(3, ge=1, description="convnet only")
-    width: int = Field(128, ge=1, description="convnet only: channels of the first block")
+    depth: int = Field(3, ge=1, le=16, description="convnet only")
+    width: int = Field(
+        128, ge=1, le=_WIDEST, description="convnet only: channels of the first block"
+    )
     growth: Literal[1, 2] = Field(
         2, description="convnet only: each block's channels over the last one's; 1 in DWA"
     )
     normalisation: Normalisation = "none"
+
+    @model_validator(mode="after")
+    def _within_memory(self) -> NetworkRecipe:
+        if self.width * self.growth ** (self.depth - 1) > _WIDEST:
+            raise ValueError(
+                f"depth {self.depth}, width {self.width} and growth {self.growth} make blocks of "
+                f"more than {_WIDEST} channels; lower one of them"
+            )
+        return self
 
     @property
     def library(self) -> Literal["timm", "torchvision"] | None:
@@ -106,23 +133,26 @@ class TeacherRecipe(Strict):
     """
 
     network: NetworkRecipe = NetworkRecipe(name="resnet18", normalisation="batch")
-    pretrained: str | None = Field(
+    pretrained: Name | None = Field(
         None, description="torchvision:NAME or timm:NAME with its own weights; it is not trained"
     )
     module: str | None = Field(
         None,
         description="package.name:factory, called with channels, resolution and classes",
+        max_length=1000,
         pattern=r"^[\w.]+:\w+$",
     )
-    checkpoint: str | None = Field(
+    checkpoint: Name | None = Field(
         None, description="a .safetensors or .pt state dict; the network is not trained"
     )
-    epochs: int = Field(200, ge=1)
-    batch_size: int = Field(128, ge=2)
+    epochs: int = Field(200, ge=1, le=EPOCHS)
+    batch_size: int = Field(128, ge=2, le=BATCH)
     learning_rate: float = Field(0.1, gt=0, description="falls to 0 along a cosine")
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
-    crop_padding: int = Field(4, ge=0, description="pixels around the image before a random crop")
+    crop_padding: int = Field(
+        4, ge=0, le=SIDE, description="pixels around the image before a random crop"
+    )
     flip: bool = True
     precision: Precision = "auto"
 
@@ -142,11 +172,12 @@ class TeacherRecipe(Strict):
 class EvaluationRecipe(Strict):
     """The protocol a set is made for."""
 
-    protocol: str = "rcig-paper"
-    networks: int = Field(5, ge=1)
+    protocol: Name = "rcig-paper"
+    networks: int = Field(5, ge=1, le=10_000)
     epochs: int | None = Field(
         None,
         ge=1,
+        le=EPOCHS,
         description="epochs of training, for a protocol that counts them; its own if absent",
     )
 

@@ -13,7 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from potstill.errors import RunError
+from potstill.errors import PotstillError, RunError
+from potstill.quoting import quoted
 
 _REMEDIES = {
     errno.ENOSPC: "free space, then resume or repeat",
@@ -119,6 +120,22 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _explain(path, error) from error
+
+
+def expanded(path: Path | str, error: type[PotstillError] = RunError) -> Path:
+    """``path`` with ``~`` and ``~user`` in the place of home folders; nothing need be there.
+
+    Raises:
+        PotstillError: ``error``, as there is no such user, or no file system has such a path.
+    """
+    try:
+        found = Path(path).expanduser()
+        with suppress(FileNotFoundError, NotADirectoryError):
+            found.stat()
+    except (RuntimeError, OSError, ValueError) as cause:
+        reason = getattr(cause, "strerror", None) or str(cause)
+        raise error(f"cannot use path {quoted(str(path))}: {reason}; correct it") from None
+    return found
 
 
 def _lock(path: Path) -> int | None:

@@ -22,7 +22,7 @@ Network = Annotated[NetworkRecipe, PlainSerializer(lambda network: network.model
 class Document(BaseModel):
     """Something that JSON holds."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, str_max_length=10_000)
 
     def document(self) -> dict[str, Any]:
         """A JSON object of every field that was given."""

@@ -23,6 +23,7 @@ from potstill import hardware
 from potstill.errors import ArtefactError, PotstillError, RunError
 from potstill.files import open_regular
 from potstill.hashing import add_tensor
+from potstill.quoting import quoted
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ CHECKPOINT = Kind(
 )
 _KINDS = (DISTILLED_SET, TEACHER, CHECKPOINT)
 _LONGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
+_DEEPEST, _LARGEST_INTEGER = 200, 1 << 200
 
 
 def canonical(document: Any) -> str:
@@ -65,11 +67,38 @@ def canonical(document: Any) -> str:
     """
     try:
         return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ArtefactError(
             f"the header cannot be written as JSON ({error}); use finite numbers, text, lists "
             "and dicts with text keys"
         ) from None
+
+
+def parsed(text: str | bytes) -> Any:
+    """What JSON says.
+
+    Raises:
+        ValueError: it is no JSON, or is nested deeper, has larger integers or other text than
+            anything that potstill writes.
+    """
+    try:
+        document = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    pending: list[tuple[Any, int]] = [(document, 1)]
+    while pending:
+        node, depth = pending.pop()
+        if depth > _DEEPEST:
+            raise ValueError("it is nested too deep")
+        if isinstance(node, str):
+            node.encode()  # refuses half a pair of surrogates, which no file or screen can have
+        elif isinstance(node, int) and abs(node) > _LARGEST_INTEGER:
+            raise ValueError("a number has too many digits")
+        elif isinstance(node, list):
+            pending.extend((child, depth + 1) for child in node)
+        elif isinstance(node, dict):
+            pending.extend((child, depth + 1) for pair in node.items() for child in pair)
+    return document
 
 
 def content_digest(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
@@ -146,7 +175,7 @@ def _metadata(path: Path, data: bytes, kind: Kind) -> Mapping[str, Any]:
     if len(data) < 8 + max(length, 2):
         raise truncated
     try:
-        header = json.loads(data[8 : 8 + length])
+        header = parsed(data[8 : 8 + length])
         metadata = header.pop("__metadata__", {})
         end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
         missing = 8 + length + end - len(data)
@@ -171,7 +200,7 @@ def _document(path: Path, metadata: Mapping[str, Any], kind: Kind) -> dict[str, 
             "pass a file that potstill wrote",
         )
     try:
-        document = json.loads(metadata[kind.key])
+        document = parsed(metadata[kind.key])
     except (ValueError, TypeError):
         document = None
     if not isinstance(document, dict):
@@ -185,7 +214,7 @@ def _check_version(path: Path, document: Mapping[str, Any], kind: Kind) -> None:
     version = document.get("format_version")
     if type(version) is not int or version < 1:
         raise kind.refusal(
-            f"{path} names no format version but {version!r}", "get the original file again"
+            f"{path} names no format version but {quoted(version)}", "get the original file again"
         )
     if version > kind.newest:
         raise kind.error(

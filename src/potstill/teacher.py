@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from potstill import storage
 from potstill.config import NetworkRecipe
+from potstill.data.header import Count, Name, Section, Seed, Side, Source, as_json, checked_names
 from potstill.data.preprocess import Preprocess
 from potstill.data.source import Split
 from potstill.errors import ArtefactError, DataError
@@ -27,23 +28,38 @@ from potstill.hashing import add_tensor
 from potstill.networks import pretrained, zoo
 from potstill.networks.convnet import channels_last
 from potstill.networks.factory import from_factory
+from potstill.quoting import fault, quoted, shortened
 
-# What every header has.
-_FIELDS: Mapping[str, type] = {
-    "network": dict,
-    "teacher": dict,
-    "source": dict,
-    "epochs": int,
-    "seed": int,
-    "versions": dict,
-    "results": list,
-}
 # What the file's document has besides.
 _DERIVED = frozenset({"class_names", "digest", "format_version", "preprocess"})
 _NETWORK, _PREPROCESS = "network.", "preprocess."
 _BATCH = 1000
 # On a processor the activations of so many images stay in its cache.
 _BATCH_CPU = 100
+
+
+class _Measured(Section):
+    accuracy: float = Field(ge=0, le=1)
+
+
+class _Network(Section):
+    module: Name = ""
+    pretrained: Name = ""
+
+
+class _Images(Source):
+    channels: Side
+    resolution: Side
+
+
+class _Header(Section):
+    network: _Network
+    teacher: dict[str, Any]
+    source: _Images
+    epochs: Count
+    seed: Seed
+    versions: dict[Name, Name]
+    results: tuple[_Measured, ...]
 
 
 @dataclass(frozen=True)
@@ -69,25 +85,22 @@ class Teacher:
         """Check the header and freeze the network, in place.
 
         Raises:
-            ArtefactError: a field of the header is missing or of the wrong type.
+            ArtefactError: a field of the header is missing, of the wrong type or beyond what any
+                teacher has, or the class names are none.
         """
-        for name, kind in _FIELDS.items():
-            if not isinstance(self.header.get(name), kind):
-                raise ArtefactError(
-                    f"header field {name!r} of a teacher must be of type {kind.__name__}, not "
-                    f"{self.header.get(name)!r}; set it"
-                )
+        as_json(self.header, _Header)
+        checked_names(self.class_names)
         self.network.eval().requires_grad_(False)
 
     @property
     def channels(self) -> int:
         """Channels of the images it sees: 1 for grayscale, 3 for RGB."""
-        return int(self.header["source"]["channels"])
+        return self.header["source"]["channels"]
 
     @property
     def resolution(self) -> int:
         """Side of the square images it sees."""
-        return int(self.header["source"]["resolution"])
+        return self.header["source"]["resolution"]
 
     @property
     def classes(self) -> int:
@@ -106,7 +119,7 @@ class Teacher:
     def accuracy(self) -> float | None:
         """The fraction of test images it gets right, if that was measured."""
         results = self.header["results"]
-        return float(results[-1]["accuracy"]) if results else None
+        return results[-1]["accuracy"] if results else None
 
     def summary(self) -> dict[str, Any]:
         """What a result made with its help says of it, as JSON.
@@ -189,22 +202,30 @@ class Teacher:
             preprocess = Preprocess.from_parts(
                 document["preprocess"], _with_prefix(tensors, _PREPROCESS)
             )
-            names = tuple(document["class_names"])
-            network = _build(header, len(names), factory)
-            network.load_state_dict(_with_prefix(tensors, _NETWORK))
+            as_json(header, _Header)
+            names = checked_names(document["class_names"])
+            weights = _with_prefix(tensors, _NETWORK)
+            network = _build(header, len(names), factory, weights)
+            network.load_state_dict(weights)
             return cls(network, preprocess, names, header)
         except ArtefactError as error:
             raise ArtefactError(f"{path}: {error}") from None
         except (KeyError, TypeError, AttributeError, RuntimeError, ValidationError, DataError) as e:
-            reason = " ".join(str(e).split())
+            reason = fault(e) if isinstance(e, ValidationError) else shortened(str(e))
             raise ArtefactError(
                 f"{path}: its weights and its network do not fit ({reason}); get the original "
                 "file again, or the version of the network that it was trained with"
             ) from None
 
 
-def _build(header: Mapping[str, Any], classes: int, factory: str | None) -> nn.Module:
-    """The network a header describes, its weights still to be loaded."""
+def _build(
+    header: Mapping[str, Any], classes: int, factory: str | None, weights: Mapping[str, Tensor]
+) -> nn.Module:
+    """The network a header describes, its ``weights`` still to be loaded.
+
+    A network of potstill's is tried without storage first: a header could ask for more than the
+    file holds and memory has.
+    """
     network, source = header["network"], header["source"]
     shape = {"channels": source["channels"], "resolution": source["resolution"]}
     if "module" in network:
@@ -219,7 +240,18 @@ def _build(header: Mapping[str, Any], classes: int, factory: str | None) -> nn.M
         return pretrained.pretrained(network["pretrained"], **shape, classes=classes, weights=False)
     recipe = NetworkRecipe.model_validate(network)
     if recipe.foreign:
-        raise ArtefactError(f"there is no network {recipe.name!r}; get the original file again")
+        raise ArtefactError(
+            f"there is no network {quoted(recipe.name)}; get the original file again"
+        )
+    if recipe.library is None:
+        with torch.device("meta"):
+            planned = zoo.build(recipe, **shape, classes=classes).state_dict()
+        for name, tensor in planned.items():
+            if name in weights and weights[name].shape != tensor.shape:
+                raise ArtefactError(
+                    f"size mismatch for {name}: {tuple(weights[name].shape)} in the file, "
+                    f"{tuple(tensor.shape)} in the network it names; get the original file again"
+                )
     return zoo.build(recipe, **shape, classes=classes)
 
 

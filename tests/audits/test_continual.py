@@ -68,7 +68,7 @@ def teacher(digits, dataset):
     header = {
         "network": NETWORK.model_dump(mode="json"),
         "teacher": TeacherRecipe().model_dump(mode="json"),
-        "source": {"channels": 1, "resolution": 8},
+        "source": {"name": "digits", "fingerprint": "00", "channels": 1, "resolution": 8},
         "epochs": 0,
         "seed": 0,
         "versions": {},
@@ -150,8 +150,15 @@ def test_a_part_is_what_it_was_in_the_whole(chosen):
     rows = torch.arange(0, 200, 5)
     pre = preprocess.fit(DataRecipe(), source.train.images)
     labels = source.train.labels[rows]
-    header = {key: {} for key in ("recipe", "evaluation", "source", "versions")}
-    header |= {"method": "test", "seed": 0, "iterations": 0}
+    header = {
+        "method": "test",
+        "recipe": {},
+        "evaluation": {"protocol": "test"},
+        "source": {"name": "digits", "fingerprint": "00"},
+        "versions": {},
+        "seed": 0,
+        "iterations": 0,
+    }
     whole = DistilledDataset(
         source.train.images[rows], centred_one_hot(labels, 10), source.class_names, pre, header
     )

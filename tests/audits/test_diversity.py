@@ -63,8 +63,8 @@ def a_set(source: SourceDataset, teacher: Teacher, pixels: Tensor, labels: Tenso
     header = {
         "method": "rcig",
         "recipe": {},
-        "evaluation": {},
-        "source": {"name": source.name},
+        "evaluation": {"protocol": "test"},
+        "source": {"name": source.name, "fingerprint": "00"},
         "versions": {},
         "seed": 0,
         "iterations": 0,

@@ -14,7 +14,7 @@ from potstill import storage
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import ArtefactError
 from potstill.rng import normal, stream
-from tests.data.test_distilled import header, refusal, rewritten, sample, tiny
+from tests.data.test_distilled import header, refusal, result, rewritten, sample, tiny
 
 RELABELLING = {"protocol": "dwa-paper", "seed": 0, "views": {"alpha": 0.8}}
 
@@ -58,7 +58,7 @@ def test_the_file_of_a_tiny_set_with_soft_labels_to_the_byte(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("precision", [torch.float16, torch.float32])
 def test_soft_labels_come_back_as_they_were(tmp_path: Path, precision: torch.dtype) -> None:
-    before = soft(precision=precision).with_result({"accuracy": {"mean": 0.5}})
+    before = soft(precision=precision).with_result(result())
     before.save(tmp_path / "a.safetensors")
     after = DistilledDataset.load(tmp_path / "a.safetensors")
     assert before.soft_labels is not None and after.soft_labels is not None
@@ -77,14 +77,14 @@ def test_other_precisions_are_kept_as_float32() -> None:
 
 
 def test_soft_labels_make_another_set_that_keeps_results_apart() -> None:
-    plain = sample().with_result({"accuracy": {"mean": 0.5}})
+    plain = sample().with_result(result())
     labels = normal((3, 6, 2), stream(0, "test/soft"))
     taught = plain.with_soft_labels(labels, RELABELLING)
-    stamped = {"accuracy": {"mean": 0.5}, "artefact_digest": plain.digest}
+    stamped = result(artefact_digest=plain.digest)
     assert taught.header["results"] == [stamped]
-    again = taught.with_result({"seed": 1}).with_soft_labels(labels, {**RELABELLING, "seed": 1})
-    assert again.header["results"] == [stamped, {"seed": 1, "artefact_digest": taught.digest}]
-    assert plain.header["results"] == [{"accuracy": {"mean": 0.5}}]
+    again = taught.with_result(result(seed=1)).with_soft_labels(labels, {**RELABELLING, "seed": 1})
+    assert again.header["results"] == [stamped, result(seed=1, artefact_digest=taught.digest)]
+    assert plain.header["results"] == [result()]
     assert plain.soft_labels is None and plain.header["format_version"] == 1
     digests = {plain.digest, taught.digest}
     digests.add(plain.with_soft_labels(labels, {**RELABELLING, "seed": 1}).digest)

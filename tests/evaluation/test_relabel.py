@@ -10,6 +10,7 @@ from potstill.errors import ArtefactError, DataError, RecipeError
 from potstill.evaluation import StudentProtocol, evaluate, labelled_views, relabel
 from potstill.evaluation.labelling import Views
 from potstill.evaluation.students import as_run, by_size
+from tests.data.test_distilled import result
 from tests.evaluation.problems import set_of, small_network, teacher_of
 
 
@@ -131,14 +132,12 @@ def test_same_seed_same_labels(real, teacher, stored):
 
 
 def test_relabelling_replaces_labels_and_keeps_results_apart(real, teacher, stored):
-    scored = stored.with_result({"accuracy": {"mean": 0.5}})
+    scored = stored.with_result(result())
     seen = []
     again = relabel(scored, teacher, epochs=2, progress=lambda *told: seen.append(told))
     assert again.soft_labels.shape == (2, 50, 10)
     assert again.header["relabelling"]["protocol"] == "dwa-paper"
-    assert again.header["results"] == [
-        {"accuracy": {"mean": 0.5}, "artefact_digest": stored.digest}
-    ]
+    assert again.header["results"] == [result(artefact_digest=stored.digest)]
     assert len(scored.header["results"]) == 1
     assert seen == [("relabelling epoch", 1, 2), ("relabelling epoch", 2, 2)]
     assert relabel(real, teacher).soft_labels.shape == (3, 50, 10)

@@ -275,7 +275,7 @@ def test_a_factory_that_was_edited_meanwhile_is_refused_in_one_line(
 ) -> None:
     stopped_after_one(users(monkeypatch), digits, tmp_path)
     kept = (tmp_path / CHECKPOINT).read_bytes()
-    with pytest.raises(RunError, match="is of another network; delete it, or restore") as caught:
+    with pytest.raises(RunError, match="is of another network, or of other code") as caught:
         squeeze(users(monkeypatch, *more), digits, folder=tmp_path)
     assert "\n" not in str(caught.value) and str(tmp_path / CHECKPOINT) in str(caught.value)
     assert (tmp_path / CHECKPOINT).read_bytes() == kept

@@ -25,8 +25,8 @@ def noise(classes: int, per_class: int, side: int, channels: int = 3) -> Distill
     header = {
         "method": "rcig",
         "recipe": of.model_dump(mode="json"),
-        "evaluation": {},
-        "source": {},
+        "evaluation": {"protocol": "rcig-paper"},
+        "source": {"name": "noise", "fingerprint": "00"},
         "versions": {},
         "seed": 0,
         "iterations": 0,

@@ -13,6 +13,7 @@ import typer
 
 from potstill.cli.options import say, warn
 from potstill.errors import ArtefactError, RunError
+from potstill.files import expanded
 
 if TYPE_CHECKING:
     from potstill.evaluation.cache import Cache
@@ -38,7 +39,7 @@ def cache_of(folder: Path | None, kind: str) -> Cache:
     """The cache of numbers of this kind, below ``folder`` or where users' caches are."""
     from potstill.evaluation.cache import Cache
 
-    return Cache((folder or _default_cache()).expanduser() / kind)
+    return Cache(expanded(folder or _default_cache()) / kind)
 
 
 @contextmanager

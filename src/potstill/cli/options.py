@@ -80,7 +80,6 @@ def read_source(
     """The real data of a recipe or of a distilled set."""
     from potstill.data import datasets
 
-    root = None if root is None else root.expanduser()
     return datasets.load(data, root, download=download, require_test=require_test)
 
 

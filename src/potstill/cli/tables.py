@@ -22,6 +22,8 @@ from potstill.cli.options import (
     say,
 )
 from potstill.cli.progress import reporting
+from potstill.errors import DataError
+from potstill.files import expanded
 
 if TYPE_CHECKING:
     from potstill.papers import Row
@@ -68,7 +70,7 @@ def reproduce(
         raise typer.BadParameter("name a table, such as rcig/2, or all; --list shows what there is")
     where = chosen_device(device)
     chosen = tables.select(table or "all", rows, assignments or ())
-    root = None if data_root is None else data_root.expanduser()
+    root = None if data_root is None else expanded(data_root, DataError)
     place = tables.Workplace(
         out,
         data_root=root,

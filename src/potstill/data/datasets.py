@@ -30,6 +30,8 @@ from potstill.data import image_folder, pixels, torchvision_sets
 from potstill.data.facts import DATASETS
 from potstill.data.source import SourceDataset, Split, fingerprint, sample_per_class
 from potstill.errors import DataError
+from potstill.files import expanded
+from potstill.quoting import quoted
 
 __all__ = ["SourceDataset", "Split", "fingerprint", "load", "names", "sample_per_class"]
 
@@ -62,9 +64,9 @@ def load(
         DataError: one line that says what is missing, damaged or does not fit, and the remedy.
     """
     name = recipe.dataset
-    root = None if root is None else Path(root).expanduser()
+    root = None if root is None else expanded(root, DataError)
     if name not in names():
-        raise DataError(f"unknown data set {name!r}; choose one of {', '.join(names())}")
+        raise DataError(f"unknown data set {quoted(name)}; choose one of {', '.join(names())}")
     if recipe.folder is not None and name != "image_folder":
         raise DataError(
             f"data.folder is for image_folder, not for {name}; remove it, or set "
@@ -150,8 +152,10 @@ def _folder(recipe: DataRecipe, root: Path | None) -> Path:
         raise DataError(
             "image_folder needs data.folder, the folder that holds train/ and test/; set it"
         )
-    folder = Path(recipe.folder).expanduser()
-    return folder if root is None or folder.is_absolute() else _root("image_folder", root) / folder
+    folder = expanded(recipe.folder, DataError)
+    if root is None or folder.is_absolute():
+        return folder
+    return expanded(_root("image_folder", root) / folder, DataError)
 
 
 def _root(name: str, root: Path | None, download: bool = False) -> Path:

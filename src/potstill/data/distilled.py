@@ -6,7 +6,6 @@ preprocessing, the protocol the set was made for and its whole history come with
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,24 +17,13 @@ from torch.utils.data import Dataset
 
 from potstill import storage
 from potstill.config import DataRecipe, NetworkRecipe
+from potstill.data.header import checked, checked_names, implied_mirror_images
 from potstill.data.preprocess import Preprocess
 from potstill.errors import ArtefactError, DataError
 from potstill.files import atomic_write, locked
+from potstill.quoting import fault, quoted
 from potstill.results import Evaluation, of_set, standing
 
-# What every header has; docs/artefact.md says what each field means.
-_FIELDS: Mapping[str, type] = {
-    "method": str,
-    "evaluation": dict,
-    "source": dict,
-    "versions": dict,
-    "seed": int,
-    "iterations": int,
-    "results": list,
-}
-# A set describes itself and says which data it stands for; one from before that has a recipe.
-_SELF_DESCRIBING: Mapping[str, type] = {"description": dict, "data": dict, "mirror_images": bool}
-_BEFORE: Mapping[str, type] = {"recipe": dict}
 # What the file's document has besides, written from the tensors and the preprocessing.
 _DERIVED = frozenset({"class_names", "digest", "images", "labels", "preprocess", "soft_labels"})
 _SPACES = {torch.float32: "network", torch.uint8: "pixels"}
@@ -77,18 +65,20 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
             labels: (n, C) floating point.
             class_names: C names.
             preprocess: fitted on the training images of the source.
-            header: the fields above; ``results`` may be absent, ``format_version`` too.
+            header: the fields above (:mod:`potstill.data.header`); ``results`` may be absent,
+                ``format_version`` too.
             soft_labels: (e, n, C) float16, or another floating point kept as float32; they
                 need ``header["relabelling"]``.
 
         Raises:
-            ArtefactError: shapes that disagree, numbers that are not finite, a header that
-                lacks a field or is not JSON, or soft labels and relabelling without each other.
+            ArtefactError: shapes that disagree, numbers that are not finite, class names that
+                are none, a header that lacks a field or is not JSON, or soft labels and
+                relabelling without each other.
             DataError: images of another shape than the preprocessing is for.
         """
         self._stored = _copy(images, images.dtype if images.dtype == torch.uint8 else torch.float32)
         self.labels = _copy(labels, torch.float32)
-        self.class_names = tuple(class_names)
+        self.class_names = checked_names(class_names)
         self.preprocess = preprocess
         self.soft_labels = None if soft_labels is None else _copy_soft(soft_labels)
         self.header = _header(header, self.soft_labels is not None)
@@ -124,10 +114,9 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         try:
             return DataRecipe.model_validate(document)
         except ValidationError as error:
-            first = error.errors()[0]
             raise ArtefactError(
-                f"the set stands for data this version does not know "
-                f"({'.'.join(map(str, first['loc']))}: {first['msg']}); upgrade potstill"
+                f"the set stands for data this version does not know ({fault(error)}); upgrade "
+                "potstill"
             ) from None
 
     @property
@@ -142,24 +131,16 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         It is a header field; where there is none, what such a file implies counts.
         """
         stated = self.header.get("mirror_images")
-        return _implied_mirror_images(self.header["recipe"]) if stated is None else bool(stated)
+        return implied_mirror_images(self.header["recipe"]) if stated is None else bool(stated)
 
     @property
     def results(self) -> tuple[Evaluation, ...]:
-        """The evaluations of the set as it is now, oldest first.
-
-        Raises:
-            ArtefactError: the header holds something else among them.
-        """
+        """The evaluations of the set as it is now, oldest first."""
         return of_set(self._evaluations(), self.digest)
 
     @property
     def earlier_results(self) -> tuple[Evaluation, ...]:
-        """Those of the same images before their soft labels were stored, oldest first.
-
-        Raises:
-            ArtefactError: as :attr:`results`.
-        """
+        """Those of the same images before their soft labels were stored, oldest first."""
         found = self._evaluations()
         own = of_set(found, self.digest)
         return tuple(result for result in found if result not in own)
@@ -167,22 +148,16 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
     def standing(self, results: Iterable[Evaluation]) -> Evaluation | None:
         """Of ``results``, the one that stands for the set: most like what it was made for."""
         made_for = self.header["evaluation"]
-        try:
-            network = NetworkRecipe.model_validate(made_for.get("network"))
-        except ValidationError:  # of a later version
-            network = None
-        protocol, epochs = made_for.get("protocol"), made_for.get("epochs")
-        return standing(results, network=network, protocol=protocol, epochs=epochs)
+        network = made_for.get("network")
+        return standing(
+            results,
+            network=None if network is None else NetworkRecipe.model_validate(network),
+            protocol=made_for["protocol"],
+            epochs=made_for.get("epochs"),
+        )
 
     def _evaluations(self) -> tuple[Evaluation, ...]:
-        try:
-            return tuple(Evaluation.model_validate(result) for result in self.header["results"])
-        except ValidationError as error:
-            reason = " ".join(error.errors()[0]["msg"].split())
-            raise ArtefactError(
-                f"a result in the set is none that this version reads ({reason}); evaluate the set "
-                "again, or take the version that measured it"
-            ) from None
+        return tuple(Evaluation.model_validate(result) for result in self.header["results"])
 
     def hard_labels(self) -> Tensor:
         """The class of the largest label: (n,) int64."""
@@ -309,15 +284,6 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
             _check_soft(self.soft_labels, tuple(self.labels.shape))
 
 
-def _implied_mirror_images(recipe: Mapping[str, Any]) -> bool:
-    """What files written before there was the field mean: RCIG's sets were made with them alone.
-
-    A method that does not say its kind is RCIG; what other methods call ``flip`` augments.
-    """
-    method = recipe.get("method", {})
-    return method.get("kind", "rcig") == "rcig" and bool(method.get("flip", False))
-
-
 def _copy_soft(soft_labels: Tensor) -> Tensor:
     half = soft_labels.dtype == torch.float16
     return _copy(soft_labels, torch.float16 if half else torch.float32)
@@ -344,25 +310,14 @@ def _header(header: Mapping[str, Any], soft: bool) -> dict[str, Any]:
         raise ArtefactError(
             f"header field {reserved[0]!r} is written from the tensors; leave it out"
         )
-    for name, kind in {**_FIELDS, **(_SELF_DESCRIBING if described else _BEFORE)}.items():
-        if not isinstance(given.get(name), kind):
-            raise ArtefactError(
-                f"header field {name!r} must be of type {kind.__name__}, not {given.get(name)!r}; "
-                "set it"
-            )
-    if not isinstance(given.get("mirror_images", False), bool):
-        raise ArtefactError(
-            f"header field 'mirror_images' must be true or false, not {given['mirror_images']!r}; "
-            "set it or leave it out"
-        )
-    copy: dict[str, Any] = json.loads(storage.canonical(given))
-    return copy
+    return checked(given)
 
 
 def _check_images(images: Tensor, labels: Tensor, class_names: tuple[str, ...]) -> None:
-    if images.ndim != 4 or not len(images):
+    if images.ndim != 4 or not images.numel():
         raise ArtefactError(
-            f"distilled images have shape {tuple(images.shape)}; pass (n, channels, height, width)"
+            f"distilled images have shape {tuple(images.shape)}; pass (n, channels, height, width) "
+            "and no empty ones"
         )
     if labels.shape != (len(images), len(class_names)):
         raise ArtefactError(
@@ -401,7 +356,7 @@ def _check_shapes(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) ->
     ):
         if document.get(name) != found:
             raise ArtefactError(
-                f"the header says {name} {document.get(name)}, the file holds {found}; "
+                f"the header says {name} {quoted(document.get(name))}, the file holds {found}; "
                 "get the original file again"
             )
     extra = sorted(
@@ -411,7 +366,7 @@ def _check_shapes(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) ->
     )
     if extra:
         raise ArtefactError(
-            f"it holds a tensor {extra[0]!r} that no set has; get the original file again"
+            f"it holds a tensor {quoted(extra[0])} that no set has; get the original file again"
         )
     if tensors["labels"].dtype != torch.float32:
         raise ArtefactError("the labels are not float32; get the original file again")

@@ -106,7 +106,8 @@ def _check_zca(images: Tensor, block: int | None) -> None:
         )
     size = channels * (block * block if block else height * width)
     if size > _LARGEST_ZCA:
+        remedy = "lower data.zca_block" if block else "set data.zca_block (64, say)"
         raise DataError(
             f"ZCA of {channels}x{height}x{width} images needs a {size}x{size} covariance, too "
-            f"large to decompose; set data.zca_block (64, say) so that it is at most {_LARGEST_ZCA}"
+            f"large to decompose; {remedy} so that it is at most {_LARGEST_ZCA}"
         )

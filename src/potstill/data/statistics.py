@@ -39,9 +39,10 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     std = (weights * (values - mean[:, None]).square()).sum(1).sqrt()
     constant = (counts.cpu() > 0).sum(1) == 1
     if constant.any():
+        remedy = "check the images" + (", or set data.channels=1" if channels > 1 else "")
         raise DataError(
             f"channel {int(constant.nonzero()[0])} of the training images is constant and cannot "
-            "be standardised; check the images, or set data.channels=1"
+            f"be standardised; {remedy}"
         )
     return mean, std
 

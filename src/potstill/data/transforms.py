@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, final
+from typing import Annotated, Any, Self, final
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
+from potstill.config import SIDE
 from potstill.data import statistics
 from potstill.errors import ArtefactError, DataError
+from potstill.quoting import fault, quoted
 
 
 class Preprocess(ABC):
@@ -104,15 +107,15 @@ class Preprocess(ABC):
             ArtefactError: an unknown kind, or parts that are missing or do not fit together.
         """
         kinds: dict[str, type[Standardise] | type[ZCA]] = {"standardise": Standardise, "zca": ZCA}
-        kind = str(describe.get("kind"))
-        if kind not in kinds:
+        kind = describe.get("kind") if isinstance(describe, Mapping) else describe
+        if not isinstance(kind, str) or kind not in kinds:
             raise ArtefactError(
-                f"unknown preprocessing {kind!r}; upgrade potstill, or make the file again"
+                f"unknown preprocessing {quoted(kind)}; upgrade potstill, or make the file again"
             )
         try:
             return kinds[kind].restore(describe, tensors)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
+        except ValueError as error:
+            reason = fault(error) if isinstance(error, ValidationError) else str(error)
             raise ArtefactError(
                 f"the parts of the {kind} preprocessing are missing or do not fit ({reason}); "
                 "get the original file again"
@@ -155,7 +158,7 @@ class Standardise(Preprocess):
     def restore(cls, describe: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Standardise:
         """See :meth:`Preprocess.from_parts`, which turns the errors of this into one kind."""
         _expect(tensors, {})
-        return cls(*_restore_statistics(describe))
+        return cls(*_Statistics.model_validate(describe).tensors())
 
     def _shape_error(self, shape: torch.Size) -> str | None:
         channels = len(self.mean)
@@ -221,11 +224,9 @@ class ZCA(Preprocess):
     @classmethod
     def restore(cls, describe: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ZCA:
         """See :meth:`Preprocess.from_parts`, which turns the errors of this into one kind."""
-        mean, std = _restore_statistics(describe)
-        channels, height, width = describe["shape"]
-        block = describe["block"]
-        if len(mean) != channels or (block and (height % block or width % block)):
-            raise ValueError("shape, block and channel statistics disagree")
+        facts = _ZCAFacts.model_validate(describe)
+        channels, height, width = facts.shape
+        block = facts.block
         size = channels * (block * block if block else height * width)
         pixel_mean = (channels, height, width)
         _expect(tensors, {"pixel_mean": pixel_mean, "whitening": (size * (size + 1) // 2,)})
@@ -233,8 +234,9 @@ class ZCA(Preprocess):
         whitening = torch.empty(size, size)
         whitening[row, column] = tensors["whitening"]
         whitening[column, row] = tensors["whitening"]
-        regularisation = float(describe["regularisation"])
-        return cls(mean, std, tensors["pixel_mean"], whitening, regularisation, block)
+        if not (whitening.diagonal() > 0).all():
+            raise ValueError("the whitening matrix is not positive definite")
+        return cls(*facts.tensors(), tensors["pixel_mean"], whitening, facts.regularisation, block)
 
     def _shape_error(self, shape: torch.Size) -> str | None:
         if shape == self.pixel_mean.shape:
@@ -253,24 +255,63 @@ class ZCA(Preprocess):
         # Only W is stored, and solving with it undoes exactly what was applied. On the CPU: not
         # every device has float64, and few images come this way.
         if self._factor is None:
-            self._factor = torch.linalg.cholesky(self.whitening.double())
+            self._factor = _cholesky(self.whitening.double())
         rows = statistics.to_rows(images.cpu(), self.block).double()
         rows = torch.cholesky_solve(rows.T, self._factor).T.float().to(images.device)
         centred = statistics.from_rows(rows, images.shape, self.block)
         return centred + self.pixel_mean.to(images.device)
 
 
-def _restore_statistics(describe: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    mean, std = (torch.tensor(describe[key], dtype=torch.float64) for key in ("mean", "std"))
-    if mean.ndim != 1 or mean.shape != std.shape or not bool((std > 0).all()):
-        raise ValueError("mean and std must be lists of one length, std positive")
-    return mean, std
+class _Statistics(BaseModel):
+    """What :meth:`Preprocess.describe` says, read back."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+    mean: list[Annotated[float, Field(ge=-1e6, le=1e6)]]
+    std: list[Annotated[float, Field(ge=1e-9, le=1e6)]]
+
+    @model_validator(mode="after")
+    def _aligned(self) -> Self:
+        if len(self.mean) != len(self.std):
+            raise ValueError("mean and std must be equally long")
+        return self
+
+    def tensors(self) -> tuple[Tensor, Tensor]:
+        """``mean`` and ``std``, (c,) float64."""
+        mean, std = (torch.tensor(x, dtype=torch.float64) for x in (self.mean, self.std))
+        return mean, std
+
+
+class _ZCAFacts(_Statistics):
+    shape: list[Annotated[int, Field(ge=1, le=SIDE)]] = Field(min_length=3, max_length=3)
+    regularisation: float = Field(gt=0)
+    block: Annotated[int, Field(ge=1, le=SIDE)] | None
+
+    @model_validator(mode="after")
+    def _tiled(self) -> Self:
+        channels, height, width = self.shape
+        if len(self.mean) != channels or height % (self.block or 1) or width % (self.block or 1):
+            raise ValueError("shape, block and channel statistics disagree")
+        return self
+
+
+def _cholesky(matrix: Tensor) -> Tensor:
+    """Its factor; this takes seconds for a large matrix, so that only inverting does it."""
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    if info.item():
+        raise ArtefactError(
+            "the whitening matrix of the set is not positive definite, so that its images cannot "
+            "be shown; get the original file again"
+        )
+    return factor
 
 
 def _expect(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]]) -> None:
     found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if found != shapes or any(tensor.dtype != torch.float32 for tensor in tensors.values()):
-        raise ValueError(f"expected float32 tensors {dict(shapes)}, found {found}")
+        raise ValueError(f"expected float32 tensors {dict(shapes)}, found {quoted(found)}")
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise ValueError("they are not finite numbers")
 
 
 def dtype_name(dtype: torch.dtype) -> str:

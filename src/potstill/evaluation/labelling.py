@@ -8,14 +8,17 @@ the very view that the student sees, beside it or long before, and the label is 
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from potstill import rng
+from potstill.config import BATCH, SIDE
 from potstill.data.distilled import DistilledDataset
 from potstill.data.preprocess import Preprocess
 from potstill.data.views import (
@@ -45,13 +48,13 @@ class ViewSettings:
 
     crop: Literal["padded", "resized"]
     """A random place in the padded image, or RandomResizedCrop's part of it."""
-    padding: int
+    padding: Annotated[int, Field(ge=0, le=SIDE)]
     """Black pixels around the image; ``padded`` only."""
     flip: bool
     mix: Literal["mixup", "cutmix", "none"]
-    alpha: float
+    alpha: Annotated[float, Field(gt=0, le=1e6)]
     """The share of the partners is Beta(alpha, alpha); not of ``none``."""
-    batch_size: int
+    batch_size: Annotated[int, Field(ge=1, le=BATCH)]
 
     def document(self) -> dict[str, Any]:
         """The settings as an artefact has them, beside the labels of such views."""
@@ -65,8 +68,8 @@ class ViewSettings:
             ArtefactError: this version cannot draw such views.
         """
         try:
-            settings = cls(**{key: value for key, value in document.items() if key != "draws"})
-        except TypeError:
+            settings = _SETTINGS.validate_json(json.dumps(document), strict=True)
+        except ValidationError:
             settings = None
         if settings is None or settings.document() != document:
             raise ArtefactError(
@@ -74,6 +77,9 @@ class ViewSettings:
                 "run potstill relabel, or take the version that made them"
             )
         return settings
+
+
+_SETTINGS = TypeAdapter(ViewSettings)
 
 
 @dataclass(frozen=True)
@@ -194,7 +200,7 @@ class StoredLabels:
             raise ArtefactError("the set holds no soft labels; run potstill relabel")
         self._labels, self._device = dataset.soft_labels, device
         relabelling = dataset.header["relabelling"]
-        self.seed = int(relabelling.get("seed", 0))
+        self.seed = relabelling.get("seed", 0)
         """Seed of the views."""
         views = relabelling.get("views"), relabelling.get("teacher_mode")
         if views != (settings.document(), mode):

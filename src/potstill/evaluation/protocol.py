@@ -11,7 +11,6 @@ import time
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from potstill import rng
@@ -177,17 +176,10 @@ def network_made_for(dataset: DistilledDataset) -> NetworkRecipe:
     """The network that the artefact was made for.
 
     Raises:
-        ArtefactError: there is none, this version does not know it, or code that is not
-            potstill's makes it: a file does not choose what code runs.
+        ArtefactError: there is none, or code that is not potstill's makes it: a file does not
+            choose what code runs.
     """
-    document = made_for(dataset, "network")
-    try:
-        recipe = NetworkRecipe.model_validate(document)
-    except ValidationError:
-        raise ArtefactError(
-            f"the distilled set was made for a network this version does not know ({document}); "
-            "pass another"
-        ) from None
+    recipe = NetworkRecipe.model_validate(made_for(dataset, "network"))
     if recipe.foreign:
         raise ArtefactError(
             f"the distilled set was made for {recipe.name!r}, which is not part of potstill; if "

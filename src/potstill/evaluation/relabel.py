@@ -123,8 +123,8 @@ def labelled_views(dataset: DistilledDataset, epoch: int) -> Iterator[tuple[Tens
     relabelling = dataset.header.get("relabelling")
     if dataset.soft_labels is None or relabelling is None:
         raise ArtefactError("the set holds no soft labels; run potstill relabel")
-    settings = ViewSettings.from_document(relabelling["views"])
-    mode = relabelling["teacher_mode"]
+    settings = ViewSettings.from_document(relabelling.get("views", {}))
+    mode = relabelling.get("teacher_mode", "eval")
     labels = StoredLabels(dataset, settings, mode, epoch + 1, torch.device("cpu"))
     views = Views.of(dataset, settings, labels.seed)
     for step, rows in enumerate(views.batches(len(dataset), epoch)):

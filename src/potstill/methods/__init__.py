@@ -12,6 +12,7 @@ from typing import Any
 
 from potstill.errors import RecipeError
 from potstill.methods.method import Method
+from potstill.quoting import quoted
 
 METHODS = (
     "potstill.methods.rcig.method:RCIG",
@@ -49,7 +50,9 @@ def named(name: str) -> Method[Any]:
     """
     known = _known()
     if name not in known:
-        raise RecipeError(f"unknown method {name!r}; set method.kind to one of {', '.join(known)}")
+        raise RecipeError(
+            f"unknown method {quoted(name)}; set method.kind to one of {', '.join(known)}"
+        )
     return known[name]
 
 

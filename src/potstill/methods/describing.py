@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from pydantic import ValidationError
-
 from potstill import methods
 from potstill.data.facts import DATASETS, DatasetInfo
 from potstill.description import Description, Fact
-from potstill.errors import ArtefactError, RecipeError
+from potstill.errors import RecipeError
 from potstill.methods.recipe import Recipe, parse
 
 
@@ -36,10 +34,10 @@ def data_of(recipe: Recipe, header: Mapping[str, Any]) -> DatasetInfo | None:
         header: header of the distilled set, which tells of data of one's own; or empty.
     """
     data, known = recipe.data, DATASETS.get(recipe.data.dataset)
-    source = header.get("source")
-    if isinstance(source, Mapping):
+    source = header.get("source", {})
+    if source.keys() >= {"name", "classes", "channels", "resolution"}:
         return DatasetInfo(
-            title=str(source["name"]),
+            title=source["name"],
             classes=source["classes"],
             channels=source["channels"],
             resolution=source["resolution"],
@@ -59,19 +57,9 @@ def data_of(recipe: Recipe, header: Mapping[str, Any]) -> DatasetInfo | None:
 
 
 def description_of(header: Mapping[str, Any]) -> Description:
-    """What a set says of itself, or what its method says of it today.
-
-    Raises:
-        ArtefactError: the description is damaged.
-    """
+    """What a set says of itself, or what its method says of it today."""
     if "description" in header:
-        try:
-            return Description.model_validate(header["description"])
-        except ValidationError as error:
-            reason = " ".join(error.errors()[0]["msg"].split())
-            raise ArtefactError(
-                f"the set's description is damaged ({reason}); get the original file again"
-            ) from None
+        return Description.model_validate(header["description"])
     recipe = recipe_of(header)
     if recipe is not None:
         return methods.named(recipe.method.kind).describe(recipe, header)
@@ -81,15 +69,15 @@ def description_of(header: Mapping[str, Any]) -> Description:
 def _before(header: Mapping[str, Any]) -> Description:
     """The description of a set without a recipe that is known, from before sets had one."""
     stated = header.get("import")
-    if not isinstance(stated, Mapping):
-        return Description(title=str(header.get("method", "unknown")))
+    if stated is None:
+        return Description(title=header["method"])
     kind = stated.get("label_kind", "unknown")
     odd = (
-        Fact("Odd", str(check.get("check")), str(check.get("value")))
+        Fact("Odd", check["check"], check["value"])
         for check in stated.get("checks", ())
-        if check.get("verdict") == "warning"
+        if check["verdict"] == "warning"
     )
-    said = Fact("Said to be", str(stated.get("space", "unknown")), f"labels {kind}")
+    said = Fact("Said to be", stated.get("space", "unknown"), f"labels {kind}")
     return Description(
         title="imported",
         detail="made by other code",

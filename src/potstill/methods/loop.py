@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from potstill import interrupt
+from potstill import checkpoints, interrupt
 from potstill.methods.method import Session
 from potstill.methods.recipe import Recipe
 
@@ -37,13 +37,17 @@ def iterate(what: Iterated, iterations: int, recipe: Recipe, session: Session) -
     """Go on from the run's newest checkpoint, if there is one, to so many iterations.
 
     Raises:
+        RunError: the checkpoint is of something else.
         NumericalError: from a step or a state; the newest checkpoint stands.
         KeyboardInterrupt: after a checkpoint was written.
     """
     run = session.run
     checkpoint = run.load_checkpoint() if run else None
-    if checkpoint:
-        what.restore(*checkpoint)
+    if run and checkpoint:
+        iteration, state = checkpoint
+        with checkpoints.restoring(run.path):
+            checkpoints.require_like(state, what.state())
+            what.restore(iteration, state)
     with interrupt.deferred() as ctrl_c:
         while what.iteration < iterations:
             metrics = what.step()

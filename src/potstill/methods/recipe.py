@@ -15,13 +15,31 @@ import yaml
 from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
 from potstill import methods
-from potstill.config import DataRecipe, EvaluationRecipe, NetworkRecipe, PaperRow, Strict, flat
+from potstill.config import (
+    BATCH,
+    STEPS,
+    DataRecipe,
+    EvaluationRecipe,
+    Name,
+    NetworkRecipe,
+    PaperRow,
+    Strict,
+    flat,
+)
 from potstill.errors import RecipeError
 from potstill.files import open_regular
+from potstill.methods import plain_yaml
 from potstill.methods.method import MethodSettings
+from potstill.quoting import quoted, shortened
 
 DESCRIPTIVE = ("name", "description", "based_on", "paper", "departures")
 """What a recipe says about itself and not about the result."""
+
+LONGEST_NAME, LONGEST_DESCRIPTION = 1000, 10_000
+"""Characters."""
+
+# Sections within sections that an assignment can name; recipes have 3.
+_SECTIONS = 16
 
 _M = TypeVar("_M", bound=MethodSettings)
 
@@ -29,25 +47,26 @@ _M = TypeVar("_M", bound=MethodSettings)
 class Recipe(Strict):
     """One run, from data to evaluation."""
 
-    name: str = "unnamed"
-    description: str = ""
-    based_on: str | None = Field(
+    name: Name = "unnamed"
+    description: str = Field("", max_length=LONGEST_DESCRIPTION)
+    based_on: Name | None = Field(
         None, description="the recipe that this one is, but for the settings that its name lists"
     )
-    paper: tuple[PaperRow, ...] = ()
+    paper: tuple[PaperRow, ...] = Field((), max_length=1000)
     departures: dict[str, Any] = Field(
         {},
+        max_length=100,
         description="what the recipe does otherwise than its paper: dotted keys, and the paper's "
         "values; what the paper's authors ran otherwise than they wrote is the paper's",
     )
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=1 << 63)
     data: DataRecipe = DataRecipe()
-    images_per_class: int = Field(1, ge=1)
+    images_per_class: int = Field(1, ge=1, le=BATCH)
     network: NetworkRecipe = NetworkRecipe()
     method: SerializeAsAny[MethodSettings]
     evaluation: EvaluationRecipe = EvaluationRecipe()
-    checkpoint_every: int = Field(200, ge=1, description="iterations between checkpoints")
-    log_every: int = Field(10, ge=1, description="iterations between lines of the log")
+    checkpoint_every: int = Field(200, ge=1, le=STEPS, description="iterations between checkpoints")
+    log_every: int = Field(10, ge=1, le=STEPS, description="iterations between lines of the log")
 
     @model_validator(mode="before")
     @classmethod
@@ -68,7 +87,9 @@ class Recipe(Strict):
         known = flat(self.model_dump(mode="json", exclude={*DESCRIPTIVE}))
         for key in self.departures:
             if key not in known:
-                raise ValueError(f"departures: no setting {key!r}; name one by its dotted key")
+                raise ValueError(
+                    f"departures: no setting {quoted(key)}; name one by its dotted key"
+                )
         try:
             self.as_in_paper()
         except ValidationError as error:
@@ -130,7 +151,7 @@ def parse(document: Mapping[str, Any], *, source: str) -> Recipe:
     try:
         given = document.get("method", {})
         if not isinstance(given, Mapping):
-            raise RecipeError(f"method: must be a section of settings (got {given!r})")
+            raise RecipeError(f"method: must be a section of settings (got {quoted(given)})")
         _check(_settings(given), given, "method.")
         return _check(Recipe, document, "")
     except RecipeError as error:
@@ -146,30 +167,32 @@ def _check(model: type[Any], document: Mapping[str, Any], prefix: str) -> Any:
         where = prefix + ".".join(str(part) for part in first["loc"])
         where = where.removesuffix(".") or "recipe"
         if first["type"] == "extra_forbidden":
-            message = f"unknown key {where!r}; remove it or correct its spelling"
+            message = f"unknown key {quoted(where)}; remove it or correct its spelling"
         elif first["type"] == "value_error":
             message = f"{where}: {first['ctx']['error']}"
         else:
-            message = f"{where}: {first['msg']} (got {first['input']!r})"
-        raise RecipeError(" ".join(message.split())) from None
+            message = f"{where}: {first['msg']} (got {quoted(first['input'])})"
+        raise RecipeError(shortened(message, 500)) from None
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
-        RecipeError: no such file, not YAML, or not a mapping.
+        RecipeError: no such file, not YAML (of :mod:`~potstill.methods.plain_yaml`), or not a
+            mapping.
     """
+    named = shortened(str(path), 500)
     try:
         with open_regular(path) as file:
-            document = yaml.safe_load(file.read().decode("utf-8"))
-    except OSError as error:
-        raise RecipeError(f"cannot read recipe {path}: {error.strerror}; check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise RecipeError(f"{path} is not valid YAML: {reason}") from None
+            document = plain_yaml.load(file.read(plain_yaml.LARGEST + 1))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RecipeError(f"cannot read recipe {named}: {reason}; check the path") from None
+    except RecipeError as error:
+        raise RecipeError(f"{named}: {error}") from None
     if not isinstance(document, dict):
-        raise RecipeError(f"{path} holds no recipe: expected keys and values at the top level")
+        raise RecipeError(f"{named} holds no recipe: expected keys and values at the top level")
     return document
 
 
@@ -177,18 +200,19 @@ def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
     """``document`` with ``dotted.key=YAML value`` assignments applied, in order.
 
     Raises:
-        RecipeError: an assignment without ``=`` or with a value that is not YAML.
+        RecipeError: an assignment without ``=``, with a value that is not YAML (of
+            :mod:`~potstill.methods.plain_yaml`), or with more sections than a recipe has.
     """
     result = _deep_copy(document)
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key:
-            raise RecipeError(f"--set {assignment!r}: expected key=value, such as seed=1")
+            raise RecipeError(f"--set {quoted(assignment)}: expected key=value, such as seed=1")
         try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            raise RecipeError(f"--set {assignment!r}: the value is not valid YAML") from None
-        if isinstance(value, str):
+            value = plain_yaml.load(text)
+        except RecipeError as error:
+            raise RecipeError(f"--set {quoted(assignment)}: {error}") from None
+        if value == text.strip():  # not in quotes
             value = _number(value)
         _assign(result, key, value)
     return result
@@ -198,10 +222,14 @@ def _assign(document: dict[str, Any], key: str, value: Any) -> None:
     """Set what a dotted key names."""
     node = document
     *parents, leaf = key.split(".")
+    if len(parents) > _SECTIONS:
+        raise RecipeError(f"--set {quoted(f'{key}={value}')}: no recipe has such sections")
     for parent in parents:
         child = node.setdefault(parent, {})
         if not isinstance(child, dict):
-            raise RecipeError(f"--set {key}={value}: {parent!r} is a value, not a section")
+            raise RecipeError(
+                f"--set {quoted(f'{key}={value}')}: {quoted(parent)} is a value, not a section"
+            )
         node = child
     node[leaf] = value
 

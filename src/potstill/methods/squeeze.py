@@ -269,17 +269,13 @@ class _Keeper:
         if self._path is not None and self._path.exists():
             state, header = checkpoints.read(self._path)
             _require_same(self._path, "training", header, identity)
-            self._restore(self._path, state)
+            with checkpoints.restoring(self._path):
+                checkpoints.require_like({**state, "optimiser": []}, self._fresh())
+                self._training.restore(state)
 
-    def _restore(self, path: Path, state: dict[str, Any]) -> None:
-        try:
-            self._training.restore(state)
-        except torch.OutOfMemoryError:
-            raise
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise RunError(
-                f"checkpoint {path} is of another network; delete it, or restore the code"
-            ) from error
+    def _fresh(self) -> dict[str, Any]:
+        """The state as it is, without the optimiser's, which fills on the way."""
+        return {**self._training.state(), "optimiser": []}
 
     def write_if_due(self) -> None:
         """Write if the last checkpoint is old: a crash costs no more time than that."""

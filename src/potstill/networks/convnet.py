@@ -67,6 +67,11 @@ class ConvNet(nn.Module):
         super().__init__()
         self.padding = [3 if (channels == 1 and resolution == 28) else 1] + [1] * (depth - 1)
         side = resolution + 2 * (self.padding[0] - 1)
+        if side < 2:
+            raise NetworkError(
+                f"images of {resolution} px are too small for a ConvNet, which halves them; take "
+                "larger images (data.resolution) or another network"
+            )
         if side >> depth < 1:
             raise NetworkError(
                 f"a ConvNet of depth {depth} halves {resolution} px to nothing; "

@@ -19,8 +19,8 @@ ConvNet's depth, which follows the images, a name is the same network for every 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -28,6 +28,7 @@ from potstill.config import NetworkRecipe, Normalisation
 from potstill.errors import RecipeError
 from potstill.networks import zoo
 from potstill.networks.libraries import require_known
+from potstill.quoting import fault, quoted
 
 OWN = "own"
 
@@ -87,7 +88,7 @@ def _named(text: str, resolution: int) -> NetworkRecipe:
             f"{OWN!r} is the network that a distilled set was made for, and takes no settings; "
             "name a network"
         )
-    as_written = NetworkRecipe(name=text)
+    as_written = _recipe({"name": text})
     if as_written.library:
         require_known(text)
         return as_written
@@ -121,11 +122,12 @@ def _with_settings(network: NetworkRecipe, parts: Sequence[str]) -> NetworkRecip
                 f"{part!r}: {key} is for convnet, and {network.name} has a shape of its own; "
                 "leave it out"
             )
-        settings[key] = int(value) if value.isdecimal() else value
+        settings[key] = int(value) if value.isdecimal() and len(value) < 20 else value
+    return _recipe(network.model_dump() | settings)
+
+
+def _recipe(document: Mapping[str, Any]) -> NetworkRecipe:
     try:
-        return NetworkRecipe.model_validate(network.model_dump() | settings)
+        return NetworkRecipe.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise RecipeError(
-            f"{first['loc'][0]}={first['input']} of convnet: {first['msg']}"
-        ) from None
+        raise RecipeError(f"network {quoted(document['name'])}: {fault(error)}") from None

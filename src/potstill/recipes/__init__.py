@@ -11,13 +11,21 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from potstill import methods
 from potstill.config import flat
 from potstill.errors import RecipeError
+from potstill.methods import plain_yaml
 from potstill.methods.method import Method
-from potstill.methods.recipe import DESCRIPTIVE, Recipe, override, parse, read_yaml
+from potstill.methods.recipe import (
+    DESCRIPTIVE,
+    LONGEST_DESCRIPTION,
+    LONGEST_NAME,
+    Recipe,
+    override,
+    parse,
+    read_yaml,
+)
+from potstill.quoting import quoted, shortened
 
 ASIDE = (*DESCRIPTIVE, "seed", "checkpoint_every", "log_every")
 """What a recipe says about itself, which start it is, and what decides when files are written."""
@@ -76,9 +84,12 @@ def _renamed(recipe: Recipe, plain: Recipe) -> Recipe:
         return recipe
     listed = ", ".join(f"{_short(key, changed)}={value}" for key, value in changed.items())
     said = f"{plain.description} Changed: {listed}.".strip()
-    return recipe.model_copy(
-        update={"name": f"{plain.name} ({listed})", "description": said, "based_on": plain.name}
-    )
+    update = {
+        "name": shortened(f"{plain.name} ({listed})", LONGEST_NAME),
+        "description": shortened(said, LONGEST_DESCRIPTION),
+        "based_on": plain.name,
+    }
+    return recipe.model_copy(update=update)
 
 
 def differing(recipe: Recipe, other: Recipe) -> dict[str, Any]:
@@ -117,14 +128,21 @@ def _default_name(recipe: str | Path) -> str:
 def _document(recipe: str | Path) -> dict[str, Any]:
     shipped = _shipped().get(str(recipe))
     if shipped is not None:
-        document: dict[str, Any] = yaml.safe_load(shipped.read_text(encoding="utf-8"))
+        document: dict[str, Any] = plain_yaml.load(shipped.read_bytes())
         return document
     path = Path(recipe)
-    if path.exists() or path.suffix in (".yaml", ".yml"):
+    if path.suffix in (".yaml", ".yml") or _exists(path):
         return read_yaml(path)
-    close = get_close_matches(str(recipe), names(), n=1)
+    close = get_close_matches(str(recipe)[:_LONGEST], names(), n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     raise RecipeError(
-        f"no recipe {str(recipe)!r}: neither a file nor a shipped recipe; {hint}"
+        f"no recipe {quoted(str(recipe))}: neither a file nor a shipped recipe; {hint}"
         "'potstill recipes' lists those shipped"
     )
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long for a file, say
+        return False

@@ -6,9 +6,9 @@ import json
 import shlex
 from typing import Any
 
-import yaml
-
 from potstill import recipes
+from potstill.errors import RecipeError
+from potstill.methods import plain_yaml
 from potstill.methods.recipe import Recipe
 
 
@@ -25,6 +25,13 @@ def command(recipe: Recipe) -> str:
     words = ["potstill", "distill", "recipe.yaml" if changed is None else named]
     words += ["--seed", str(recipe.seed)]
     for key, value in (changed or {}).items():
-        plain = isinstance(value, str) and yaml.safe_load(value) == value
-        words += ["--set", f"{key}={value if plain else json.dumps(value)}"]
+        words += ["--set", f"{key}={value if _plain(value) else json.dumps(value)}"]
     return shlex.join(words)
+
+
+def _plain(value: Any) -> bool:
+    """Whether it is text that stands for itself."""
+    try:
+        return isinstance(value, str) and bool(plain_yaml.load(value) == value)
+    except RecipeError:
+        return False

@@ -23,6 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from potstill import checkpoints
 from potstill.config import flat
 from potstill.data.distilled import DistilledDataset
@@ -43,6 +45,16 @@ RECORD_FORMAT = 1
 _LOCK = ".lock"
 
 Status = Literal["running", "finished", "stopped"]
+
+
+class _Reached(BaseModel):
+    """The header of a checkpoint."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    iteration: int = Field(ge=0)
+    seconds: float = Field(ge=0)
+    parts: dict[str, float]
 
 
 class Run:
@@ -220,10 +232,12 @@ class Run:
             self._seconds_before = record["seconds"]["total"]
             self._parts = record["seconds"]["parts"]
         elif (self.path / CHECKPOINT).exists():
-            state, header = checkpoints.read(self.path / CHECKPOINT)
-            self.iteration = header["iteration"]
-            self._seconds_before = header["seconds"]
-            self._parts = header["parts"]
+            state, document = checkpoints.read(self.path / CHECKPOINT)
+            with checkpoints.restoring(self.path):
+                header = _Reached.model_validate(document)
+            self.iteration = header.iteration
+            self._seconds_before = header.seconds
+            self._parts = dict(header.parts)
             self._pending = (self.iteration, state)
         _truncate_metrics(self.path / METRICS, self.iteration)
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from potstill.checkpoints import require_moments
 from potstill.errors import NumericalError
 from potstill.progress import Progress, silent
 
@@ -96,6 +97,7 @@ class Trainer:
             if values
         }
         self._optimiser.load_state_dict(document)
+        require_moments(self._optimiser)
 
     def _move(self, loss: Callable[[int], Tensor]) -> Tensor:
         """Take one step; the losses before it."""

@@ -60,7 +60,13 @@ def teacher() -> Teacher:
     header = {
         "network": NETWORK.model_dump(mode="json"),
         "teacher": {},
-        "source": {"name": "digits", "channels": 1, "resolution": 8, "classes": 10},
+        "source": {
+            "name": "digits",
+            "fingerprint": "00",
+            "channels": 1,
+            "resolution": 8,
+            "classes": 10,
+        },
         "epochs": 1,
         "seed": 0,
         "versions": {},

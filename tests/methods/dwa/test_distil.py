@@ -165,7 +165,7 @@ def test_a_damaged_group_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run" / GROUPS / f"{group.name}.safetensors"
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(RunError, match="damaged"):
-        groups.read(path.parent, group, {})
+        groups.read(path.parent, group, {}, (1, 8, 8))
 
 
 def test_whitened_data_are_refused() -> None:
@@ -214,9 +214,9 @@ def test_groups_of_other_images_are_refused(tmp_path: Path) -> None:
     with Run.create(tmp_path / "run", recipe()) as run:
         distill(recipe(), source(), run, teacher=teacher())
     folder = tmp_path / "run" / GROUPS
-    assert groups.read(folder, group, {"source": source().fingerprint}) is not None
+    assert groups.read(folder, group, {"source": source().fingerprint}, (1, 8, 8)) is not None
     with pytest.raises(RunError, match="another source"):
-        groups.read(folder, group, {"source": "of other images"})
+        groups.read(folder, group, {"source": "of other images"}, (1, 8, 8))
 
 
 def test_the_time_of_a_stopped_teacher_counts(tmp_path: Path) -> None:

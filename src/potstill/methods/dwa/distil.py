@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from potstill import checkpoints
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset, centred_one_hot
 from potstill.errors import DataError, RecipeError, RunError
@@ -65,8 +66,9 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
         remove_leftovers(folder)
     origin = {"teacher": teacher.digest, "source": source.fingerprint}
     inverter = Inverter(recipe, teacher.network, teacher.preprocess, folder, origin, session.device)
+    shape = tuple(source.train.images.shape[1:])
     for group in plan:
-        kept = None if folder is None else groups.read(folder, group, origin)
+        kept = None if folder is None else groups.read(folder, group, origin, shape)
         if kept is not None:
             ledger.add(kept)
     tasks = [
@@ -144,7 +146,11 @@ class _Ledger:
         self._steps = 0
         self._losses: dict[str, float] = {}
         checkpoint = run.load_checkpoint() if run else None
-        self._logged = checkpoint[1]["logged"] if checkpoint else 0
+        self._logged = 0
+        if run and checkpoint:
+            with checkpoints.restoring(run.path):
+                checkpoints.require_like(checkpoint[1], {"logged": 0})
+            self._logged = checkpoint[1]["logged"]
 
     def tell(self, steps: int) -> None:
         """Count ``steps`` more iterations, wherever they were done."""

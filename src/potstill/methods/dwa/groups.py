@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Self
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from potstill import checkpoints, hardware, rng
@@ -29,6 +30,7 @@ from potstill.methods.dwa.bn_statistics import MeasuredNetwork
 from potstill.methods.dwa.settings import DWASettings
 from potstill.methods.dwa.synthesise import Objective, Range, synthesise
 from potstill.methods.recipe import Recipe, method_of
+from potstill.quoting import fault
 
 History = list[dict[str, float]]
 
@@ -212,6 +214,23 @@ class Inverter:
         return (pixels * 255).round().clamp(0, 255).to(torch.uint8)
 
 
+class _Kept(BaseModel):
+    """A group's file, read back."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+
+    images: Tensor
+    history: list[dict[str, float]] = Field(min_length=1)
+    adjustment: float
+    seconds: dict[str, float]
+
+    @model_validator(mode="after")
+    def _counted(self) -> Self:
+        if any(line.get("iteration", 0) < 1 for line in self.history):
+            raise ValueError("a line of the history says no iteration")
+        return self
+
+
 def write(folder: Path, inverted: Inverted, origin: Mapping[str, str]) -> None:
     """Keep a finished group in ``folder``, whole or not at all.
 
@@ -228,8 +247,10 @@ def write(folder: Path, inverted: Inverted, origin: Mapping[str, str]) -> None:
     checkpoints.write(_path(folder, inverted.group), state, origin)
 
 
-def read(folder: Path, group: Group, origin: Mapping[str, str]) -> Inverted | None:
-    """The finished group in ``folder``; None if it is not there.
+def read(
+    folder: Path, group: Group, origin: Mapping[str, str], shape: tuple[int, ...]
+) -> Inverted | None:
+    """The finished group in ``folder``, of images of this ``shape`` (c, h, w); None if not there.
 
     Raises:
         RunError: the file is damaged, or was made with another teacher or other images.
@@ -247,7 +268,16 @@ def read(folder: Path, group: Group, origin: Mapping[str, str]) -> Inverted | No
     for name, digest in origin.items():
         if header.get(name) != digest:
             raise RunError(f"{path} was made with another {name}; use that one, or another --out")
-    return Inverted(group, state["images"], state["history"], state["adjustment"], state["seconds"])
+    try:
+        kept = _Kept.model_validate(state)
+    except ValidationError as error:
+        raise RunError(
+            f"{path} is damaged ({fault(error)}); delete it, and this group alone is made again"
+        ) from None
+    images = kept.images
+    if images.dtype != torch.uint8 or images.shape != (len(group.classes), *shape):
+        raise RunError(f"{path} holds images of {tuple(images.shape)}; delete it to make it again")
+    return Inverted(group, images, list(kept.history), kept.adjustment, dict(kept.seconds))
 
 
 def _path(folder: Path, group: Group) -> Path:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from potstill.config import Precision, TeacherRecipe
+from potstill.config import BATCH, SIDE, STEPS, Precision, TeacherRecipe
 from potstill.methods.method import MethodSettings
 
 Variant = Literal["dwa", "sre2l"]
@@ -23,7 +23,7 @@ class DWASettings(MethodSettings):
     )
     teacher: TeacherRecipe = TeacherRecipe()
     adjustment: Adjustment = "directed"
-    adjustment_steps: int = Field(12, ge=1, description="K")
+    adjustment_steps: int = Field(12, ge=1, le=STEPS, description="K")
     adjustment_size: float = Field(15e-3, ge=0, description="rho, the length of the climb")
     mean_weight: float = Field(0.01, ge=0, description="lambda_mean")
     variance_weight: float = Field(0.11, ge=0, description="lambda_var; SRe2L: that of the mean")
@@ -33,12 +33,12 @@ class DWASettings(MethodSettings):
     statistics: Literal["adjusted", "unadjusted"] = Field(
         "adjusted", description="the pass that batch statistics come from; eq. 16: unadjusted"
     )
-    iterations: int = Field(1000, ge=1)
+    iterations: int = Field(1000, ge=1, le=STEPS)
     learning_rate: float = Field(0.25, gt=0, description="falls to 0 along a cosine")
     betas: tuple[float, float] = (0.5, 0.9)
-    class_batch: int = Field(100, ge=1, description="classes inverted together")
+    class_batch: int = Field(100, ge=1, le=BATCH, description="classes inverted together")
     start: Literal["real", "noise"] = "real"
-    jitter: int = Field(4, ge=0, description="random roll of up to so many pixels")
+    jitter: int = Field(4, ge=0, le=SIDE, description="random roll of up to so many pixels")
     resized_crop: bool = Field(False, description="RandomResizedCrop before the roll")
     flip: bool = False
     precision: Precision = "auto"

@@ -9,6 +9,7 @@ import torch
 from timm.optim import AdaBelief
 from torch import Tensor
 
+from potstill.checkpoints import require_moments
 from potstill.methods.rcig.outer import label_margin
 from potstill.methods.rcig.problem import MetaGradient
 from potstill.methods.rcig.settings import RCIGSettings
@@ -111,3 +112,4 @@ class Coreset:
             for key, value in state["optimiser"].items()
         }
         self._optimiser.load_state_dict(document)
+        require_moments(self._optimiser)

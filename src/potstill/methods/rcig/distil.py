@@ -15,7 +15,7 @@ from potstill import hardware, rng
 from potstill.data.datasets import SourceDataset
 from potstill.data.distilled import DistilledDataset
 from potstill.data.preprocess import Preprocess, fit
-from potstill.errors import NumericalError, RecipeError, RunError
+from potstill.errors import NumericalError, RecipeError
 from potstill.methods.loop import iterate
 from potstill.methods.method import Session
 from potstill.methods.product import product
@@ -161,16 +161,7 @@ class Distiller:
         }
 
     def restore(self, iteration: int, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state` gave after ``iteration`` iterations.
-
-        Raises:
-            RunError: the network had other parameters then.
-        """
-        if state["pool"]["parameters"].shape != self._pool.parameters.shape:
-            raise RunError(
-                f"the checkpoint is of another network {self.recipe.network.name}; restore its "
-                "code, or take another --out"
-            )
+        """Go on from what :meth:`state` gave after ``iteration`` iterations."""
         self.iteration = iteration
         self.coreset.restore(state["coreset"])
         self._pool.restore(state["pool"])

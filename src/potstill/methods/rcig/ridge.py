@@ -31,9 +31,10 @@ class RidgeKernel:
         ridge.diagonal().add_(regulariser)
         self._factor, info = torch.linalg.cholesky_ex(ridge)
         if info.item():
+            widen = "" if dtype == torch.float64 else " or set method.kernel_dtype to float64"
             raise NumericalError(
                 "the kernel of the last layer is not positive definite or not finite; "
-                "raise method.l2_rate or set method.kernel_dtype to float64"
+                f"raise method.l2_rate{widen}"
             )
 
     def solve(self, rhs: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from potstill.config import Precision, Strict
+from potstill.config import BATCH, STEPS, Precision, Strict
 from potstill.methods.method import MethodSettings
 
 Variant = Literal["random", "frepo", "vig", "cig", "rig", "rcig"]
@@ -18,10 +18,10 @@ class SolverSettings(Strict):
     name: Literal["pcg", "adam"] = "pcg"
     # pcg
     tolerance: float = Field(1e-2, gt=0, lt=1, description="on the preconditioned residual")
-    max_steps: int = Field(50, ge=1)
+    max_steps: int = Field(50, ge=1, le=STEPS)
     # adam
-    inner_steps: int = Field(20, ge=0)
-    inverse_steps: int = Field(20, ge=0)
+    inner_steps: int = Field(20, ge=0, le=STEPS)
+    inverse_steps: int = Field(20, ge=0, le=STEPS)
     inner_learning_rate: float = Field(1e-5, gt=0, description="start of the search")
     inverse_learning_rate: float = Field(5e-5, gt=0, description="start of the search")
     tune: bool = Field(True, description="search both rates first, adapt them every 50 iterations")
@@ -30,8 +30,8 @@ class SolverSettings(Strict):
 class PoolSettings(Strict):
     """The pool of partly trained networks (3.3)."""
 
-    size: int = Field(30, ge=1)
-    max_steps: int = Field(100, ge=1, description="a model older than this starts afresh")
+    size: int = Field(30, ge=1, le=10_000)
+    max_steps: int = Field(100, ge=1, le=STEPS, description="a model older than this starts afresh")
     steps_per_visit: tuple[int, int] = Field(
         (1, 15), description="uniform, inclusive; the paper's text has (1, 1), its runs (1, 15)"
     )
@@ -40,8 +40,10 @@ class PoolSettings(Strict):
     @model_validator(mode="after")
     def _ordered(self) -> PoolSettings:
         low, high = self.steps_per_visit
-        if not 0 <= low <= high:
-            raise ValueError("steps_per_visit must be [low, high] with 0 <= low <= high")
+        if not 0 <= low <= high <= STEPS:
+            raise ValueError(
+                f"steps_per_visit must be [low, high] with 0 <= low <= high <= {STEPS}"
+            )
         return self
 
 
@@ -50,8 +52,8 @@ class RCIGSettings(MethodSettings):
 
     kind: Literal["rcig"] = "rcig"
     variant: Variant = "rcig"
-    iterations: int = Field(15_000, ge=0)
-    target_batch: int = Field(1024, ge=1)
+    iterations: int = Field(15_000, ge=0, le=STEPS)
+    target_batch: int = Field(1024, ge=1, le=BATCH)
     solver: SolverSettings = SolverSettings()
     l2_rate: float = Field(5e-4, gt=0, description="lambda = l2_rate * n, n without flips")
     outer_loss: Literal["platt", "mse"] = "platt"
@@ -59,7 +61,9 @@ class RCIGSettings(MethodSettings):
     clip_implicit: bool = Field(False, description="adam only: |implicit| <= |direct|")
     learn_labels: bool = True
     flip: bool = Field(False, description="use S with its mirror images, same labels")
-    subset: int | None = Field(None, ge=1, description="images per backward pass; all if absent")
+    subset: int | None = Field(
+        None, ge=1, le=BATCH, description="images per backward pass; all if absent"
+    )
     pool: PoolSettings = PoolSettings()
     image_learning_rate: float = Field(3e-3, gt=0)
     label_learning_rate: float = Field(3e-3, gt=0)

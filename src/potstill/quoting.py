@@ -1,0 +1,30 @@
+"""Values that came from outside, as messages quote them: in one line, and no longer than it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+
+def shortened(text: str, longest: int = 160) -> str:
+    """``text`` in one line of at most so many characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= longest else f"{line[: longest - 3]}..."
+
+
+def quoted(value: Any) -> str:
+    """The beginning of ``value`` as Python writes it."""
+    try:
+        return shortened(repr(value), 80)
+    except ValueError:  # Python does not write integers of thousands of digits
+        return "a number of thousands of digits"
+
+
+def fault(error: ValidationError) -> str:
+    """What is wrong first with a document: ``evaluation.epochs: ... (got 7)``."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    stated = first["ctx"]["error"] if first["type"] == "value_error" else first["msg"]
+    reason = shortened(f"{where}: {stated}" if where else str(stated))
+    return f"{reason} (got {quoted(first['input'])})"
