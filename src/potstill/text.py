@@ -36,9 +36,9 @@ def training_texts(training: Training, networks: int, starts: int = 1) -> tuple[
     """What must stand beside an accuracy, part by part: what was trained, how, and how often.
 
     Args:
-        training: of the networks.
-        networks: how many were trained, in all.
-        starts: of how many runs that differ in their seed alone.
+        training: how the networks were trained.
+        networks: number of networks trained, in all.
+        starts: number of runs, which differ in their seed alone, that they belong to.
     """
     return (
         network_text(training.network),

@@ -208,3 +208,17 @@ def test_what_contributing_names_is_there() -> None:
     tests = "".join(path.read_text("utf-8") for path in (root / "tests").rglob("test_*.py"))
     for name in re.findall(r"`(test_\w+)`", TEXT):
         assert f"def {name}(" in tests, name
+
+
+def test_a_page_needs_no_method(
+    drift: Method[Any],
+    tmp_path: Path,
+    answer: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out, page = tmp_path / "run", tmp_path / "page.html"
+    answer(*distil(out))
+    monkeypatch.setattr(methods, "_registered", {})
+    assert "drift" in answer("info", out / runs.DISTILLED)
+    answer("report", out, "--out", page)
+    assert "rate 0.01" in page.read_text(encoding="utf-8")

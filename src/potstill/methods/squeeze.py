@@ -202,9 +202,10 @@ def settings_of(recipe: Recipe) -> TeacherRecipe:
     """
     method = methods.named(recipe.method.kind)
     if method.teacher is None:
+        taught = [name for name in methods.names() if methods.named(name).teacher is not None]
         raise RecipeError(
-            f"{recipe.name} is a recipe for {method.name}, which has no teacher; take one whose "
-            "method has, such as dwa"
+            f"{recipe.name} is a recipe for {method.name}, which has no teacher; take one for "
+            f"{' or '.join(taught)}"
         )
     return method.teacher(recipe.method)
 

@@ -30,10 +30,10 @@ class Measurement:
         row: the row that it answers.
         recipe: the name of a shipped one.
         quantity: what is measured; see :data:`~potstill.papers.asking.Quantity`.
-        network: that is trained on the set.
-        protocol: that it is trained under.
-        epochs: that the recipe asks for; None if it leaves them to the protocol.
-        networks: how many are trained.
+        network: the network that is trained on the set.
+        protocol: the protocol that it is trained under.
+        epochs: epochs that the recipe asks for; None if it leaves them to the protocol.
+        networks: number of networks to train.
         assignments: ``key=value``, set in the recipe.
         attack: see :class:`~potstill.papers.asking.Asked`, as ``trained_on`` and ``classes``.
     """
@@ -57,12 +57,12 @@ class Measurement:
 
     @property
     def paper_epochs(self) -> int | None:
-        """How many epochs its networks are trained for; None if the protocol counts none."""
+        """Epochs that its networks are trained for; None if the protocol counts none."""
         by_data = PAPERS[self.row.paper].epochs.get(self.protocol, {})
         return self.epochs or by_data.get(self.row.dataset) or LASTING.get(self.protocol)
 
     def load(self, seed: int = 0) -> Recipe:
-        """The resolved recipe."""
+        """The recipe with its assignments and this seed."""
         return recipes.load(self.recipe, [*self.assignments, f"seed={seed}"])
 
 
@@ -76,7 +76,7 @@ def answer(row: Row, assignments: Sequence[str] = ()) -> Measurement | None:
 
 
 def unanswered(row: Row) -> str:
-    """Why nothing answers the row."""
+    """Why nothing here answers the row, in a few words."""
     known = PAPERS[row.paper].unanswered.get(row.table)
     whole = "the whole data set" if row.method == "Full Dataset" else "another method's, quoted"
     return known or whole
@@ -84,7 +84,7 @@ def unanswered(row: Row) -> str:
 
 @cache
 def _answer(row: Row, assignments: tuple[str, ...], shipped: tuple[str, ...]) -> Measurement | None:
-    """The same, for these shipped recipes."""
+    """The answer to :func:`answer` while the shipped recipes are these."""
     asked = PAPERS[row.paper].tables.get(row.table, plainly)(row)
     found = (_naming(key, shipped) for key in asked.sets)
     name = next((name for name in found if name is not None), None)

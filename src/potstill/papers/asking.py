@@ -26,10 +26,11 @@ class Asked:
         sets: the set is the one whose recipe names one of these rows, the first that any does.
         quantity: what is measured.
         assignments: what is set in the recipe, as ``--set`` has it.
-        protocol: of an accuracy; the recipe's if None.
-        attack: of membership inference; ``accuracy`` for that of the networks attacked.
+        protocol: protocol that an accuracy is measured under; the recipe's if None.
+        attack: name of the attack, for membership inference; ``accuracy`` for the accuracy of the
+            networks attacked.
         trained_on: what the networks learned from that are attacked.
-        classes: how many have been learned, of continual learning.
+        classes: number of classes learned, for continual learning.
     """
 
     sets: tuple[PaperRow, ...]
@@ -55,7 +56,7 @@ class Paper:
         networks: evaluation networks by their names in tables, as settings: of a network of its
             own if there is a name among them, else what changes in the set's own. A network that
             is not listed, or is the one distilled for, is the set's own.
-        epochs: that its numbers took, by protocol and data set, where the protocol's own number
+        epochs: epochs of its numbers, by protocol and data set, where the protocol's own number
             depends on the images.
         unanswered: why nothing here answers a table, and what comes near.
     """

@@ -13,10 +13,10 @@ from potstill.results import Continual, Membership
 from potstill.runs.records import RunRecord
 
 TASKS = 5
-"""Of Table 10 of DWA."""
+"""Tasks that Table 10 of DWA cuts the classes into."""
 
 _ATTACK = {"steps": 16_000, "augmented": True, "networks": 5, "chunks": 5}
-"""Tables 5 and 6 of RCIG."""
+"""How Tables 5 and 6 of RCIG attack networks."""
 
 
 class Unlike(NamedTuple):
@@ -27,7 +27,7 @@ class Unlike(NamedTuple):
 
     @property
     def phrases(self) -> tuple[str, ...]:
-        """All of them."""
+        """Everything that differs, what makes another number first."""
         return (*self.effort, *self.other)
 
 

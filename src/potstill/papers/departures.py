@@ -62,7 +62,7 @@ def of_result(row: Row, run: RunRecord, result: Evaluation | Continual) -> tuple
 
 
 def alike(run: RunRecord, among: Iterable[Row]) -> tuple[Row, ...]:
-    """Those of the rows that are about a set like the run's.
+    """The rows, of those passed, that are about a set like the run's.
 
     That is one of the same method, data and size; of several, the one with the fewest settings
     that differ. None for a run without a recipe.
@@ -139,6 +139,6 @@ def _took_its_teacher(document: dict[str, Any], known: Any) -> bool:
 
 
 def _evaluation(protocol: str, network: Any, epochs: int | None, networks: int) -> dict[str, Any]:
-    """As a setting, without epochs that are not known."""
+    """An evaluation as a setting to compare, without epochs if they are not known."""
     found = {"protocol": protocol, "network": network.model_dump(mode="json")}
     return {**found, **({} if epochs is None else {"epochs": epochs}), "networks": networks}

@@ -1,4 +1,4 @@
-"""The tables of DWA."""
+"""What is particular to the tables of DWA (Du et al., NeurIPS 2024)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of RCIG."""
+"""What is particular to the tables of RCIG (Loo et al., ICML 2023)."""
 
 from __future__ import annotations
 

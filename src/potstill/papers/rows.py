@@ -39,7 +39,7 @@ class Row(PaperRow):
         return " ".join(filter(None, (size, self.method, networks, quantity, self.remark)))
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it: texts are empty where the table is silent."""
+        """The row as a JSON object; texts are empty where the table is silent."""
         return {
             "paper": self.paper,
             "table": self.table,

@@ -52,9 +52,10 @@ def course(
     Args:
         lines: what is drawn.
         identity: a word of its own for this drawing on its page.
-        horizontal: what the axis counts, likewise ``vertical``.
+        horizontal: what the horizontal axis counts.
+        vertical: what the vertical axis counts.
         log: logarithmic horizontal axis.
-        ticks: of the horizontal axis; chosen if None.
+        ticks: ticks of the horizontal axis; chosen if None.
     """
     with figure(identity, 2.6) as (axes, finish):
         for line in lines:

@@ -64,7 +64,7 @@ def compare(run: RunRecord) -> list[Comparison]:
 
 
 def compare_cost(run: RunRecord) -> list[Cost]:
-    """The same for the rows that count seconds."""
+    """The run's seconds for an image of each class beside those of the rows that count them."""
     found = (find(key, SECONDS) for key in _named(run))
     return [
         Cost(row, row.value, run.seconds_per_image, run.device, of_set(row, run))

@@ -121,7 +121,7 @@ def comparison_view(run: dict[str, Any], comparison: Comparison) -> dict[str, An
 
 
 def cost_view(run: dict[str, Any], cost: Cost) -> dict[str, Any]:
-    """The same for a paper's seconds."""
+    """A line of the comparison of costs with a paper: both in seconds, and what differs."""
     row = _row_text(cost.row)
     return {
         "anchor": run["anchor"],

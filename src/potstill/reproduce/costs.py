@@ -37,7 +37,7 @@ class Stopwatch:
     """Times networks on a device, each once: a cache has what is known from earlier."""
 
     def __init__(self, cache: Cache, device: str) -> None:
-        """Nothing is timed yet."""
+        """Begin without a measurement; each is taken when it is first asked for."""
         self._cache, self._device = cache, torch.device(device)
         self._here = {**machine(device), "threads": torch.get_num_threads()}
         self._known: dict[str, float] = {}

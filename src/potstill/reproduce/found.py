@@ -59,7 +59,7 @@ def other_teacher(teacher: Any, dataset: DistilledDataset) -> bool:
 
 
 def _own(run: RunRecord, measured: Iterable[Any]) -> list[Any]:
-    """Those of the set that lies there now, the newest first."""
+    """What was measured on the set that lies there now, the newest first."""
     digest = None if run.dataset is None else run.dataset.digest
     return [one for one in reversed(tuple(measured)) if one.artefact_digest == digest]
 
@@ -108,7 +108,7 @@ def _best(numbers: Iterable[Number | None]) -> Number | None:
 
 
 def _of_run(run: RunRecord, wanted: Measurement) -> Number | None:
-    """What the run itself took."""
+    """The number that the run itself gives: its iterations, seconds or hours."""
     if wanted.quantity == "synthesis":
         seconds = run.seconds_per_image
     elif not run.iteration:

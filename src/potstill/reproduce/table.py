@@ -20,7 +20,7 @@ from potstill.text import duration
 
 State = Literal["done", "begun", "open", "costly", "no data", "failed", "setting", "no recipe"]
 Key = tuple[str, tuple[str, ...]]
-"""Of a distilled set: :attr:`~potstill.papers.answers.Measurement.key`."""
+"""What tells distilled sets apart: :attr:`~potstill.papers.answers.Measurement.key`."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Standing:
 
     @property
     def scale(self) -> float:
-        """What makes ours comparable: tables print percent."""
+        """The factor that brings our numbers to the table's unit: tables print percent."""
         return 100.0 if "accuracy" in self.table_row.row.metric else 1.0
 
     @cached_property
@@ -53,7 +53,7 @@ class Standing:
 
     @cached_property
     def best(self) -> tuple[float, float | None] | None:
-        """Of the epochs that the test set chose, likewise."""
+        """Mean and deviation at the epochs that the test set chose; None if these are not known."""
         if self.number is None or not self.number.best:
             return None
         return _mean_std(self.number.best, self.scale)
@@ -64,7 +64,7 @@ class Standing:
         return None if self.ours is None else self.ours[0] - self.table_row.row.value
 
     def document(self) -> dict[str, Any]:
-        """As JSON has it; ``ours``, ``best_on_test`` and ``difference`` in the table's unit."""
+        """A JSON object; ``ours``, ``best_on_test`` and ``difference`` are in the table's unit."""
         asked, number = self.table_row.measurement, self.number
         scored = asked if asked is not None and asked.quantity == "accuracy" else None
         ours = None

@@ -33,11 +33,11 @@ class Measured:
 
     @property
     def audits(self) -> int:
-        """How many there are of any kind."""
+        """Number of audits of all kinds."""
         return sum(map(len, (self.diversity, self.scores, self.membership, self.continual)))
 
     def of_set(self, digest: str | None) -> Measured:
-        """Without what says that it is of another set; all of it if ``digest`` is None."""
+        """What says no other set than that of this digest; all of it if ``digest`` is None."""
         if digest is None:
             return self
         return Measured(
@@ -63,7 +63,7 @@ def left_out(found: Measured, shown: Measured) -> list[str]:
 
 
 def once(results: Sequence[Evaluation]) -> tuple[Evaluation, ...]:
-    """Of those that measured the same, the newest alone.
+    """The results without those that a newer one measured again.
 
     One that has random real images or best epochs beside it gives way only to one that has them
     too.

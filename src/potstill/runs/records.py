@@ -106,7 +106,7 @@ class RunRecord:
 
     @property
     def images_per_class(self) -> int:
-        """Of the recipe, or of the set: the mean over its classes, at least one."""
+        """Images of each class, by the recipe or, on average and at least one, in the set."""
         if self.recipe is not None:
             return self.recipe.images_per_class
         return 1 if self.dataset is None else max(1, self.dataset.images_per_class)
