@@ -33,6 +33,7 @@ class Perceptron:
     mirrored: bool = False
     takes_teacher = False
     counts_epochs = True
+    publishes_best = False
 
     def epochs(self, dataset, asked=None):
         return self.passes if asked is None else asked

@@ -420,3 +420,8 @@ def test_students_say_how_many_images_they_see_and_who_labels_them():
     )
     assert (soft.shown, soft.labelled, soft.tests) == (700, 700, 7)
     assert (hard.shown, hard.labelled) == (700, 0)
+
+
+def test_the_best_epoch_is_asked_for_where_papers_print_it():
+    published = {name for name, protocol in PROTOCOLS.items() if protocol.publishes_best}
+    assert published == {"dwa-paper", "dwa-as-run"}

@@ -51,6 +51,11 @@ class Protocol:
         """Never: it counts steps."""
         return False
 
+    @property
+    def publishes_best(self) -> bool:
+        """Never: there are no epochs."""
+        return False
+
     def epochs(self, dataset: DistilledDataset, asked: int | None = None) -> None:
         """None: the protocol counts steps."""
         return None

@@ -94,6 +94,11 @@ class MatchingProtocol:
         """Always: E, one less than there are."""
         return True
 
+    @property
+    def publishes_best(self) -> bool:
+        """Never: the numbers are those of the last epoch."""
+        return False
+
     def epochs(self, dataset: DistilledDataset, asked: int | None = None) -> int:
         """E: what is asked for, else the set's, else the protocol's own.
 

@@ -107,6 +107,10 @@ class EvaluationProtocol(typing.Protocol):
     def counts_epochs(self) -> bool:
         """Whether it lasts for epochs, which a caller may choose, and has a best one."""
 
+    @property
+    def publishes_best(self) -> bool:
+        """Whether the papers that use it print the best epoch on the test set, not the last."""
+
     def epochs(self, dataset: DistilledDataset, asked: int | None = None) -> int | None:
         """Epochs that training on the set lasts if ``asked`` for so many; None if it counts none.
 

@@ -117,6 +117,11 @@ class StudentProtocol:
         """Always: students are trained by epochs."""
         return True
 
+    @property
+    def publishes_best(self) -> bool:
+        """With a teacher's labels, as DWA's tables do."""
+        return self.takes_teacher
+
     def epochs(self, dataset: DistilledDataset, asked: int | None = None) -> int:
         """Epochs of training: those asked for, else the set's, else the protocol's own.
 

@@ -54,7 +54,7 @@ def seconds(measurements: Sequence[Measurement], place: Workplace, seed: int) ->
             continue
         protocol = named(one.protocol)
         if one.quantity == "accuracy":
-            best = protocol.counts_epochs
+            best = protocol.publishes_best
             found += costs.evaluating(recipe, one.network, protocol, watch, best=best)
             continue
         audited.add(one.quantity)

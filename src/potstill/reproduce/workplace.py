@@ -200,7 +200,7 @@ class Workplace:
             seed=seed,
             device=self.device,
             teacher=self._labeller(measurement, seed) if wanted else None,
-            best=protocol.counts_epochs,
+            best=protocol.publishes_best,
             progress=staged(progress, stage),
         )
         DistilledDataset.add_result(folder / runs.DISTILLED, result.document())
