@@ -166,11 +166,6 @@ class RunRecord:
         return methods.named(self.recipe.method.kind).describe(self.recipe, {})
 
     @property
-    def imported(self) -> bool:
-        """Whether other code made the set."""
-        return self.header.get("method") == METHOD
-
-    @property
     def planned(self) -> int | None:
         """The iterations of the whole run; None while it cannot be told."""
         if self.recipe is None:
