@@ -170,7 +170,7 @@ def test_score_audits_are_told_apart_and_sentences_end_once(tmp_path):
     for seed in (0, 1):
         how = f"batch norm, protocol rcig-paper, hard labels after 40 epochs, seed {seed}. HLR"
         assert how in text
-    assert "For each task 2 networks of ConvNet, depth 2, width 16 to 32, batch norm, proto" in text
+    assert "For each task ConvNet, depth 2, width 16 to 32, batch norm, protocol" in text
     assert "norm.." not in text
 
 

@@ -11,8 +11,8 @@ import pytest
 from potstill import recipes
 from potstill.methods.recipe import Recipe
 from potstill.papers import departures, find
-from potstill.report import again, comparison
-from potstill.runs import records
+from potstill.report import comparison
+from potstill.runs import again, records
 from tests.report import synthetic
 
 ROW: dict[str, Any] = {

@@ -239,7 +239,7 @@ def test_a_set_of_a_method_that_is_not_known_here_says_what_it_is(tmp_path: Path
     (folder / "recipe.yaml").write_text(text.replace("kind: rcig", "kind: stranger"))
     run = records.read(folder)
     of = synthetic.recipe()
-    assert run.recipe is None and not run.imported
+    assert run.recipe is None
     assert (run.name, run.seed, run.images_per_class) == ("digits-1", 3, 1)
     assert (run.data, run.network, run.evaluation) == (of.data, of.network, of.evaluation)
     assert run.description.title == "Stranger" and len(run.series) == 9

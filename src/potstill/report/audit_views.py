@@ -24,7 +24,15 @@ from potstill.results import (
     representatives,
 )
 from potstill.runs.records import RunRecord
-from potstill.text import accuracy_text, count, network_text, percent, points, protocol_text
+from potstill.text import (
+    accuracy_text,
+    count,
+    network_text,
+    percent,
+    points,
+    protocol_text,
+    training_texts,
+)
 
 _Points = tuple[float, ...]
 
@@ -293,9 +301,8 @@ def _continual(run: RunRecord, audit: Continual, identity: str) -> dict[str, Any
     printed = audits.lessons(run)
     return {
         "how": (
-            f"For each task {_networks(audit.networks, audit.network)}, protocol {audit.protocol}"
-            f"{_for_epochs(audit)}, classes in "
-            f"{'random order' if audit.order == 'random' else 'the order of the data'}"
+            f"For each task {', '.join(training_texts(audit.training, audit.networks))}; "
+            f"classes in {'random order' if audit.order == 'random' else 'the order of the data'}"
         ),
         "average": percent(audit.average_accuracy),
         "paper": _title(printed, method=True),
@@ -323,10 +330,6 @@ def _continual(run: RunRecord, audit: Continual, identity: str) -> dict[str, Any
         "figure": _course_of_tasks(audit, printed, identity),
         "warnings": audit.warnings,
     }
-
-
-def _for_epochs(audit: Continual) -> str:
-    return "" if audit.epochs is None else f" for {count(audit.epochs, 'epoch')}"
 
 
 def _course_of_tasks(audit: Continual, printed: Mapping[int, Row], identity: str) -> Drawing:

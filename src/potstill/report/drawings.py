@@ -8,19 +8,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
+from typing import TYPE_CHECKING
 
 import torch
 from markupsafe import Markup
 
-from potstill.data.distilled import DistilledDataset
 from potstill.description import Curve, Panel, Scale
-from potstill.report import methods, pictures, plots
+from potstill.report import pictures, plots
 from potstill.report.comparison import Comparison
 from potstill.report.dots import Dots, dot_plot
 from potstill.report.starts import Starts
 from potstill.results import Accuracy, Diversity, Evaluation, Training
 from potstill.runs.records import Series
 from potstill.text import count, network_text, protocol_text, spaced
+
+if TYPE_CHECKING:
+    from potstill.data.distilled import DistilledDataset
 
 _MOST_LABELS = 200
 _LEGIBLE_TILE = 20
@@ -139,14 +142,13 @@ def overview(
 
     Random real images of the same evaluation, and the papers' numbers, stand below a run.
     """
-    evaluated = [(group, group.result) for group in groups]
-    several_sets = len({methods.data_title(group.runs[0]) for group in groups}) > 1
+    several_sets = len({group.runs[0].data_title for group in groups}) > 1
     alike: dict[Training, list[list[Dots]]] = {}
-    for group, result in evaluated:
+    for group in groups:
+        run, result = group.runs[0], group.result
         if result is None:
             continue
-        run = group.runs[0]
-        name = f"{group.label}, {methods.data_title(run)}" if several_sets else group.label
+        name = f"{group.label}, {run.data_title}" if several_sets else group.label
         lines = _lines(name, result, group.how[-1])
         lines += [
             Dots(

@@ -5,18 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from itertools import groupby
-from pathlib import Path
 
 from potstill.runs.records import RunRecord, Series
-from potstill.text import count, data_set_text, duration
-
-
-def data_title(run: RunRecord) -> str:
-    """The name of the run's data set: that of papers, or of the folder of one's own images."""
-    data = run.data
-    if run.dataset is not None:
-        return data_set_text(str(run.dataset.header["source"].get("name", data.dataset)))
-    return data_set_text(Path(data.folder).name if data.folder else data.dataset)
+from potstill.text import count, duration
 
 
 def series(run: RunRecord) -> dict[str, Series]:

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
@@ -17,7 +18,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from potstill.data.distilled import DistilledDataset
+if TYPE_CHECKING:
+    from potstill.data.distilled import DistilledDataset
 
 _TARGET_TILE = 64
 _SMALLEST_TILE = 8

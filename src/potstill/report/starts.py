@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from potstill.results import Accuracy, Baseline, BestOnTest, Evaluation
+from potstill.results import Accuracy, Baseline, Evaluation
 from potstill.runs.records import RunRecord
 from potstill.text import training_texts
 
@@ -28,18 +29,14 @@ class Starts:
         results = [run.headline for run in self.runs if run.headline is not None]
         if len(results) < 2:
             return results[0] if results else None
+        accuracies = [result.accuracy for result in results]
+        pooled: dict[str, Any] = {"accuracy": Accuracy.of(_values(accuracies))}
         beside = [result.baseline for result in results if result.baseline is not None]
-        best = [result.best_on_test for result in results if result.best_on_test is not None]
-        whole = len(results)
-        return results[0].model_copy(
-            update={
-                "accuracy": Accuracy.of(_values([result.accuracy for result in results])),
-                "baseline": Baseline.of(_values(beside), kind=beside[0].kind)
-                if len(beside) == whole
-                else None,
-                "best_on_test": BestOnTest.of(_values(best)) if len(best) == whole else None,
-            }
-        )
+        if len(beside) == len(results):
+            # Evaluations of the same seed draw the same random images, which count once.
+            others = {baseline.values: baseline for baseline in beside}
+            pooled["baseline"] = Baseline.of(_values([*others.values()]), kind=beside[0].kind)
+        return results[0].model_copy(update={"baseline": None, "best_on_test": None, **pooled})
 
     @property
     def how(self) -> tuple[str, ...]:

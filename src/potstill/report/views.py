@@ -7,9 +7,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from potstill.methods.recipe import dump
 from potstill.papers import Row
-from potstill.report import again, drawings, methods, plots
+from potstill.report import drawings, methods, plots
 from potstill.report.audit_views import audit_views
 from potstill.report.comparison import Comparison, Cost
 from potstill.report.starts import Starts
@@ -40,13 +39,11 @@ _STATUS = {
 def run_view(run: RunRecord, place: int) -> dict[str, Any]:
     """What the template's section on one run needs."""
     anchor = f"run-{place}"
-    recipe = run.recipe
     series = methods.series(run)
     return {
         "anchor": anchor,
         "label": run.label,
-        "recipe_name": run.name,
-        "description": "" if recipe is None else recipe.description,
+        "description": "" if run.recipe is None else run.recipe.description,
         "missing": run.missing,
         "facts": _facts(run),
         "tiles": drawings.tiles(run.dataset) if run.dataset else None,
@@ -66,9 +63,9 @@ def run_view(run: RunRecord, place: int) -> dict[str, Any]:
         "preprocessing": _preprocessing(run),
         "machine": _pairs(run.machine),
         "versions": _pairs(run.versions, humanise=False),
-        "again": None if recipe is None else again.command(recipe),
-        "shipped": recipe is not None and again.changes(recipe) is not None,
-        "recipe_text": "" if recipe is None else dump(recipe),
+        "again": run.command,
+        "shipped": run.shipped,
+        "recipe_text": run.recipe_text,
     }
 
 
@@ -85,7 +82,7 @@ def group_view(group: Starts, anchors: Mapping[str, str]) -> dict[str, Any]:
         if len(group.runs) > 1
         else [],
         "recipe_name": first.name,
-        "dataset_name": methods.data_title(first),
+        "dataset_name": first.data_title,
         "images_per_class": first.images_per_class,
         "method": first.description.title,
         "network": network,
@@ -98,9 +95,12 @@ def group_view(group: Starts, anchors: Mapping[str, str]) -> dict[str, Any]:
         "accuracy": accuracy_text(result.accuracy) if result else "",
         "how": group.how,
         "baseline": accuracy_text(baseline) if baseline else "",
-        "gain": f"{points(result.accuracy.mean - baseline.mean)} gained"
+        "beside": (
+            count(len(baseline.values), "network"),
+            f"{points(result.accuracy.mean - baseline.mean)} gained",
+        )
         if result and baseline
-        else "",
+        else (),
     }
 
 
@@ -179,7 +179,7 @@ def _facts(run: RunRecord) -> list[tuple[str, str, str]]:
     size = f"{run.images_per_class} per class"
     images = f"{len(run.dataset)} in all" if run.dataset else "not distilled yet"
     facts = [
-        ("Data set", methods.data_title(run), ""),
+        ("Data set", run.data_title, ""),
         ("Images", size, images),
         ("Method", run.description.title, run.description.detail),
         ("Made for", *_network(run)),

@@ -23,7 +23,7 @@ from potstill.data.importing import METHOD
 from potstill.description import Description
 from potstill.errors import RecipeError, RunError
 from potstill.methods.describing import data_of, description_of, recipe_of
-from potstill.methods.recipe import Recipe, parse, read_yaml
+from potstill.methods.recipe import Recipe, dump, parse, read_yaml
 from potstill.results import (
     Audit,
     Continual,
@@ -33,9 +33,11 @@ from potstill.results import (
     RobustScores,
     standing,
 )
+from potstill.runs import again
 from potstill.runs.documents import Record, Timing
 from potstill.runs.measured import Measured, left_out, once
 from potstill.runs.run import DISTILLED, METRICS, RECIPE, RECORD, read_record
+from potstill.text import data_set_text
 
 _T = TypeVar("_T")
 _Audit = TypeVar("_Audit", bound=Audit)
@@ -105,6 +107,13 @@ class RunRecord:
         return DataRecipe() if self.dataset is None else self.dataset.data_recipe
 
     @property
+    def data_title(self) -> str:
+        """The name of the data set: the one that papers use, or that of a folder of images."""
+        data = self.data
+        named = self.header["source"].get("name") if self.header else data.folder
+        return data_set_text(Path(named).name if named else data.dataset)
+
+    @property
     def images_per_class(self) -> int:
         """Images of each class, by the recipe or, on average and at least one, in the set."""
         if self.recipe is not None:
@@ -157,11 +166,6 @@ class RunRecord:
         return methods.named(self.recipe.method.kind).describe(self.recipe, {})
 
     @property
-    def imported(self) -> bool:
-        """Whether other code made the set."""
-        return self.header.get("method") == METHOD
-
-    @property
     def planned(self) -> int | None:
         """The iterations of the whole run; None while it cannot be told."""
         if self.recipe is None:
@@ -182,6 +186,21 @@ class RunRecord:
         cost = methods.named(self.recipe.method.kind).cost
         spent = [self.timing.parts[part] for part in cost if part in self.timing.parts]
         return math.fsum(spent) / self.recipe.images_per_class if spent else None
+
+    @property
+    def command(self) -> str | None:
+        """The command line that starts the run again; None where no recipe made the set."""
+        return None if self.recipe is None else again.command(self.recipe)
+
+    @property
+    def shipped(self) -> bool:
+        """Whether the recipe is a shipped one, but for settings that :attr:`command` lists."""
+        return self.recipe is not None and again.changes(self.recipe) is not None
+
+    @property
+    def recipe_text(self) -> str:
+        """The recipe in full, as YAML; empty if no recipe made the set."""
+        return "" if self.recipe is None else dump(self.recipe)
 
     @property
     def device(self) -> str:
@@ -365,7 +384,10 @@ def _missing(
     if dataset is None:
         missing.append("There is no distilled set yet, so there are no images and labels to show.")
     elif not results:
-        missing.append("The distilled set has not been evaluated; potstill evaluate does it.")
+        since = " since its labels were stored" if dataset.earlier_results else ""
+        missing.append(
+            f"The distilled set has not been evaluated{since}; potstill evaluate does it."
+        )
     elif all(result.baseline is None for result in results):
         missing.append("Random real images have not been measured under the same protocol.")
     return missing
