@@ -109,8 +109,8 @@ def test_continual_prints_and_keeps_what_it_found(
     assert [row["classes"] for row in audit["tasks"]] == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9]]
     assert runs.read_record(finished)["audits"][before:] == [audit]
     printed = answer(*words, *more, "--no-save").splitlines()
-    assert printed[0].startswith("for each task: ConvNet, ")
-    assert printed[0].endswith("protocol hard-label, 2 epochs, 1 network")
+    how = "protocol hard-label, 2 epochs, 1 network"
+    assert printed[0] == f"for each task: ConvNet, depth 1, width 4, no norm, {how}"
     assert printed[1].startswith(" 4 classes, 4 images: ") and "random" in printed[1]
     assert printed[3].startswith("10 classes, 10 images: ")
     assert printed[4].startswith("average ") and len(printed) == 5

@@ -120,7 +120,7 @@ def test_what_learning_class_by_class_did_otherwise_than_the_paper_is_said(tmp_p
     )
     record = synthetic.record("finished", 3) | {"audits": [audit]}
     page = page_of(synthetic.write_run(tmp_path / "run", of, record=record))
-    assert "protocol dwa-paper for 20 epochs, classes in random order" in page.text
+    assert "protocol dwa-paper, 20 epochs, 5 networks; classes in random order" in page.text
     assert "What differs from its setting:" in page.text
     assert "evaluation: epochs 20 (the paper's 400)" in page.text
 
