@@ -23,7 +23,7 @@ from potstill.methods import plain_yaml
 from potstill.methods.recipe import dump, override, parse, read_yaml
 from potstill.networks import zoo
 from potstill.networks.parsing import parse_network
-from potstill.report import again
+from potstill.runs import again
 from tests.hostile.mutations import mutated
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
