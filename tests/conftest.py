@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 
 # Before PyTorch is imported: tests are many and small, and run side by side.
@@ -15,6 +16,10 @@ import torch
 from hypothesis import settings
 
 from potstill import cli
+
+# A shell starts what runs in the background deaf to Ctrl-C, and its children inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Machines differ in speed; whether a test passes may not.
 settings.register_profile("potstill", deadline=None)

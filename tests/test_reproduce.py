@@ -52,16 +52,19 @@ WHOM = ("distilled", "members")
 TABLES = {"membership": "rcig/5", "continual": "dwa/10", "synthesis": "dwa/11"}
 
 
-def a_row(table: str = "rcig/2", pattern: str | None = None) -> TableRow:
-    """The first row of a table that has a recipe."""
-    return next(row for row in select(table, pattern) if row.measurement is not None)
+def a_row(table: str = "rcig/2", pattern: str | None = None, kind: str = "") -> TableRow:
+    """The first row of a table that has a recipe, of a method if ``kind`` names one."""
+    found = (row for row in select(table, pattern) if row.measurement is not None)
+    return next(row for row in found if row.measurement.recipe.startswith(kind))
 
 
 def digits(quantity: Any = "accuracy", recipe: str = RCIG, **changes: Any) -> TableRow:
     """A row whose set is one of the digits, of a table with numbers of its kind."""
     assignments = changes.pop("assignments", SMALL if recipe == RCIG else SMALL_DWA)
     loaded = recipes.load(recipe, assignments)
-    row = a_row(TABLES.get(quantity, f"{loaded.method.kind}/1")).row
+    kind = loaded.method.kind
+    own = quantity not in TABLES
+    row = (a_row(f"{kind}/1", kind=kind) if own else a_row(TABLES[quantity])).row
     network = answer(row).network if quantity == "continual" else loaded.network
     wanted = loaded.evaluation
     facts = {"epochs": wanted.epochs, "networks": wanted.networks, "assignments": assignments}

@@ -76,7 +76,7 @@ def test_ctrl_c_ends_workers_without_a_word_from_them(
     two_busy: subprocess.Popen[str], tmp_path: Path
 ) -> None:
     os.killpg(two_busy.pid, signal.SIGINT)
-    _, errors = two_busy.communicate(timeout=10)
+    _, errors = two_busy.communicate(timeout=30)
     assert not somebody_is_busy(tmp_path)
     assert errors.count("Traceback") == 1
     assert errors.endswith("KeyboardInterrupt\n")
@@ -95,7 +95,7 @@ def test_an_iteration_that_nobody_closed_does_not_hold_up_the_exit(
     start: Start, tmp_path: Path
 ) -> None:
     program = start(BUSY.replace("UNITS", "[0, 1, 2]"))
-    _, errors = program.communicate(timeout=20)
+    _, errors = program.communicate(timeout=60)
     assert "ValueError: in the midst\n" in errors
     assert not somebody_is_busy(tmp_path)
 
@@ -118,7 +118,7 @@ if __name__ == "__main__":
 
 
 def test_workers_do_not_hear_ctrl_c(start: Start) -> None:
-    output, errors = start(DEAF).communicate(timeout=20)
+    output, errors = start(DEAF).communicate(timeout=60)
     assert (output, errors) == ("[0, 1, 2, 3]\n", "")
 
 
@@ -134,7 +134,7 @@ list(Processes(2).map(partial(work, bytes(5_000_000)), range(4), lambda steps: N
 
 
 def test_a_script_without_a_guard_is_told_so(start: Start, tmp_path: Path) -> None:
-    _, errors = start(UNGUARDED).communicate(timeout=20)
+    _, errors = start(UNGUARDED).communicate(timeout=60)
     last = errors.splitlines()[-1]
     assert last.startswith("potstill.errors.RunError: a worker process died (exit code 1; ")
     assert 'a script without `if __name__ == "__main__"`' in last

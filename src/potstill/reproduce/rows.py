@@ -39,7 +39,7 @@ def select(
         table: one table, all of a paper's, or all.
         pattern: whole words of a row's name, or a glob for all of it; with a stroke, its
             recipe's name or a glob for that. Upper and lower case are alike.
-        assignments: ``key=value``, set in every recipe.
+        assignments: ``key=value``, set in the recipe of every row that fits.
 
     Raises:
         RecipeError: there is no such table, no such row, or an assignment is impossible.
@@ -48,17 +48,16 @@ def select(
     chosen = [name for name in known if table in ("all", name, name.split("/")[0])]
     if not chosen:
         raise RecipeError(f"there is no table {table!r}; use one of {', '.join(known)}, or all")
-    extra = tuple(assignments)
-    found = [
-        _table_row(row, extra) for row in papers.rows() if f"{row.paper}/{row.table}" in chosen
-    ]
+    found = [_table_row(row, ()) for row in papers.rows() if f"{row.paper}/{row.table}" in chosen]
     rows = tuple(row for row in found if _fits(row, pattern))
     if not rows:
         wider = "" if pattern is None or _is_glob(pattern) else f"try *{pattern}*, or "
         raise RecipeError(
             f"no row of {table} fits {pattern!r}; {wider}leave --rows out to see all with --list"
         )
-    return rows
+    # Not before: what one method's recipes take, those of its neighbours in a table may not.
+    extra = tuple(assignments)
+    return tuple(_table_row(one.row, extra) for one in rows) if extra else rows
 
 
 def _table_row(row: Row, extra: tuple[str, ...]) -> TableRow:
