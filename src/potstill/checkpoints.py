@@ -122,6 +122,9 @@ def load_moments(
 ) -> None:
     """Give ``optimiser`` the state of its parameters, each by its place; it is copied.
 
+    Beside others, a parameter without one begins at zero, as all do in a new optimiser: those of
+    PyTorch that move many parameters at a time ask that all have moved or none.
+
     Raises:
         ValueError: it is none that this optimiser has after a step.
         LookupError: there is no such parameter.
@@ -134,6 +137,8 @@ def load_moments(
         place: {k: v.clone() if isinstance(v, Tensor) else v for k, v in values.items()}
         for place, values in moments.items()
     }
+    for place, values in enumerate(expected) if moments else ():
+        document["state"].setdefault(place, {name: 0 * value for name, value in values.items()})
     optimiser.load_state_dict(document)
 
 

@@ -31,7 +31,7 @@ class Panel(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, str_max_length=1000)
 
     title: str
-    curves: tuple[Curve, ...]
+    curves: tuple[Curve, ...] = Field(max_length=3)
     note: str = ""
     unit: str = ""
     logarithmic: bool = False

@@ -486,6 +486,20 @@ def test_an_optimiser_takes_no_moments_that_no_step_makes(change: Document):
         checkpoints.load_moments(optimiser, {1: {"momentum_buffer": torch.ones(2)}})
 
 
+def test_a_parameter_without_moments_goes_on_as_in_a_new_optimiser():
+    def made() -> tuple[list[Tensor], torch.optim.Optimizer]:
+        parameters = [torch.ones(2, requires_grad=True) for _ in range(3)]
+        return parameters, torch.optim.SGD(parameters, lr=0.1, momentum=0.9, fused=True)
+
+    (one, two, still), optimiser = made()
+    checkpoints.load_moments(optimiser, {0: {"momentum_buffer": torch.ones(2)}})
+    one.grad, two.grad = torch.ones(2), torch.full((2,), 3.0)
+    optimiser.step()
+    assert torch.equal(one, torch.full((2,), 1 - 0.1 * 1.9))
+    assert torch.equal(two, torch.full((2,), 1 - 0.1 * 3.0))
+    assert torch.equal(still, torch.ones(2))
+
+
 def test_a_teacher_of_other_than_finite_numbers_sees_nothing():
     teacher = problems.teacher()
     for weights in teacher.network.parameters():
