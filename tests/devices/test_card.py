@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,28 +19,10 @@ from potstill.data.source import centred_one_hot
 from potstill.evaluation.protocol import PROTOCOLS, evaluate
 from potstill.evaluation.relabel import relabel
 from potstill.methods.distilling import distill
-from potstill.methods.recipe import parse
 from potstill.methods.squeeze import squeeze
-from tests.devices.problems import card
-from tests.evaluation.problems import NETWORK, RECIPE, set_of, small_network, teacher_of
-
-TEACHER = {"network": NETWORK.model_dump(mode="json"), "epochs": 1}
-POOL = {"size": 2, "max_steps": 2, "steps_per_visit": (1, 1)}
-SMALL: dict[str, dict[str, Any]] = {
-    "rcig": {"iterations": 2, "target_batch": 8, "pool": POOL, "solver": {"max_steps": 2}},
-    "dm": {"iterations": 2, "real_batch": 8},
-    "dwa": {"iterations": 2, "compiled": False, "teacher": TEACHER},
-}
-ADAM = {"name": "adam", "tune": False, "inner_steps": 2, "inverse_steps": 2}
-SETTINGS = [
-    *({"kind": kind} for kind in SMALL),
-    *({"variant": variant, "solver": ADAM} for variant in ("vig", "rig", "cig", "rcig")),
-    {"variant": "frepo", "outer_loss": "mse"},
-    {"flip": True, "subset": 5},
-    {"kind": "dwa", "variant": "sre2l"},
-    {"kind": "dwa", "adjustment": "random", "statistics": "unadjusted"},
-    {"kind": "dm", "start": "noise"},
-]
+from tests.devices.pretended import card
+from tests.devices.problems import SETTINGS, SMALL, recipe_for
+from tests.evaluation.problems import RECIPE, set_of, small_network, teacher_of
 
 
 @pytest.fixture(scope="module")
@@ -64,20 +45,6 @@ def real(digits, standardise):
 def teacher(digits, standardise):
     """A teacher on the card."""
     return teacher_of(small_network().to("meta"), digits, standardise)
-
-
-def recipe_for(method: dict[str, Any]):
-    kind = method.get("kind", "rcig")
-    normalisation = "batch" if kind == "dwa" else "none"
-    return parse(
-        {
-            "name": "test",
-            "images_per_class": 2,
-            "network": {"depth": 2, "width": 4, "normalisation": normalisation},
-            "method": {**SMALL[kind], **method},
-        },
-        source="test",
-    )
 
 
 @pytest.mark.parametrize(
