@@ -92,8 +92,7 @@ class Bench:
                 continue
             document = {
                 "seconds_of_this_call": time.monotonic() - start,
-                "card": self._card(),
-                "machine": surroundings.machine(),
+                "machine": surroundings.machine(self.arguments.device),
                 "versions": surroundings.versions(),
                 "found": found,
             }
@@ -103,7 +102,7 @@ class Bench:
     def tests(self) -> object:
         """The last line of the tests marked ``gpu``."""
         command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
-        return self.output([*command, str(HERE.parent / "tests")]).splitlines()[-1]
+        return self.output([*command, str(HERE.parent / "tests" / "devices")]).splitlines()[-1]
 
     def benchmark(self, name: str, *words: str) -> object:
         """The document that a benchmark prints."""
@@ -153,9 +152,6 @@ class Bench:
         if process.returncode:
             raise subprocess.CalledProcessError(process.returncode, command)
         return printed
-
-    def _card(self) -> str | None:
-        return torch.cuda.get_device_name() if self.arguments.device == "cuda" else None
 
     def _data(self) -> list[str]:
         root = self.arguments.data_root
