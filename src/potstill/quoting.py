@@ -7,6 +7,16 @@ from typing import Any
 from pydantic import ValidationError
 
 
+def printable(text: str) -> str:
+    """``text`` with the characters that no page shows, line breaks and surrogates among them, as
+    Python escapes them: ``\\x1b``, ``\\u202e``."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
+
+
 def shortened(text: str, longest: int = 160) -> str:
     """``text`` in one line of at most so many characters."""
     line = " ".join(text.split())
