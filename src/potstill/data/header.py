@@ -16,14 +16,13 @@ from potstill.config import EPOCHS, SIDE, NetworkRecipe
 from potstill.description import Description
 from potstill.errors import ArtefactError
 from potstill.quoting import fault, quoted
-from potstill.results import Evaluation
+from potstill.results import Count, Evaluation
 
 # Characters of a class's name: a folder's name has 255 at most.
 _LONGEST_CLASS = 255
 
 Name = Annotated[str, Field(max_length=1000)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 64)]
-Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Side = Annotated[int, Field(ge=1, le=SIDE)]
 
 
