@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,6 +16,12 @@ def printable(text: str) -> str:
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
     )
+
+
+def is_text(text: str) -> bool:
+    """Whether UTF-8 has it: no halves of surrogate pairs, which stand for bytes that are no text
+    in the names of files."""
+    return not re.search("[\ud800-\udfff]", text)
 
 
 def shortened(text: str, longest: int = 160) -> str:

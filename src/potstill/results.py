@@ -42,7 +42,7 @@ class Accuracy(Document):
     mean: float
     std: float
     """The sample standard deviation of ``values``; 0 for a single one."""
-    values: tuple[float, ...]
+    values: tuple[float, ...] = Field(min_length=1)
     """One for each network (areas: for each network and chunk)."""
 
     @classmethod
