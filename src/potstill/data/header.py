@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from potstill import storage
-from potstill.config import EPOCHS, SIDE, NetworkRecipe
+from potstill.config import EPOCHS, SIDE, Name, NetworkRecipe
 from potstill.description import Description
 from potstill.errors import ArtefactError
 from potstill.quoting import fault, is_text, quoted
@@ -21,7 +21,6 @@ from potstill.results import Count, Evaluation
 # Characters of a class's name: a folder's name has 255 at most.
 _LONGEST_CLASS = 255
 
-Name = Annotated[str, Field(max_length=1000)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 64)]
 Side = Annotated[int, Field(ge=1, le=SIDE)]
 

@@ -78,7 +78,7 @@ class Record(Document):
     audits: tuple[Recorded, ...] = ()
 
 
-def read_record(path: Path) -> tuple[Record, dict[str, Any]]:
+def checked_record(path: Path) -> tuple[Record, dict[str, Any]]:
     """What the file says, and all that it says as JSON has it.
 
     Raises:
@@ -101,9 +101,7 @@ def read_record(path: Path) -> tuple[Record, dict[str, Any]]:
     try:
         record = Record.model_validate_json(storage.canonical(document), strict=True)
     except ValidationError as error:
-        raise RunError(
-            f"{path} is damaged ({fault(error)}); restore a copy or leave this run out"
-        ) from None
+        raise RunError(f"{path} is damaged ({fault(error)}); restore a copy or delete it") from None
     return record, document
 
 
@@ -143,11 +141,11 @@ def read_log(path: Path) -> Iterator[tuple[bytes, Entry]]:
                 try:
                     entry = Entry.model_validate_json(line)
                 except ValidationError:
-                    if not file.peek(1) and not line.endswith(b"\n"):
-                        return
+                    if len(line) < _LONGEST_LINE and not line.endswith(b"\n"):
+                        return  # the last one, torn
                     raise RunError(
                         f"{path}, line {number}: not a JSON object of numbers with an iteration; "
-                        "remove the line or leave this run out"
+                        "remove the line"
                     ) from None
                 yield line.rstrip(b"\n"), entry
     except FileNotFoundError:

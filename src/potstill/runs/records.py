@@ -31,7 +31,7 @@ from potstill.results import (
     standing,
 )
 from potstill.runs import again
-from potstill.runs.documents import Record, Timing, read_log, read_record
+from potstill.runs.documents import Record, Timing, checked_record, read_log
 from potstill.runs.measured import Measured, left_out, once
 from potstill.runs.run import DISTILLED, METRICS, RECIPE, RECORD
 from potstill.text import data_set_text
@@ -214,7 +214,7 @@ def read(folder: Path, label: str | None = None) -> RunRecord:
     if not folder.is_dir():
         raise RunError(f"{folder} is no folder; name a folder that `potstill distill` wrote")
     path = folder / RECORD
-    record = read_record(path)[0] if path.exists() else None
+    record = checked_record(path)[0] if path.exists() else None
     series = _read_series(folder / METRICS)
     artefact = folder / DISTILLED
     dataset = DistilledDataset.load(artefact) if artefact.exists() else None

@@ -230,7 +230,7 @@ class Run:
             _require_same_recipe(self.path, recipe)
         record = None
         if (self.path / RECORD).exists():
-            record, document = documents.read_record(self.path / RECORD)
+            record, document = documents.checked_record(self.path / RECORD)
             self._measured |= {key: document[key] for key in _MEASURED if key in document}
         if record is not None and record.status == "finished" and self.artefact.exists():
             # What it went on from is of no use any more, and may be of an earlier version.
@@ -288,7 +288,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: there is none, or it is damaged or of a newer format.
     """
-    return documents.read_record(folder / RECORD)[1]
+    return documents.checked_record(folder / RECORD)[1]
 
 
 def record_audit(folder: Path, audit: Mapping[str, Any]) -> None:
