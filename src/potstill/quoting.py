@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import ValidationError
+
+
+def printable(text: str) -> str:
+    """``text`` with the characters that no page shows, line breaks and surrogates among them, as
+    Python escapes them: ``\\x1b``, ``\\u202e``."""
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
+
+
+def is_text(text: str) -> bool:
+    """Whether UTF-8 has it: no halves of surrogate pairs, which stand for bytes that are no text
+    in the names of files."""
+    return not re.search("[\ud800-\udfff]", text)
 
 
 def shortened(text: str, longest: int = 160) -> str:

@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_valida
 
 from potstill.config import NetworkRecipe
 
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+"""How many, as JSON has numbers exactly."""
+
 Network = Annotated[NetworkRecipe, PlainSerializer(lambda network: network.model_dump(mode="json"))]
 """A network with all of its settings, defaults included."""
 
@@ -39,7 +42,7 @@ class Accuracy(Document):
     mean: float
     std: float
     """The sample standard deviation of ``values``; 0 for a single one."""
-    values: tuple[float, ...]
+    values: tuple[float, ...] = Field(min_length=1)
     """One for each network (areas: for each network and chunk)."""
 
     @classmethod

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ CHECKPOINT = Kind(
 _KINDS = (DISTILLED_SET, TEACHER, CHECKPOINT)
 _LONGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
 _DEEPEST, _LARGEST_INTEGER = 200, 1 << 200
+_LARGEST_DOCUMENT = 1 << 26  # bytes of a file that is JSON alone
 
 
 def canonical(document: Any) -> str:
@@ -78,8 +80,8 @@ def parsed(text: str | bytes) -> Any:
     """What JSON says.
 
     Raises:
-        ValueError: it is no JSON, or is nested deeper, has larger integers or other text than
-            anything that potstill writes.
+        ValueError: it is no JSON, or is nested deeper, has larger or other numbers or other text
+            than anything that potstill writes.
     """
     try:
         document = json.loads(text)
@@ -94,11 +96,27 @@ def parsed(text: str | bytes) -> Any:
             node.encode()  # refuses half a pair of surrogates, which no file or screen can have
         elif isinstance(node, int) and abs(node) > _LARGEST_INTEGER:
             raise ValueError("a number has too many digits")
+        elif isinstance(node, float) and not math.isfinite(node):
+            raise ValueError("a number is not finite")
         elif isinstance(node, list):
             pending.extend((child, depth + 1) for child in node)
         elif isinstance(node, dict):
             pending.extend((child, depth + 1) for pair in node.items() for child in pair)
     return document
+
+
+def read_json(path: Path) -> Any:
+    """What a file says that is JSON alone.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+        ValueError: as :func:`parsed`, or it is larger than any that potstill writes.
+    """
+    with open_regular(path) as file:
+        data = file.read(_LARGEST_DOCUMENT + 1)
+    if len(data) > _LARGEST_DOCUMENT:
+        raise ValueError(f"it has more than {_LARGEST_DOCUMENT:,} bytes")
+    return parsed(data)
 
 
 def content_digest(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:

@@ -18,8 +18,8 @@ from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from potstill import storage
-from potstill.config import NetworkRecipe
-from potstill.data.header import Count, Name, Section, Seed, Side, Source, as_json, checked_names
+from potstill.config import Name, NetworkRecipe
+from potstill.data.header import Section, Seed, Side, Source, as_json, checked_names
 from potstill.data.preprocess import Preprocess
 from potstill.data.source import Split
 from potstill.errors import ArtefactError, DataError
@@ -29,6 +29,7 @@ from potstill.networks import pretrained, zoo
 from potstill.networks.convnet import channels_last
 from potstill.networks.factory import from_factory
 from potstill.quoting import fault, quoted, shortened
+from potstill.results import Count
 
 # What the file's document has besides.
 _DERIVED = frozenset({"class_names", "digest", "format_version", "preprocess"})

@@ -167,6 +167,7 @@ def set_at(document: Document, where: str, value: Any) -> Document:
         ("source.fingerprint", KeyError, "source.fingerprint: Field required"),
         ("source.classes", "ten", "source.classes"),
         ("evaluation.protocol", KeyError, "evaluation.protocol: Field required"),
+        ("evaluation.protocol", "a\0", "evaluation.protocol"),
         ("evaluation.network", {"width": 10**12}, "evaluation.network.width"),
         ("evaluation.networks", -1, "evaluation.networks"),
         ("evaluation.epochs", "many", "evaluation.epochs"),

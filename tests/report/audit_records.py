@@ -82,7 +82,7 @@ def scores(**changes: Any) -> dict[str, Any]:
         "teacher": None,
         "hlr": {
             "value": 0.30,
-            "real": summary(0.97, 0.99) | how | {"budget_steps": 5000, "kept": False},
+            "real": summary(0.97, 0.99) | how | {"budget_steps": 5000, "kept": 0},
             "distilled": summary(0.67, 0.69) | how,
         },
         "ior": over(0.65, 0.60),

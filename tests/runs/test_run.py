@@ -22,6 +22,7 @@ from potstill import checkpoints, runs, storage
 from potstill.errors import RunError
 from potstill.methods.recipe import Recipe, parse, read_yaml
 from potstill.runs import Run
+from tests.report import synthetic
 
 RECIPE = Recipe(name="test")
 
@@ -489,12 +490,13 @@ def test_audits_are_appended_to_a_finished_run(tmp_path):
 def test_what_an_older_record_says_of_evaluations_stays(tmp_path):
     Run.create(tmp_path, RECIPE).close()
     assert "results" not in runs.read_record(tmp_path)
-    old = runs.read_record(tmp_path) | {"results": [{"protocol": "p"}]}
+    result = synthetic.result(RECIPE, [0.5])
+    old = runs.read_record(tmp_path) | {"results": [result]}
     (tmp_path / runs.RECORD).write_text(json.dumps(old))
     Run.create(tmp_path, RECIPE, resume=True).close()
     runs.record_audit(tmp_path, {"kind": "a"})
     after = runs.read_record(tmp_path)
-    assert (after["results"], after["audits"]) == ([{"protocol": "p"}], [{"kind": "a"}])
+    assert (after["results"], after["audits"]) == ([result], [{"kind": "a"}])
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from torch import nn
 
 from potstill import rng
 from potstill.audits import attacks
-from potstill.audits.attacks import ATTACKS, Evidence
+from potstill.audits.attacks import ATTACKS, FALSE_POSITIVE_RATES, Evidence
 from potstill.audits.candidates import Candidates
 from potstill.data.preprocess import Preprocess
 from potstill.data.source import SourceDataset, Split
@@ -29,6 +31,22 @@ class Target(BaseModel):
     """Area under the curve of each attack, one for each chunk."""
     curves: dict[str, list[list[float]]]
     """True positive rates of each attack at ``FALSE_POSITIVE_RATES``, for each chunk."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if not {*ATTACKS} == self.areas.keys() == self.curves.keys():
+            raise ValueError("there is not one of every attack")
+        sizes = {len(of) for found in (self.areas, self.curves) for of in found.values()}
+        if sizes != {self.chunks}:
+            raise ValueError("the attacks are not of the same chunks")
+        if any(len(one) != len(FALSE_POSITIVE_RATES) for of in self.curves.values() for one in of):
+            raise ValueError("a curve is not of the false positive rates")
+        return self
+
+    @property
+    def chunks(self) -> int:
+        """How many parts of the candidates were guessed at."""
+        return len(self.areas[ATTACKS[0]])
 
 
 def attack(

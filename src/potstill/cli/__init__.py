@@ -16,6 +16,7 @@ import typer
 
 from potstill import interrupt, methods
 from potstill.cli.commands import app
+from potstill.cli.terminal import say, say_crash, speak_for_libraries
 from potstill.errors import PotstillError
 
 # The base of all usage errors, for which typer has no public name.
@@ -29,12 +30,16 @@ def main() -> None:
     # Read when PyTorch starts its threads. Waiting threads that spin, the default, are twenty
     # times slower as soon as anything else uses a core, and hardly faster when nothing does.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    speak_for_libraries()
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:
         # The reader left, as `| head` does. What is still buffered must not raise at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except Exception:
+        say_crash()
         code = 1
     sys.exit(code)
 
@@ -56,7 +61,7 @@ def _run(arguments: Sequence[str]) -> int:
         message = _mendable(error)
         if message is None:
             raise
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        say(f"error: {' '.join(message.split())}")
         return 2
     return code if isinstance(code, int) else 0
 

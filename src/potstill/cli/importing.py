@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,6 +10,7 @@ import typer
 
 from potstill.cli.networks import ScoringNetwork
 from potstill.cli.options import DataRoot, Download, Json, app, read_source
+from potstill.cli.terminal import print_json, print_lines
 from potstill.config import DataRecipe, NetworkRecipe
 from potstill.errors import DataError
 from potstill.methods.recipe import parse
@@ -166,8 +166,10 @@ def import_images(
     )
     _require_fit(stated.network, imported)
     artefact = _written(imported, out)
-    document = _document(imported, artefact)
-    print(json.dumps(document, indent=2) if as_json else _text(imported, artefact))
+    if as_json:
+        print_json(_document(imported, artefact))
+    else:
+        print_lines(*_text(imported, artefact))
 
 
 def _statistics(mean: str | None, std: str | None) -> dict[str, list[float] | None]:
@@ -280,8 +282,8 @@ def _document(imported: DistilledDataset, out: Path) -> dict[str, Any]:
     }
 
 
-def _text(imported: DistilledDataset, out: Path) -> str:
+def _text(imported: DistilledDataset, out: Path) -> list[str]:
     checks = imported.header["import"]["checks"]
     width = max(len(check["check"]) for check in checks)
     lines = [f"{check['verdict']:8}{check['check']:{width}}  {check['value']}" for check in checks]
-    return "\n".join([*lines, str(out)])
+    return [*lines, str(out)]

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from potstill.cli.options import say, warn
+from potstill.cli.terminal import print_json, print_lines, say, warn
 from potstill.errors import ArtefactError, RunError
 from potstill.files import expanded
 
@@ -65,13 +64,13 @@ def keep_result(artefact: Path, result: Evaluation) -> None:
 def deliver(
     audit: _A,
     artefact: Path,
-    text: Callable[[_A], str],
+    text: Callable[[_A], Sequence[str]],
     *,
     as_json: bool,
     no_save: bool,
     cache: Cache | None = None,
 ) -> None:
-    """Print an audit, as ``text`` has it or as JSON, and add it to the record of the set's run.
+    """Print an audit, as JSON or in the lines of ``text``, and add it to the record of its run.
 
     ``cache`` is where parts of it were stored for the next time.
     """
@@ -81,7 +80,10 @@ def deliver(
         warn(f"what was trained is not kept for the next time: {cache.problem}")
     if not no_save:
         _record(audit, artefact)
-    print(json.dumps(audit.document(), indent=2) if as_json else text(audit))
+    if as_json:
+        print_json(audit.document())
+    else:
+        print_lines(*text(audit))
 
 
 def _record(audit: Audit, artefact: Path) -> None:

@@ -20,10 +20,10 @@ from potstill.cli.options import (
     chosen_device,
     read_source,
     read_teacher,
-    say,
     stop,
 )
 from potstill.cli.progress import reporting
+from potstill.cli.terminal import print_lines, say
 from potstill.methods.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -55,17 +55,16 @@ def distill(
     resolved = _resolved(recipe, assignments, seed)
     where = chosen_device(device)
     source = read_source(resolved.data, data_root, download=download, require_test=False)
-    print(
-        distil(
-            resolved,
-            source,
-            out or Path("runs") / f"{recipes.folder_name(resolved)}-seed{resolved.seed}",
-            resume=resume,
-            device=where,
-            teacher=teacher,
-            workers=workers,
-        )
+    artefact = distil(
+        resolved,
+        source,
+        out or Path("runs") / f"{recipes.folder_name(resolved)}-seed{resolved.seed}",
+        resume=resume,
+        device=where,
+        teacher=teacher,
+        workers=workers,
     )
+    print_lines(str(artefact))
 
 
 @app.command()
@@ -98,7 +97,7 @@ def teacher(
         raise typer.Exit(130) from None
     if trained.accuracy is not None:
         say(f"accuracy {100 * trained.accuracy:.2f} % on the test images")
-    print(folder / TEACHER)
+    print_lines(str(folder / TEACHER))
 
 
 def distil(

@@ -110,7 +110,7 @@ def attack(
     deliver(audit, artefact, summary, as_json=as_json, no_save=no_save, cache=store)
 
 
-def summary(audit: Membership) -> str:
+def summary(audit: Membership) -> list[str]:
     """A line for each set that networks were trained on, at the last step."""
     cases = {"distilled": audit.distilled, **audit.baselines}
     width = max(map(len, (_UNTRAINED, *(_CASES[name] for name in cases))))
@@ -127,7 +127,7 @@ def summary(audit: Membership) -> str:
         lines.append(f"{_CASES[name]:{width}}  {_areas(case.last.auc)}  {accuracy}")
     if audit.untrained is not None:
         lines.append(f"{_UNTRAINED:{width}}  {_areas(audit.untrained.auc)}")
-    return "\n".join(lines)
+    return lines
 
 
 def _areas(areas: Mapping[str, Accuracy]) -> str:

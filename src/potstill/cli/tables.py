@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -19,9 +18,9 @@ from potstill.cli.options import (
     Json,
     app,
     chosen_device,
-    say,
 )
 from potstill.cli.progress import reporting
+from potstill.cli.terminal import print_json, print_lines, say
 from potstill.errors import DataError
 from potstill.files import expanded
 
@@ -96,9 +95,9 @@ def reproduce(
             say(f"stopped; the same command goes on with what is in {out}")
             raise typer.Exit(130) from None
     if as_json:
-        print(json.dumps({"rows": [standing.document() for standing in standings]}, indent=2))
+        print_json({"rows": [standing.document() for standing in standings]})
     else:
-        print("\n".join(_listed(standings) if listing else _beside(standings)))
+        print_lines(*(_listed(standings) if listing else _beside(standings)))
     if any(standing.state == "failed" for standing in standings):
         raise typer.Exit(2)
 

@@ -20,7 +20,7 @@ from potstill.config import DataRecipe, NetworkRecipe
 from potstill.data.header import checked, checked_names, implied_mirror_images
 from potstill.data.preprocess import Preprocess
 from potstill.errors import ArtefactError, DataError
-from potstill.files import atomic_write, locked
+from potstill.files import atomic_write, locked, remove_leftovers
 from potstill.quoting import fault, quoted
 from potstill.results import Evaluation, of_set, standing
 
@@ -253,6 +253,7 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
             RunError: the file cannot be written.
         """
         with locked(Path(path)):
+            remove_leftovers(Path(path).parent)
             scored = cls.load(path).with_result(result)
             scored.save(path)
         return scored

@@ -12,18 +12,16 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from potstill import storage
-from potstill.config import EPOCHS, SIDE, NetworkRecipe
+from potstill.config import EPOCHS, SIDE, Name, NetworkRecipe
 from potstill.description import Description
 from potstill.errors import ArtefactError
-from potstill.quoting import fault, quoted
-from potstill.results import Evaluation
+from potstill.quoting import fault, is_text, quoted
+from potstill.results import Count, Evaluation
 
 # Characters of a class's name: a folder's name has 255 at most.
 _LONGEST_CLASS = 255
 
-Name = Annotated[str, Field(max_length=1000)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 64)]
-Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Side = Annotated[int, Field(ge=1, le=SIDE)]
 
 
@@ -148,7 +146,7 @@ def checked_names(names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not isinstance(names, Sequence) or not names:
         raise ArtefactError(f"class_names must be a list of names, not {quoted(names)}; list them")
     for name in names:
-        if not isinstance(name, str) or len(name) > _LONGEST_CLASS:
+        if not isinstance(name, str) or len(name) > _LONGEST_CLASS or not is_text(name):
             raise ArtefactError(
                 f"class name {quoted(name)} is no text of at most {_LONGEST_CLASS} characters; "
                 "name the class"

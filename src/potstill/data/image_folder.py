@@ -16,6 +16,7 @@ from PIL import Image
 from potstill.data import pixels
 from potstill.data.source import Split
 from potstill.errors import DataError
+from potstill.quoting import is_text, quoted
 
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _FILES_PER_TASK = 128
@@ -44,6 +45,7 @@ def read(
     """
     if not folder.is_dir():
         raise DataError(f"image folder {folder} does not exist; check data.folder and data root")
+    _require_text(folder.resolve())
     train_files = _class_files(_split_folder(folder, ("train",)))
     names = tuple(train_files)
     test_files: dict[str, list[Path]] = {}
@@ -96,6 +98,8 @@ def _class_files(split: Path) -> dict[str, list[Path]]:
         classes = sorted(
             entry.name for entry in split.iterdir() if entry.is_dir() and entry.name[0] != "."
         )
+        for name in classes:
+            _require_text(split / name)
         found = {name: _images_below(split / name) for name in classes}
     except OSError as error:
         raise DataError(
@@ -110,6 +114,12 @@ def _class_files(split: Path) -> dict[str, list[Path]]:
                 f"class folder {split / name} holds no images ({kinds}); add some, or remove it"
             )
     return found
+
+
+def _require_text(path: Path) -> None:
+    """Refuse the name of a folder that would become the name of a class or of the data."""
+    if not is_text(path.name):
+        raise DataError(f"the name of folder {quoted(str(path))} is not UTF-8; rename it")
 
 
 def _images_below(folder: Path) -> list[Path]:

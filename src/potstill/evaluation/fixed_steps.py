@@ -106,14 +106,14 @@ class Protocol:
         Raises:
             RecipeError: a teacher, epochs or the best of them are asked for.
         """
-        for given, what in (
-            (assignment.teacher is not None, "takes no teacher: it has labels of its own"),
-            (assignment.epochs is not None, "counts steps, not epochs"),
-            (assignment.best, "has no epochs to choose the best of"),
+        for given, what, others in (
+            (assignment.teacher is not None, "takes no teacher: its labels are the set's", "does"),
+            (assignment.epochs is not None, "counts steps, not epochs", "counts epochs"),
+            (assignment.best, "has no epochs to choose the best of", "counts epochs"),
         ):
             if given:
                 raise RecipeError(
-                    f"protocol {self.name} {what}; leave that out or take a dwa protocol"
+                    f"protocol {self.name} {what}; leave that out or take a protocol that {others}"
                 )
         return FixedSteps(assignment, self.training(len(assignment.dataset)))
 

@@ -215,8 +215,8 @@ def _require_possible(recipe: Recipe) -> None:
     kind = recipe.data.preprocess
     if kind != "standardise":
         raise DataError(
-            f"DWA keeps its images in the range of valid pixels, which {kind} does not have; "
-            "set data.preprocess to standardise"
+            f"images made from a teacher stay in the range of valid pixels, which {kind} does not "
+            "have; set data.preprocess to standardise"
         )
     name = settings_of(recipe).pretrained
     if name is not None and recipe.data.mean is None:

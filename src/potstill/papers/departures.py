@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -47,9 +47,10 @@ def of_set(row: Row, run: RunRecord) -> tuple[str, ...]:
 
 def of_result(row: Row, run: RunRecord, result: Evaluation | Continual) -> tuple[str, ...]:
     """What sets an evaluation, or a series of them, apart from the row's beyond :func:`of_set`."""
-    measured, paper = answer(row), paper_recipe(row)
-    if measured is None or paper is None:
+    measured = answer(row)
+    if measured is None:
         return ()
+    paper = _as_in_paper(measured)
     networks = result.networks if isinstance(result, Continual) else len(result.accuracy.values)
     ours = _evaluation(result.protocol, result.network, result.epochs, networks)
     theirs = _evaluation(
@@ -73,11 +74,9 @@ def alike(run: RunRecord, among: Iterable[Row]) -> tuple[Row, ...]:
     sets: dict[Any, list[Row]] = {}
     for row in among:
         if (row.dataset, row.images_per_class) == (recipe.data.dataset, recipe.images_per_class):
-            paper, measured = paper_recipe(row), answer(row)
-            if (
-                measured is not None
-                and paper is not None
-                and _like(paper, recipe, run.description.title)
+            measured = answer(row)
+            if measured is not None and _like(
+                _as_in_paper(measured), recipe, run.description.title
             ):
                 sets.setdefault(measured.key, []).append(row)
 
@@ -119,17 +118,17 @@ def _of_row(row: Row) -> dict[str, Any]:
     return {"data": {"dataset": row.dataset}, "images_per_class": row.images_per_class}
 
 
-def _took_its_teacher(document: dict[str, Any], known: Any) -> bool:
+def _took_its_teacher(document: dict[str, Any], known: Mapping[str, Any] | None) -> bool:
     """Put the teacher that the set was made from in place of the recipe's, if the set says.
 
     False if this version does not know its settings, so that they cannot be compared.
     """
     method = document["method"]
-    if "teacher" not in method or not isinstance(known, dict) or "settings" not in known:
+    if "teacher" not in method or not known or "settings" not in known:
         return True
     try:
         teacher = TeacherRecipe.model_validate(known["settings"])
-    except ValidationError:  # the header of a teacher may hold anything
+    except ValidationError:  # those of another version
         del method["teacher"]
         return False
     method["teacher"] = teacher.model_dump(mode="json")

@@ -32,6 +32,8 @@ from potstill.errors import RunError
 from potstill.files import atomic_write, remove_leftovers
 from potstill.methods import recipe as recipes
 from potstill.methods.recipe import Recipe
+from potstill.runs import documents
+from potstill.runs.documents import RECORD_FORMAT
 from potstill.surroundings import machine, versions
 
 RECIPE = "recipe.yaml"
@@ -40,9 +42,10 @@ TENSORBOARD = "tensorboard"
 CHECKPOINT = "checkpoint.safetensors"
 DISTILLED = "distilled.safetensors"
 RECORD = "record.json"
-RECORD_FORMAT = 1
 
 _LOCK = ".lock"
+# Of a record, what does not come from the run itself.
+_MEASURED = ("results", "audits")
 
 Status = Literal["running", "finished", "stopped"]
 
@@ -162,7 +165,8 @@ class Run:
         line = {"iteration": step, "seconds": round(self.seconds, 3), **_finite(numbers)}
         with _explained(self.path / METRICS):
             if self._metrics is None:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+                # Not to wait for a reader, if it is a pipe.
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK
                 self._metrics = os.open(self.path / METRICS, flags, 0o666)
             _write_all(self._metrics, json.dumps(line).encode() + b"\n")
         with _explained(self.path / TENSORBOARD):
@@ -224,13 +228,15 @@ class Run:
     def _restore(self, recipe: Recipe | None) -> None:
         if recipe is not None:
             _require_same_recipe(self.path, recipe)
-        record = read_record(self.path) if (self.path / RECORD).exists() else {}
-        self._measured |= {key: record[key] for key in ("results", "audits") if key in record}
-        if record.get("status") == "finished" and self.artefact.exists():
+        record = None
+        if (self.path / RECORD).exists():
+            record, document = documents.checked_record(self.path / RECORD)
+            self._measured |= {key: document[key] for key in _MEASURED if key in document}
+        if record is not None and record.status == "finished" and self.artefact.exists():
             # What it went on from is of no use any more, and may be of an earlier version.
-            self._status, self.iteration = "finished", record["iteration"]
-            self._seconds_before = record["seconds"]["total"]
-            self._parts = record["seconds"]["parts"]
+            self._status, self.iteration = "finished", record.iteration
+            self._seconds_before = record.seconds.total
+            self._parts = dict(record.seconds.parts)
         elif (self.path / CHECKPOINT).exists():
             state, document = checkpoints.read(self.path / CHECKPOINT)
             with checkpoints.restoring(self.path):
@@ -282,30 +288,19 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: there is none, or it is damaged or of a newer format.
     """
-    path = folder / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RunError(f"cannot read {path}: {reason}; is {folder} a run's folder?") from error
-    except ValueError as error:
-        raise RunError(f"{path} is damaged: it is no JSON; restore a copy or delete it") from error
-    if not isinstance(record, dict) or record.get("format") != RECORD_FORMAT:
-        raise RunError(
-            f"{path} is not a record of format {RECORD_FORMAT}; "
-            "use the version of potstill that wrote it"
-        )
-    return record
+    return documents.checked_record(folder / RECORD)[1]
 
 
 def record_audit(folder: Path, audit: Mapping[str, Any]) -> None:
     """Append an audit, which says its ``kind``, to the record of the run in ``folder``.
 
     Raises:
-        RunError: no record, a process is at work in the folder, or it cannot be written.
+        RunError: no record, a process is at work in the folder, a number is not finite, or it
+            cannot be written.
     """
     lock = _lock(folder)
     try:
+        remove_leftovers(folder)
         record = read_record(folder)
         record["audits"] = [*record.get("audits", ()), dict(audit)]
         _write_json(folder / RECORD, record)
@@ -377,17 +372,10 @@ def _require_same_recipe(path: Path, recipe: Recipe) -> None:
 
 def _truncate_metrics(path: Path, iteration: int) -> None:
     """Keep the lines up to ``iteration``; a last line cut off by a crash goes too."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            break
-        if entry["iteration"] <= iteration:
-            kept.append(line)
-    atomic_write(path, b"".join(kept))
+    if path.exists():
+        lines = documents.read_log(path)
+        kept = [line + b"\n" for line, entry in lines if entry.iteration <= iteration]
+        atomic_write(path, b"".join(kept))
 
 
 def _finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
@@ -396,7 +384,11 @@ def _finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _write_json(path: Path, document: Any) -> None:
-    atomic_write(path, (json.dumps(document, indent=2) + "\n").encode())
+    try:
+        text = json.dumps(document, indent=2, allow_nan=False)
+    except ValueError:
+        raise RunError(f"{path} cannot hold numbers that are not finite; measure again") from None
+    atomic_write(path, f"{text}\n".encode())
 
 
 def _write_all(descriptor: int, content: bytes) -> None:
