@@ -66,7 +66,12 @@ class DataRecipe(Strict):
     channels: Literal[1, 3] | None = Field(None, description="convert to this many channels")
     preprocess: Literal["standardise", "zca"] = "standardise"
     zca_regularisation: float = Field(0.1, gt=0, le=1e6, description="times trace(C)/d, added to C")
-    zca_block: int | None = Field(None, ge=4, le=SIDE, description="whiten blocks of this side")
+    zca_block: int | None = Field(
+        None,
+        ge=4,
+        le=SIDE,
+        description="whiten blocks of this side, each the image at a lower resolution",
+    )
     mean: tuple[float, ...] | None = Field(
         None, description="mean of each channel, pixels in [0, 1]; measured if absent"
     )

@@ -1,8 +1,8 @@
 """A JSON document and tensors as the bytes of one safetensors file, and back.
 
-Distilled sets, teachers and checkpoints are such files; ``docs/artefact.md`` specifies the first
-two. The invariant: the same document and tensors give the same bytes, and a file whose bytes say
-anything else than was written is refused.
+Distilled sets, teachers, checkpoints and cached whitenings are such files; ``docs/artefact.md``
+specifies the first two. The invariant: the same document and tensors give the same bytes, and a
+file whose bytes say anything else than was written is refused.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ class Kind:
         return self.error(f"{cause}; {self.remedy or remedy}")
 
 
-DISTILLED_SET = Kind("distilled set", "potstill", newest=3)
-TEACHER = Kind("teacher", "potstill.teacher", newest=1)
+DISTILLED_SET = Kind("distilled set", "potstill", newest=4)
+TEACHER = Kind("teacher", "potstill.teacher", newest=2)
+WHITENING = Kind("whitening", "potstill.whitening", newest=1)
 CHECKPOINT = Kind(
     "checkpoint",
     "potstill.checkpoint",
@@ -55,7 +56,7 @@ CHECKPOINT = Kind(
     error=RunError,
     remedy="restore a copy, or delete it to start this run from the beginning",
 )
-_KINDS = (DISTILLED_SET, TEACHER, CHECKPOINT)
+_KINDS = (DISTILLED_SET, TEACHER, WHITENING, CHECKPOINT)
 _LONGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
 _DEEPEST, _LARGEST_INTEGER = 200, 1 << 200
 _LARGEST_DOCUMENT = 1 << 26  # bytes of a file that is JSON alone

@@ -22,6 +22,7 @@ from potstill.config import Name, NetworkRecipe
 from potstill.data.header import Section, Seed, Side, Source, as_json, checked_names
 from potstill.data.preprocess import Preprocess
 from potstill.data.source import Split
+from potstill.data.transforms import in_phases
 from potstill.errors import ArtefactError, DataError
 from potstill.files import atomic_write
 from potstill.hashing import add_tensor
@@ -153,10 +154,11 @@ class Teacher:
 
     def score(self, split: Split) -> float:
         """The fraction of ``split``, which must not be empty, that the network gets right."""
-        hits = 0
+        hits, device = 0, next(self.network.parameters()).device
         for first in range(0, len(split), _BATCH):
             part = slice(first, first + _BATCH)
-            predicted = self.logits(self.preprocess.apply(split.images[part])).argmax(1)
+            images = self.preprocess.apply(split.images[part].to(device))
+            predicted = self.logits(images).argmax(1)
             hits += int((predicted.cpu() == split.labels[part].cpu()).sum())
         return hits / len(split)
 
@@ -169,7 +171,7 @@ class Teacher:
         """
         document = {
             **self.header,
-            "format_version": storage.TEACHER.newest,
+            "format_version": _format_version(self.preprocess),
             "class_names": list(self.class_names),
             "preprocess": self.preprocess.describe(),
         }
@@ -203,6 +205,11 @@ class Teacher:
             preprocess = Preprocess.from_parts(
                 document["preprocess"], _with_prefix(tensors, _PREPROCESS)
             )
+            if document["format_version"] != _format_version(preprocess):
+                raise ArtefactError(
+                    f"format {document['format_version']} does not go with what it holds; "
+                    "get the original file again"
+                )
             as_json(header, _Header)
             names = checked_names(document["class_names"])
             weights = _with_prefix(tensors, _NETWORK)
@@ -217,6 +224,10 @@ class Teacher:
                 f"{path}: its weights and its network do not fit ({reason}); get the original "
                 "file again, or the version of the network that it was trained with"
             ) from None
+
+
+def _format_version(preprocess: Preprocess) -> int:
+    return 2 if in_phases(preprocess) else 1
 
 
 def _build(

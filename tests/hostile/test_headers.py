@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from potstill import checkpoints, storage
+from potstill.data.blocks import Blocks
 from potstill.data.distilled import DistilledDataset
+from potstill.data.preprocess import ZCA
 from potstill.errors import ArtefactError, NumericalError, PotstillError, RunError
 from potstill.evaluation import labelled_views
 from potstill.evaluation.labelling import ViewSettings
@@ -87,6 +89,16 @@ def old_set() -> DistilledDataset:
     }
     parts = base.images, base.labels, base.class_names, base.preprocess
     return DistilledDataset(*parts, header).with_result(result())
+
+
+def phased_set() -> DistilledDataset:
+    """Format 4: it is whitened in phases of 2 x 2 pixels."""
+    base, set_ = sample(zca=False), new_set()
+    mean, std = base.preprocess.mean, base.preprocess.std
+    images, blocks = base.images.repeat(1, 1, 2, 2), Blocks(4)
+    zca = ZCA(mean, std, torch.zeros(3, 8, 8), 2 * torch.eye(48), 0.1, blocks)
+    header = {key: value for key, value in set_.header.items() if key != "relabelling"}
+    return DistilledDataset(images, base.labels, base.class_names, zca, header)
 
 
 def parts_of(made: Any, folder: Path) -> tuple[Document, Tensors]:
@@ -203,6 +215,9 @@ def set_at(document: Document, where: str, value: Any) -> Document:
         ("preprocess.std", [1e-300] * 3, "std"),
         ("preprocess.std", [1.0, 1.0], "equally long"),
         ("preprocess.block", 0, "block"),
+        ("preprocess.tiling", "phases", "tiling must be phases, of blocks, or absent"),
+        ("preprocess.tiling", "contiguous", "tiling must be phases, of blocks, or absent"),
+        ("preprocess.tiling", {"phases": 1}, "tiling"),
         ("preprocess.regularisation", "x", "regularisation"),
         ("images", None, "the header says images None"),
     ],
@@ -255,7 +270,24 @@ def test_views_that_nobody_draws_are_refused(tmp_path: Path, change: Document):
     assert "cannot draw" in refusal(lambda: next(labelled_views(dataset, 0)))
 
 
-@pytest.mark.parametrize("make", [new_set, old_set])
+def test_blocks_are_what_the_format_says_they_are(tmp_path: Path):
+    document, tensors = parts_of(phased_set(), tmp_path)
+    assert document["format_version"] == 4
+    path = tmp_path / "a.safetensors"
+    for version in (1, 2, 3):
+        older = {**document, "format_version": version}
+        sealed(path, older, tensors, storage.DISTILLED_SET)
+        assert f"format {version} does not go" in refusal(lambda: DistilledDataset.load(path))
+    del document["preprocess"]["tiling"]
+    sealed(path, document, tensors, storage.DISTILLED_SET)
+    assert "format 4 does not go" in refusal(lambda: DistilledDataset.load(path))
+    sealed(path, {**document, "format_version": 3}, tensors, storage.DISTILLED_SET)
+    earlier = DistilledDataset.load(path)
+    assert isinstance(earlier.preprocess, ZCA) and earlier.preprocess.blocks.tiling == "contiguous"
+    used(path)
+
+
+@pytest.mark.parametrize("make", [new_set, old_set, phased_set])
 def test_a_mutated_set_is_refused_or_good_for_every_use(
     tmp_path: Path, make: Callable[[], DistilledDataset]
 ):

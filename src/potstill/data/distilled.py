@@ -19,6 +19,7 @@ from potstill import storage
 from potstill.config import DataRecipe, NetworkRecipe
 from potstill.data.header import checked, checked_names, implied_mirror_images
 from potstill.data.preprocess import Preprocess
+from potstill.data.transforms import in_phases
 from potstill.errors import ArtefactError, DataError
 from potstill.files import atomic_write, locked, remove_leftovers
 from potstill.quoting import fault, quoted
@@ -81,7 +82,7 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         self.class_names = checked_names(class_names)
         self.preprocess = preprocess
         self.soft_labels = None if soft_labels is None else _copy_soft(soft_labels)
-        self.header = _header(header, self.soft_labels is not None)
+        self.header = _header(header, self.soft_labels is not None, in_phases(preprocess))
         self._check_tensors()
         preprocess.check(self._stored)
         pixels = self.space == "pixels"
@@ -298,10 +299,13 @@ def _copy(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.detach().to("cpu", dtype, copy=True, memory_format=torch.contiguous_format)
 
 
-def _header(header: Mapping[str, Any], soft: bool) -> dict[str, Any]:
-    """A copy as JSON returns it, checked field by field; ``soft``: there are soft labels."""
-    described = "description" in header
-    given = {"results": [], **header, "format_version": 3 if described else 2 if soft else 1}
+def _header(header: Mapping[str, Any], soft: bool, phases: bool) -> dict[str, Any]:
+    """A copy as JSON returns it, checked field by field.
+
+    ``soft``: there are soft labels. ``phases``: see :func:`in_phases`.
+    """
+    version = 4 if phases else 3 if "description" in header else 2 if soft else 1
+    given = {"results": [], **header, "format_version": version}
     if isinstance(given.get("relabelling"), dict) != soft:
         raise ArtefactError(
             "soft labels and header field 'relabelling' belong together; give both or none"
