@@ -71,6 +71,18 @@ class DataRecipe(Strict):
         None, description="mean of each channel, pixels in [0, 1]; measured if absent"
     )
     std: tuple[float, ...] | None = None
+    train_squashed: bool = Field(
+        False,
+        description="of folders: training images are squeezed into the square whole; otherwise it "
+        "is cut out of their middle",
+    )
+    test_resize: int | None = Field(
+        None,
+        ge=4,
+        le=SIDE,
+        description="of folders: test images are resized to this side first, and the middle is cut "
+        "out of that (ImageNet's 256 for 224)",
+    )
 
     @model_validator(mode="after")
     def _statistics(self) -> DataRecipe:
