@@ -84,6 +84,22 @@ def test_rows_that_were_not_run_say_so(tmp_path, root, capsys):
     assert "6 rows without a recipe" in capsys.readouterr().out
 
 
+def test_a_published_number_says_how_it_was_taken(tmp_path, capsys):
+    words = ["reproduce", "dwa/1", "--rows", "cifar10-ipc10 *", "--budget", "0"]
+    words += ["--out", str(tmp_path), "--device", "cpu"]
+    assert cli.run(words) == 0
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines() if line.startswith("  cifar10-ipc10")]
+    marks = {row[1]: row[row.index("%") + 1] for row in rows}
+    assert marks == {"DM": "-", "DWA": "(a)", "SRe2L": "(b)"}
+    said = "(a) the paper's number: best of every 10th epoch and the last on the test set, labeller"
+    assert said in out and "(b) the paper's number: labeller in training mode" in out
+    assert cli.run([*words, "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)["rows"]
+    told = {entry["row"]["method"]: entry["published"] for entry in entries}
+    assert told["DWA"].endswith("labeller in training mode") and told["DC"] == ""
+
+
 def test_the_recipes_own_numbers_are_no_measurements(tmp_path, capsys):
     words = ["reproduce", "rcig/7", "--rows", "mnist-ipc1", "--out", str(tmp_path)]
     words += ["--device", "cpu"]

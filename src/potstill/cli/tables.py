@@ -122,17 +122,23 @@ def _listed_row(standing: Standing) -> tuple[str, ...]:
 
 def _beside(standings: Sequence[Standing]) -> Iterator[str]:
     """The paper's numbers beside ours; rows without ours say why."""
+    from potstill.papers.answers import published
     from potstill.text import count
 
     for title, rows in _by_table(standings):
         own = [standing for standing in rows if standing.table_row.measurement is not None]
         notes: dict[tuple[str, ...], int] = {}
+        taken: dict[str, str] = {"": ""}
         for standing in own:
             if standing.departures:
                 notes.setdefault(standing.departures, len(notes) + 1)
+            taken.setdefault(published(standing.table_row.row), f" ({chr(96 + len(taken))})")
         yield title
         head = ("row", "paper", "ours", "difference", "how")
-        yield from _aligned([head, *(_cells(standing, notes) for standing in own)])
+        yield from _aligned([head, *(_cells(standing, notes, taken) for standing in own)])
+        for text, mark in taken.items():
+            if text:
+                yield f" {mark} the paper's number: {text}"
         for departures, number in notes.items():
             yield f"  [{number}] unlike the paper: {'; '.join(departures)}"
         if len(own) < len(rows):
@@ -145,11 +151,14 @@ def _beside(standings: Sequence[Standing]) -> Iterator[str]:
     yield f"{done} of {own_rows} rows measured{aside}"
 
 
-def _cells(standing: Standing, notes: Mapping[tuple[str, ...], int]) -> tuple[str, ...]:
+def _cells(
+    standing: Standing, notes: Mapping[tuple[str, ...], int], taken: Mapping[str, str]
+) -> tuple[str, ...]:
+    from potstill.papers.answers import published
     from potstill.text import count
 
     row = standing.table_row.row
-    paper = _value(row.value, row.std, row)
+    paper = _value(row.value, row.std, row) + taken[published(row)]
     if standing.number is None or standing.ours is None or standing.difference is None:
         why = f"{standing.state}: {standing.why}" if standing.why else f"not run ({standing.state})"
         return row.name, paper, "-", "-", why

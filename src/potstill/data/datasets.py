@@ -53,8 +53,8 @@ def load(
     """Read the recipe's data set.
 
     Args:
-        recipe: ``dataset``, ``folder``, ``train_images``, ``resolution`` and ``channels`` are
-            used.
+        recipe: ``dataset``, ``folder``, ``train_images``, ``resolution``, ``channels``,
+            ``train_squashed`` and ``test_resize`` are used.
         root: the data root; ``digits`` needs none, nor does a folder that is found without.
         download: fetch a published data set that is absent.
         require_test: refuse an image folder without test images; otherwise its test split is
@@ -73,12 +73,19 @@ def load(
             "data.dataset to image_folder"
         )
     info = DATASETS.get(name)
+    if (recipe.train_squashed or recipe.test_resize) and info and info.reader != "image folder":
+        raise DataError(
+            f"data.train_squashed and data.test_resize are for folders of images, not for {name}; "
+            "remove them"
+        )
     if info is None or info.reader == "image folder":
         folder = _folder(recipe, root)
         class_names, train, test = image_folder.read(
             folder,
             resolution=recipe.resolution or (info.resolution if info else None),
             channels=recipe.channels,
+            train_squashed=recipe.train_squashed,
+            test_resize=recipe.test_resize,
             require_test=require_test,
         )
         name = name if info else folder.resolve().name

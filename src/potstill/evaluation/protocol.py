@@ -81,7 +81,8 @@ def evaluate(
             labels that the set stores.
         epochs: epochs, for a protocol that counts them; if None, the artefact's number, and if
             it has none, the protocol's. Protocols dc and dsa train for one more.
-        best: also test after every epoch, and report each network's best.
+        best: also test after those epochs that the protocol looks at (all, or every tenth), and
+            report each network's best.
         batched: see :func:`potstill.train.train`; protocols that count epochs train their
             networks one after the other.
         progress: told of every "evaluation step", over all networks and the baseline's.

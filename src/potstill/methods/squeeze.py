@@ -8,6 +8,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 from potstill import checkpoints, hardware, interrupt, methods, rng
 from potstill.config import TeacherRecipe, flat
 from potstill.data import views
-from potstill.data.preprocess import Preprocess, fit
+from potstill.data.preprocess import Preprocess, Standardise, fit
 from potstill.data.source import SourceDataset
 from potstill.errors import DataError, RecipeError, RunError
 from potstill.files import remove_leftovers
+from potstill.methods.class_order import require_class_order
 from potstill.methods.product import portable
 from potstill.methods.recipe import Recipe
 from potstill.networks import zoo
@@ -35,6 +37,8 @@ TEACHER = "teacher.safetensors"
 CHECKPOINT = "teacher.checkpoint.safetensors"
 
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
+# As in DeiT, and as for DWA's students.
+_MIXUP, _CUTMIX = 0.8, 1.0
 
 
 def squeeze(
@@ -59,7 +63,8 @@ def squeeze(
     Raises:
         NetworkError: the network has no batch norm with running statistics, does not fit the
             images, or cannot be had.
-        DataError: the images cannot be preprocessed as the recipe says, or not standardised.
+        DataError: the images cannot be preprocessed as the recipe says, or not standardised, or
+            their classes stand in another order than those of pretrained weights.
         RecipeError: pretrained weights without the statistics that belong to them.
         NumericalError: a loss left the finite numbers; the last checkpoint stands.
         RunError: the folder holds a teacher of another recipe, or a checkpoint of another
@@ -111,6 +116,7 @@ class _Job:
         }
         if settings.pretrained is not None:
             network = pretrained(settings.pretrained, **shape, weights=True)
+            require_class_order(network, settings.pretrained, source, self._preprocess)
         elif settings.module is not None:
             # The factory's own weights, drawn from a stream of the recipe's seed.
             with seeded(self._recipe.seed, "teacher/network"):
@@ -132,12 +138,14 @@ class _Job:
             network,
             len(self._source.train),
             Optimisation(
-                "sgd",
+                settings.optimiser,
                 settings.learning_rate,
                 settings.epochs,
                 settings.batch_size,
                 momentum=settings.momentum,
                 weight_decay=settings.weight_decay,
+                warmup_epochs=settings.warmup_epochs,
+                decay_vectors=settings.decay_vectors,
             ),
             training_loss(settings, self._source, self._preprocess, self._recipe.seed, self.device),
             seed=self._recipe.seed,
@@ -233,10 +241,16 @@ def training_loss(
     seed: int,
     device: torch.device,
 ) -> Loss:
-    """The cross-entropy on cropped and flipped training images of ``source``.
+    """The cross-entropy on cropped, flipped and mixed training images of ``source``.
 
-    The images stay 8-bit on ``device``: a batch is preprocessed when it is needed.
+    The images stay 8-bit on ``device``: a batch is preprocessed when it is needed, by
+    ``settings.std`` if the teacher has one of its own. Mixed images have the labels of both, in
+    their shares.
+
+    Raises:
+        DataError: ``settings.std`` is of another number of channels.
     """
+    preprocess = _while_trained(settings, preprocess)
     images, labels = source.train.images.to(device), source.train.labels.to(device)
     fill = views.fill_value(preprocess).to(device)
 
@@ -244,18 +258,51 @@ def training_loss(
         generator = rng.stream(seed, f"teacher/views/{epoch}", step)
         rows = rows.to(device)
         batch = preprocess.apply(images[rows])
-        if settings.crop_padding:
+        if settings.crop == "resized":
+            batch = views.random_resized_crop(batch, generator)
+        elif settings.crop_padding:
             batch = views.random_crop(batch, settings.crop_padding, fill, generator)
         if settings.flip:
             batch = views.random_flip(batch, generator)
+        mix = _mixed(settings, batch, generator)
         with (
             seeded_on(device, seed, f"teacher/dropout/{epoch}", step),
             hardware.autocast(settings.precision, device),
         ):
-            outputs = network(in_favoured_layout(batch))
-        return F.cross_entropy(outputs.float(), labels[rows])
+            outputs = network(in_favoured_layout(mix.images)).float()
+        own = F.cross_entropy(outputs, labels[rows], label_smoothing=settings.label_smoothing)
+        if settings.mix == "none":
+            return own
+        partners = labels[rows][mix.partners]
+        other = F.cross_entropy(outputs, partners, label_smoothing=settings.label_smoothing)
+        return mix.share * own + (1 - mix.share) * other
 
     return loss
+
+
+def _while_trained(settings: TeacherRecipe, preprocess: Preprocess) -> Preprocess:
+    """What images go through while the teacher is trained."""
+    if settings.std is None:
+        return preprocess
+    mean = preprocess.mean
+    if len(settings.std) != len(mean):
+        raise DataError(
+            f"method.teacher.std has length {len(settings.std)}, the images have {len(mean)} "
+            "channels; give one number for each"
+        )
+    return Standardise(mean, torch.tensor(settings.std, dtype=mean.dtype))
+
+
+def _mixed(settings: TeacherRecipe, images: Tensor, generator: np.random.Generator) -> views.Mix:
+    """The images (b, c, h, w), mixed as the settings say."""
+    kind = settings.mix
+    if kind == "either":
+        kind = "mixup" if generator.random() < 0.5 else "cutmix"
+    if kind == "none":
+        return views.Mix(images, torch.arange(len(images), device=images.device), 1.0)
+    if kind == "mixup":
+        return views.mixup(images, generator, _MIXUP)
+    return views.cutmix(images, generator, _CUTMIX)
 
 
 class _Keeper:
@@ -311,9 +358,11 @@ def _header(recipe: Recipe, source: SourceDataset, epochs: int) -> dict[str, Any
 
 
 def _identity(header: Mapping[str, Any], preprocess: Preprocess) -> dict[str, Any]:
+    # A teacher from before a setting existed was trained with what is the default now.
+    settings = {**TeacherRecipe().model_dump(mode="json"), **header["teacher"]}
     return {
         "seed": header["seed"],
-        "method": {"teacher": header["teacher"]},
+        "method": {"teacher": settings},
         "source": header["source"],
         "preprocess": preprocess.describe(),
     }

@@ -4,7 +4,8 @@ Each is torchvision's network without its last linear layer, with a stem for sma
 Up to 64 px the stem has stride 1, and no pooling follows it; above, all is as torchvision has
 it. Nothing in a body is random in its forward pass: torchvision's dropout and stochastic depth
 (both 0.2, in MobileNetV2 and EfficientNet) are left out, so that a network is a function of
-weights and images and a resumed run needs no generator's state.
+weights and images and a resumed run needs no generator's state. As run for DWA, EfficientNet had
+both on CIFAR as well; ``torchvision:NAME`` has them, and stands in ImageNet-1K's rows.
 
 Last maps at 32 and 64 px: ResNets, MobileNetV2 and ShuffleNetV2 4 and 8, EfficientNet-B0 2 and
 4, VGG 1 and 2 (then their mean), AlexNet 4 and 8 (laid out as features).
@@ -59,8 +60,8 @@ def _mobilenet_v2(channels: int, resolution: int) -> nn.Module:
 def _shufflenet_v2(channels: int, resolution: int) -> nn.Module:
     """Width 1.0; up to 64 px no max-pooling either: 8 in all.
 
-    The paper's tables name ShuffleNetV2; as run, DWA trained the first ShuffleNet
-    with two groups.
+    The paper's tables name ShuffleNetV2; as run, DWA trained the first ShuffleNet with two groups
+    on CIFAR, and ShuffleNetV2 of width 0.5, torchvision's, on ImageNet-1K.
     """
     network = shufflenetv2.shufflenet_v2_x1_0()
     network.conv1[0] = _stem(channels, 24, resolution)

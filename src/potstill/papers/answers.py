@@ -75,6 +75,11 @@ def answer(row: Row, assignments: Sequence[str] = ()) -> Measurement | None:
     return _answer(row, tuple(assignments), recipes.names())
 
 
+def published(row: Row) -> str:
+    """How the paper came by the row's number: which epoch, labelled how; empty if unknown."""
+    return PAPERS[row.paper].published(row)
+
+
 def unanswered(row: Row) -> str:
     """Why nothing here answers the row, in a few words."""
     known = PAPERS[row.paper].unanswered.get(row.table)
@@ -108,7 +113,8 @@ def _answer(row: Row, assignments: tuple[str, ...], shipped: tuple[str, ...]) ->
 
 def _network(row: Row, own: NetworkRecipe) -> NetworkRecipe:
     """The network that the row evaluates; ``own`` is the one that its recipe names."""
-    settings = PAPERS[row.paper].networks.get(row.eval_arch or "")
+    paper, name = PAPERS[row.paper], row.eval_arch or ""
+    settings = paper.networks_on.get(row.dataset, {}).get(name) or paper.networks.get(name)
     if settings is None or row.eval_arch == row.distill_arch:
         return own
     if "name" in settings:

@@ -56,6 +56,9 @@ class Paper:
         networks: evaluation networks by their names in tables, as settings: of a network of its
             own if there is a name among them, else what changes in the set's own. A network that
             is not listed, or is the one distilled for, is the set's own.
+        networks_on: those of ``networks`` that are others on some data sets, by data set.
+        published: how the paper came by a number, as far as its authors' code or logs show it;
+            empty where they do not.
         epochs: epochs of its numbers, by protocol and data set, where the protocol's own number
             depends on the images.
         unanswered: why nothing here answers a table, and what comes near.
@@ -63,5 +66,7 @@ class Paper:
 
     tables: Mapping[str, Callable[[Row], Asked]] = field(default_factory=dict)
     networks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    networks_on: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    published: Callable[[Row], str] = lambda row: ""
     epochs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     unanswered: Mapping[str, str] = field(default_factory=dict)

@@ -54,7 +54,10 @@ def of_result(row: Row, run: RunRecord, result: Evaluation | Continual) -> tuple
     networks = result.networks if isinstance(result, Continual) else len(result.accuracy.values)
     ours = _evaluation(result.protocol, result.network, result.epochs, networks)
     theirs = _evaluation(
-        measured.protocol, measured.network, measured.paper_epochs, measured.networks
+        _paper_protocol(measured, paper),
+        measured.network,
+        measured.paper_epochs,
+        measured.networks,
     )
     if result.network == run.network and measured.network == paper.network:
         # Each is the set's own, which the recipes say.
@@ -93,6 +96,16 @@ def of_nearest(run: RunRecord) -> tuple[str, ...]:
         return ()
     near = alike(run, rows())
     return of_set(near[0], run) if near else ()
+
+
+def _paper_protocol(measured: Measurement, paper: Recipe) -> str:
+    """The protocol of the paper's number, which its recipe may depart from.
+
+    Of audits it is the recipe's: what they were made under, no paper says.
+    """
+    own = measured.load().evaluation.protocol
+    departs = measured.quantity == "accuracy" and measured.protocol == own
+    return paper.evaluation.protocol if departs else measured.protocol
 
 
 @cache

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from potstill.papers import Row
+from potstill.papers.answers import published
 from potstill.report import drawings, methods, plots
 from potstill.report.audit_views import audit_views
 from potstill.report.comparison import Comparison, Cost
@@ -112,6 +113,7 @@ def comparison_view(run: dict[str, Any], comparison: Comparison) -> dict[str, An
         "label": run["label"],
         "row": _row_text(row),
         "paper": _mean_std(comparison.paper_mean, comparison.paper_std),
+        "published": published(row),
         "ours": accuracy_text(ours.accuracy) if ours else "",
         "how": _how(ours) if ours else (),
         "best": accuracy_text(ours.best_on_test) if ours and ours.best_on_test else "",
@@ -128,6 +130,7 @@ def cost_view(run: dict[str, Any], cost: Cost) -> dict[str, Any]:
         "label": run["label"],
         "row": f"{row}: seconds for an image of each class",
         "paper": f"{cost.paper:.1f} s",
+        "published": "",
         "ours": "" if cost.ours is None else f"{cost.ours:.1f} s",
         "how": (cost.device,),
         "best": "",
