@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -241,7 +241,7 @@ def _once(case: _Case, name: str, index: int, attacked: Callable[[], list[Target
         "what": f"attacks on networks trained on {name}",
         "set": case.dataset.digest if name == "distilled" else None,
         "images": class_sizes(case.dataset) if name == "random" else None,
-        "students": asdict(case.students),
+        "students": case.students.key(),
         "steps": [] if name == "nothing" else case.steps,
         "chunks": case.chunks,
         "network_index": index,
