@@ -11,6 +11,7 @@ import yaml
 from potstill import methods, papers, recipes
 from potstill.config import NetworkRecipe
 from potstill.data import datasets
+from potstill.data.facts import DATASETS
 from potstill.errors import RecipeError
 from potstill.evaluation.protocol import PROTOCOLS
 from potstill.methods.dwa.settings import DWASettings
@@ -207,6 +208,17 @@ def test_a_paper_recipe_has_the_papers_settings(name):
         # The paper's solver comes with what its runs did.
         assert recipe.as_in_paper().method.clips
         assert method.solver.tolerance == (1e-2 if per_class == 1 else 1e-3)
+
+
+@pytest.mark.parametrize(("dataset", "per_class"), [("cifar10", 50), ("cifar100", 5)])
+def test_the_sets_of_figure_7_are_of_500_images_from_10_000(dataset, per_class):
+    recipe, near = (recipes.load(f"rcig/{n}") for n in (f"privacy-{dataset}", f"{dataset}-ipc10"))
+    assert recipe.images_per_class * DATASETS[dataset].classes == 500
+    assert recipe.images_per_class == per_class
+    assert recipe.data == near.data.model_copy(update={"train_images": 10_000})
+    assert recipe.method.model_copy(update={"iterations": near.method.iterations}) == near.method
+    # Five of its kind share no image.
+    assert DATASETS[dataset].training >= 5 * 10_000
 
 
 @pytest.mark.parametrize("name", PRIVACY_NAMES)

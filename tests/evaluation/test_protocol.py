@@ -93,7 +93,11 @@ def test_the_named_protocols(name, augmented, images, steps, length):
 
 
 def test_no_two_protocols_are_one_under_two_names():
-    alike = [dataclasses.replace(each, name="") for each in PROTOCOLS.values() if isinstance(each, Protocol)]
+    alike = [
+        dataclasses.replace(each, name="")
+        for each in PROTOCOLS.values()
+        if isinstance(each, Protocol)
+    ]
     assert len(set(alike)) == len(alike) == 4
 
 

@@ -209,8 +209,10 @@ def test_other_students_stand_beside_table_3(tmp_path):
     of = synthetic.recipe(data={"dataset": "cifar10"}, images_per_class=10)
     results = [
         synthetic.result(of, [0.5]),
-        synthetic.result(of, [0.4]) | {"network": {"name": "resnet18_rcig", "normalisation": "none"}},
-        synthetic.result(of, [0.45]) | {"network": {"name": "resnet18_rcig", "normalisation": "none"}},
+        synthetic.result(of, [0.4])
+        | {"network": {"name": "resnet18_rcig", "normalisation": "none"}},
+        synthetic.result(of, [0.45])
+        | {"network": {"name": "resnet18_rcig", "normalisation": "none"}},
         synthetic.result(of, [0.3]) | {"network": {"name": "vgg11_rcig", "normalisation": "batch"}},
     ]
     document = synthetic.record("finished", 3, results)
@@ -238,7 +240,7 @@ def test_what_the_audits_return_is_read(tmp_path):
     header["source"] = {**header["source"], "fingerprint": source.fingerprint}
     dataset = DistilledDataset(made.images, made.labels, made.class_names, made.preprocess, header)
     small = NetworkRecipe(depth=1, width=2)
-    attacked = membership(dataset, source, steps=(1, 2), networks=1, chunks=2, network=small)
+    attacked = membership(dataset, source, steps=(1, 2), networks=1, folds=2, network=small)
     short = Protocol("short", augmented=False, steps=(2, 2), schedule_length=(2, 2), warmup=1)
     learned = continual(dataset, source, tasks=2, protocol=short, networks=1, network=small)
     folder = audit_records.audited_run(tmp_path / "run", attacked.document(), learned.document())
