@@ -22,9 +22,9 @@ class Coreset:
     """psi = {X_S, y_S, log tau} under AdaBelief, with an exponential moving average of S.
 
     The second moment is that of the gradient's distance to its mean before the step, as in the
-    authors' library. timm's measures the distance to the mean after it: g - m_new = 0.9 (g - m_old),
-    so that its steps are 1/0.9 times as long, which rates of 0.9 times the recipe's undo. No
-    rectification, no decay.
+    authors' library. timm's measures the distance to the mean after it, g - m_new =
+    0.9 (g - m_old), so that its steps are 1/0.9 times as long, which rates of 0.9 times the
+    recipe's undo. No rectification, no decay.
 
     Args:
         images: the start, (n, c, h, w) float32.

@@ -57,7 +57,8 @@ class RCIGSettings(MethodSettings):
     solver: SolverSettings = SolverSettings()
     l2_rate: float = Field(5e-4, gt=0, description="lambda = l2_rate * n, n without flips")
     outer_loss: Literal["platt", "mse"] = Field(
-        "platt", description="the paper's ladder: mse for vig, cig and frepo, platt for rig and rcig"
+        "platt",
+        description="the paper's ladder: mse for vig, cig and frepo, platt for rig and rcig",
     )
     label_margin: bool = Field(
         False, description="as run: the outer loss keeps the top label of every image ahead"
@@ -69,8 +70,8 @@ class RCIGSettings(MethodSettings):
     )
     rig_features: Literal["start", "trained"] = Field(
         "start",
-        description="rig only: what the last layer in closed form sees, features of the body before "
-        "its training, as run, or after it",
+        description="rig only: the features that the last layer in closed form sees, of the body "
+        "before its training, as run, or after it",
     )
     learn_labels: bool = True
     flip: bool = Field(False, description="use S with its mirror images, same labels")

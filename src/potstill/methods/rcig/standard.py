@@ -11,12 +11,12 @@ RIG trains the body and has the last layer in closed form, theta_F* = H^T A r, s
 The paper leaves open what the last layer sees. As run, and here by default, H and A are at theta_0,
 and the body adds how far it moves the outputs, the head's weight left as it was:
 
-    r = y - (f_theta(X) - f_theta_0(X)),        f(x) = f_theta(x) - f_theta_0(x) + theta_F*^T h_0(x).
+    r = y - (f_theta(X) - f_theta_0(X)),      f(x) = f_theta(x) - f_theta_0(x) + theta_F*^T h_0(x).
 
 This is eqs. 3 and 4 with the network's own change in place of its linearisation J theta_B, so that
-Table 1 varies one thing from RIG to RCIG. With ``rig_features: trained`` H and A are at the trained
-body, r = y - 1 b^T (b: the head's bias) and f(x) = b + theta_F*^T h(x): a network as it is evaluated,
-whose features move with the body.
+Table 1 varies one thing from RIG to RCIG. With ``rig_features: trained`` H and A are at the
+trained body, r = y - 1 b^T (b: the head's bias) and f(x) = b + theta_F*^T h(x): a network as it is
+evaluated, whose features move with the body.
 
 The paper says only "small L2 regularisation"; here it pulls towards theta_0, so that
 the linearisation of VIG's problem at theta_0 is CIG's. (As run, VIG's pulled towards 0.) Neither
