@@ -46,8 +46,8 @@ def together(audits: Sequence[Membership]) -> Membership:
     sources = {audit.source_fingerprint for audit in audits}
     if len(sources) < len(audits):
         warnings += (
-            f"{len(audits)} sets were distilled from the training images of {len(sources)}: they are "
-            "not independent; distil each from images of its own (data.train_chunk)",
+            f"{len(audits)} sets were distilled from the training images of {len(sources)}: "
+            "they are not independent; distil each from images of its own (data.train_chunk)",
         )
     return Membership.model_validate(
         {

@@ -119,8 +119,8 @@ def _chunk(name: str, train: Split, classes: int, images: int, chunk: int) -> Sp
     for number in range(chunk + 1):
         # Of no recipe's seed: runs that differ in it are about the same images.
         generator = rng.stream(0, "data/subset", number)
-        rest = Split(left, train.labels[left])  # rows in place of images
-        rows = left[sample_per_class(rest, classes, per_class, generator).sort().values]
+        unused = Split(left, train.labels[left])  # rows in place of images
+        rows = left[sample_per_class(unused, classes, per_class, generator).sort().values]
         left = left[torch.isin(left, rows, invert=True)]
     return Split(train.images[rows], train.labels[rows])
 
