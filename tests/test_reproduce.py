@@ -120,7 +120,45 @@ def test_a_row_without_a_recipe_says_why():
         assert (one.measurement is None) == bool(one.why)
     whole, *_ = select("rcig/2", "mnist*full*")
     assert whole.why == "the whole data set"
-    assert "rcig/cifar100-ipc50" in select("rcig/fig5")[0].why
+    quoted = select("rcig/2", "mnist-ipc1 KIP*")
+    assert [one.why for one in quoted] == ["another method's, quoted"]
+
+
+def test_a_sweep_is_a_row_for_each_combination():
+    settings = ["method.solver.name=adam"]
+    sweeps = ["method.solver.inner_steps=0,2", "method.solver.inverse_steps = 5,20,30"]
+    own = select("rcig/2", "rcig/mnist-ipc1", settings, sweeps)
+    solvers = [one.measurement.load().method.solver for one in own]
+    assert [(each.inner_steps, each.inverse_steps) for each in solvers] == [
+        (inner, inverse) for inner in (0, 2) for inverse in (5, 20, 30)
+    ]
+    assert len({one.measurement.key for one in own}) == 6
+    assert own[0].settings.endswith("inner_steps=0 method.solver.inverse_steps=5")
+    rows = select("rcig/2", "mnist-ipc1", (), ["images_per_class=1,2"])
+    quoted = [one.name for one in rows if one.measurement is None]
+    assert len(quoted) == len({*quoted}) > 0
+    for wrong in ("method.subset", "method.subset=", "=1,2", "method.subset=1,,2"):
+        with pytest.raises(RecipeError, match="a sweep is key=value,value"):
+            select("rcig/2", None, (), [wrong])
+
+
+def test_figure_5_is_the_accuracy_and_the_memory_of_other_subsets():
+    rows = select("rcig/fig5")
+    asked = [one.measurement for one in rows]
+    assert [one.quantity for one in asked] == ["accuracy", "memory"] * 2
+    assert [one.load().method.subset for one in asked] == [200, 200, 5000, 5000]
+    assert {one.recipe for one in asked} == {"rcig/cifar100-ipc50"}
+    assert {one.load().method.iterations for one in asked} == {4000}
+
+
+def test_a_run_says_how_much_memory_it_took(tmp_path):
+    (entry,) = run([digits("memory")], workplace(tmp_path))
+    assert entry.state == "done" and entry.number.how == "peak on cpu"
+    # PyTorch alone takes a tenth of a gigabyte.
+    assert 0.1 < entry.number.values[0] < 50
+    folder = workplace(tmp_path).folder(digits("memory").measurement, 0)
+    record = json.loads((folder / runs.RECORD).read_text())
+    assert record["peak_memory"] == round(entry.number.values[0] * 1e9)
 
 
 def test_a_pattern_chooses_by_name_or_recipe():

@@ -22,6 +22,8 @@ class Record(Document):
     status: Literal["running", "finished", "stopped"]
     iteration: int = Field(ge=0)
     seconds: Timing = Timing()
+    peak_memory: int = Field(0, ge=0)
+    """Bytes (:class:`potstill.hardware.PeakMemory`); 0 where it was not recorded."""
     machine: dict[str, Any] = Field(default_factory=dict)
     versions: dict[str, Any] = Field(default_factory=dict)
     results: tuple[Evaluation, ...] = ()

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from potstill import checkpoints
+from potstill import checkpoints, hardware
 from potstill.config import flat
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import RunError
@@ -74,6 +74,7 @@ class Run:
         self._measured: dict[str, Any] = {"audits": []}
         self._parts: dict[str, float] = {}
         self._seconds_before = 0.0
+        self._memory, self._memory_before = hardware.PeakMemory(device), 0
         self._started = time.perf_counter()
         self._pending: tuple[int, Any] | None = None
         self._metrics: int | None = None
@@ -226,6 +227,7 @@ class Run:
             _require_same_recipe(self.path, recipe)
         record = read_record(self.path) if (self.path / RECORD).exists() else {}
         self._measured |= {key: record[key] for key in ("results", "audits") if key in record}
+        self._memory_before = record.get("peak_memory", 0)
         if record.get("status") == "finished" and self.artefact.exists():
             # What it went on from is of no use any more, and may be of an earlier version.
             self._status, self.iteration = "finished", record["iteration"]
@@ -250,6 +252,7 @@ class Run:
                 "total": round(self.seconds, 3),
                 "parts": {name: round(seconds, 3) for name, seconds in self._parts.items()},
             },
+            "peak_memory": max(self._memory.bytes, self._memory_before),
             **self._surroundings,
             **self._measured,
         }
