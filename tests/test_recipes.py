@@ -11,6 +11,7 @@ import yaml
 from potstill import methods, papers, recipes
 from potstill.config import NetworkRecipe
 from potstill.data import datasets
+from potstill.data.facts import DATASETS
 from potstill.errors import RecipeError
 from potstill.evaluation.protocol import PROTOCOLS
 from potstill.methods.dwa.settings import DWASettings
@@ -190,7 +191,9 @@ def test_a_paper_recipe_has_the_papers_settings(name):
     assert recipe.network.depth == depth
     assert recipe.data.preprocess == ("zca" if channels == 3 else "standardise")
     assert recipe.data.zca_block == (64 if depth == 5 else None)
-    assert method.flip == (channels == 3 and classes * per_class <= 1000)
+    mirrored = channels == 3 and classes * per_class <= 1000
+    # As run: none on ImageNet.
+    assert method.flip == (mirrored and dataset != "imagenet64")
     augmented, plain = (
         number(f"accuracy_pct_{kind}_augmentation", dataset, per_class) for kind in ("with", "no")
     )
@@ -205,14 +208,33 @@ def test_a_paper_recipe_has_the_papers_settings(name):
     assert method.l2_rate == L2_RATE[depth]
     assert method.softplus_beta == (60 if depth == 3 else None)
     assert method.subset == SUBSET.get((dataset, per_class))
-    assert method.outer_loss == ("mse" if method.variant == "frepo" else "platt")
-    assert method.clip_implicit == (method.variant == "rig")
+    closed = method.variant in ("rig", "rcig")
+    assert method.outer_loss == ("platt" if closed else "mse")
+    assert method.label_margin == closed
+    assert method.clips == (method.variant == "rig")
+    assert method.rig_features == "start"
+    assert {"platt": "Platt", "mse": "mean squared error"}[method.outer_loss] in recipe.description
     adam = method.variant in ("vig", "cig", "rig")
     assert method.solver.name == ("adam" if adam else "pcg")
-    solved_otherwise = {"method.solver.name": "adam"} if method.variant == "rcig" else {}
-    assert recipe.departures == solved_otherwise
+    otherwise = {"method.solver.name": "adam"} if method.variant == "rcig" else {}
+    if method.variant in ("frepo", "cig", "rcig"):
+        otherwise["method.target_precision"] = "float32"
+    assert recipe.departures == otherwise
     if method.variant == "rcig":
+        # The paper's solver comes with what its runs did.
+        assert recipe.as_in_paper().method.clips
         assert method.solver.tolerance == (1e-2 if per_class == 1 else 1e-3)
+
+
+@pytest.mark.parametrize(("dataset", "per_class"), [("cifar10", 50), ("cifar100", 5)])
+def test_the_sets_of_figure_7_are_of_500_images_from_10_000(dataset, per_class):
+    recipe, near = (recipes.load(f"rcig/{n}") for n in (f"privacy-{dataset}", f"{dataset}-ipc10"))
+    assert recipe.images_per_class * DATASETS[dataset].classes == 500
+    assert recipe.images_per_class == per_class
+    assert recipe.data == near.data.model_copy(update={"train_images": 10_000})
+    assert recipe.method.model_copy(update={"iterations": near.method.iterations}) == near.method
+    # Five of its kind share no image.
+    assert DATASETS[dataset].training >= 5 * 10_000
 
 
 @pytest.mark.parametrize("name", PRIVACY_NAMES)

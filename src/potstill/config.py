@@ -60,6 +60,12 @@ class DataRecipe(Strict):
         le=STEPS,
         description="use so many training images, balanced by class; all if absent",
     )
+    train_chunk: int = Field(
+        0,
+        ge=0,
+        le=STEPS,
+        description="with train_images: which of the parts of so many, which share no image",
+    )
     resolution: int | None = Field(
         None, ge=4, le=SIDE, description="resize to a square of this side"
     )
@@ -88,6 +94,12 @@ class DataRecipe(Strict):
         description="of folders: test images are resized to this side first, and the middle is cut "
         "out of that (ImageNet's 256 for 224)",
     )
+
+    @model_validator(mode="after")
+    def _chunk_of_something(self) -> DataRecipe:
+        if self.train_chunk and self.train_images is None:
+            raise ValueError("train_chunk is a part of train_images; set data.train_images too")
+        return self
 
     @model_validator(mode="after")
     def _statistics(self) -> DataRecipe:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -73,6 +76,39 @@ def shortage(size: int, copies: int = 1) -> str | None:
     # Sizes that are only declared can be too large for a float.
     wanted = min(size, 10**24) / 1e9
     return f"{wanted:,.1f} GB, more than the {room / 1e9:,.1f} GB that this machine has memory for"
+
+
+class PeakMemory:
+    """The most memory that was held at a time since this was made.
+
+    Of a CUDA device what PyTorch allocated there; else what the process held, the interpreter, its
+    libraries and the data included. Where the system cannot start the count anew (other than
+    Linux), it is since the process began. Other processes are not counted.
+
+    Args:
+        device: such as ``cpu`` or ``cuda``.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._cuda = device.startswith("cuda") and torch.cuda.is_available()
+        self._device = device
+        if self._cuda:
+            torch.cuda.reset_peak_memory_stats(device)
+            return
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+    @property
+    def bytes(self) -> int:
+        """The peak so far."""
+        if self._cuda:
+            return torch.cuda.max_memory_allocated(self._device)
+        with suppress(OSError, ValueError, StopIteration):
+            lines = Path("/proc/self/status").read_text().splitlines()
+            line = next(line for line in lines if line.startswith("VmHWM:"))
+            return int(line.split()[1]) << 10
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak << 10
 
 
 def cores() -> int:

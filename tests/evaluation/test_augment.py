@@ -35,7 +35,10 @@ def affine(*rows: list[float]) -> np.ndarray:
 
 
 def sampled(image: torch.Tensor, matrix: np.ndarray) -> torch.Tensor:
-    """Pixel by pixel: where it comes from, and the mean of the four pixels about it."""
+    """Pixel by pixel: where it comes from, and the mean of the four pixels about it.
+
+    Outside the image stands the nearest pixel of its edge.
+    """
     side = image.shape[-1]
     result = torch.zeros_like(image)
     for row in range(side):
@@ -44,9 +47,9 @@ def sampled(image: torch.Tensor, matrix: np.ndarray) -> torch.Tensor:
             x, y = ((matrix @ place + 1) * side - 1) / 2
             for i in (math.floor(y), math.floor(y) + 1):
                 for j in (math.floor(x), math.floor(x) + 1):
-                    if 0 <= i < side and 0 <= j < side:
-                        weight = (1 - abs(y - i)) * (1 - abs(x - j))
-                        result[:, row, column] += weight * image[:, i, j]
+                    weight = (1 - abs(y - i)) * (1 - abs(x - j))
+                    edge = [min(max(place, 0), side - 1) for place in (i, j)]
+                    result[:, row, column] += weight * image[:, edge[0], edge[1]]
     return result
 
 
@@ -65,10 +68,12 @@ def test_a_mirror_image_is_a_mirror_image():
     torch.testing.assert_close(mirrored, pictures(1).flip(-1), rtol=0, atol=1e-5)
 
 
-def test_a_translation_by_whole_pixels_moves_them_and_fills_with_zeros():
+def test_a_translation_by_whole_pixels_moves_them_and_repeats_the_edge():
     moved = apply(pictures(1), nothing(1, matrix=affine([1, 0, 2 / 8], [0, 1, -4 / 8])))
-    expected = torch.zeros_like(moved)
+    expected = torch.empty_like(moved)
     expected[:, :, 2:, :-1] = pictures(1)[:, :, :-2, 1:]
+    expected[:, :, 2:, -1] = pictures(1)[:, :, :-2, -1]
+    expected[:, :, :2] = expected[:, :, 2:3]
     torch.testing.assert_close(moved, expected, rtol=0, atol=1e-5)
 
 

@@ -56,7 +56,7 @@ def membership(baselines: bool = True, **changes: Any) -> dict[str, Any]:
         "members": 10_000,
         "others": 10_000,
         "networks": 5,
-        "chunks": 5,
+        "folds": 5,
         "untrained": {"auc": {name: summary(0.5, 0.501) for name in ATTACKS}},
         "distilled": targets(500, 0.05),
         "seconds": 12.0,

@@ -28,9 +28,9 @@ class Target(BaseModel):
     member_accuracy: float
     """Accuracy on the candidates that are members, a fraction."""
     areas: dict[str, list[float]]
-    """Area under the curve of each attack, one for each chunk."""
+    """Area under the curve of each attack, one for each fold."""
     curves: dict[str, list[list[float]]]
-    """True positive rates of each attack at ``FALSE_POSITIVE_RATES``, for each chunk."""
+    """True positive rates of each attack at ``FALSE_POSITIVE_RATES``, for each fold."""
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -55,11 +55,11 @@ def attack(
     preprocess: Preprocess,
     candidates: Candidates,
     *,
-    chunks: int,
+    folds: int,
     seed: int,
     index: int,
 ) -> Target:
-    """Let every attack guess at every chunk; ``index`` is the network's."""
+    """Let every attack guess at every fold; ``index`` is the network's."""
     tested = attacks.observe(network, source.test, preprocess)
     rows = torch.from_numpy(candidates.members)
     real = Split(source.train.images[rows], source.train.labels[rows])
@@ -67,11 +67,11 @@ def attack(
     others = tested.rows(candidates.others)
     areas: dict[str, list[float]] = {name: [] for name in ATTACKS}
     curves: dict[str, list[list[float]]] = {name: [] for name in ATTACKS}
-    for chunk, (inside, outside) in enumerate(candidates.chunks(chunks)):
+    for fold, (inside, outside) in enumerate(candidates.folds(folds)):
         asked, truth = _mixed(members, others, inside)
         known, known_truth = _mixed(members, others, outside)
         for name in ATTACKS:
-            purpose, step = f"audits/membership/{name}", index * chunks + chunk
+            purpose, step = f"audits/membership/{name}", index * folds + fold
             fit_seed = rng.integer_seed(seed, purpose, step)
             scores = attacks.membership_scores(name, known, known_truth, asked, fit_seed)
             areas[name].append(attacks.area(truth, scores))

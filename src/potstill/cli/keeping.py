@@ -74,19 +74,27 @@ def deliver(
 
     ``cache`` is where parts of it were stored for the next time.
     """
+    if not no_save:
+        keep_audit(audit, artefact)
+    announce(audit, text, as_json=as_json, cache=cache)
+
+
+def announce(
+    audit: _A, text: Callable[[_A], Sequence[str]], *, as_json: bool, cache: Cache | None = None
+) -> None:
+    """Print an audit, as ``text`` has it or as JSON, after its warnings."""
     for warning in audit.warnings:
         warn(warning)
     if cache is not None and cache.problem is not None:
         warn(f"what was trained is not kept for the next time: {cache.problem}")
-    if not no_save:
-        _record(audit, artefact)
     if as_json:
         print_json(audit.document())
     else:
         print_lines(*text(audit))
 
 
-def _record(audit: Audit, artefact: Path) -> None:
+def keep_audit(audit: Audit, artefact: Path) -> None:
+    """Add an audit to the record of its set's run; a note or a warning if that cannot be."""
     from potstill import runs
 
     if not _in_run(artefact):

@@ -55,6 +55,14 @@ def reproduce(
         typer.Option(min=0, help="Minutes that a set and its scores may be estimated to take"),
     ] = 60.0,
     assignments: Assignments = None,
+    sweeps: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep",
+            metavar="KEY=VALUE,...",
+            help="Every row once for each value of a setting; of several, for each combination",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder to keep the runs in")] = Path("runs/tables"),
     data_root: DataRoot = None,
     device: Device = "auto",
@@ -68,7 +76,7 @@ def reproduce(
     if table is None and not listing:
         raise typer.BadParameter("name a table, such as rcig/2, or all; --list shows what there is")
     where = chosen_device(device)
-    chosen = tables.select(table or "all", rows, assignments or ())
+    chosen = tables.select(table or "all", rows, assignments or (), sweeps or ())
     root = None if data_root is None else expanded(data_root, DataError)
     place = tables.Workplace(
         out,
@@ -116,7 +124,7 @@ def _listed(standings: Sequence[Standing]) -> Iterator[str]:
 def _listed_row(standing: Standing) -> tuple[str, ...]:
     row, asked = standing.table_row.row, standing.table_row.measurement
     paper = _value(row.value, row.std, row)
-    led = asked.recipe if asked else standing.why
+    led = f"{asked.recipe} {standing.table_row.settings}".strip() if asked else standing.why
     return row.name, paper, standing.state, _cost(standing), led
 
 

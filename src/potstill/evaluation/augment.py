@@ -2,14 +2,15 @@
 
 One operation is drawn for each image: flip (half of the time), colour, zoom-crop,
 rotation, translation or cutout; for one-channel images flip and colour are left out.
-What comes from outside the image, and what is cut out, is 0, the mean of standardised
-data. (As run by the authors, one operation was drawn for the whole batch.)
+What comes from outside the image is the nearest pixel of its edge; what is cut out is 0, the
+mean of standardised data. The paper says neither how many operations there are nor what lies
+outside: both are as its authors ran it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ LOG_SATURATION = 0.25
 ZOOM = 1.25
 DEGREES = 15.0
 TRANSLATION = 0.125
+OUTSIDE: Final = "border"
+"""What lies outside an image: the nearest pixel of its edge."""
 HOLE = 4
 """The side of a hole is the image's divided by this."""
 
@@ -79,7 +82,7 @@ def apply(images: Tensor, draw: Draw) -> Tensor:
     if len(warped):
         matrix = _like(draw.matrix[warped.numpy()], images)
         warped = warped.to(images.device)
-        images[warped] = warp(images[warped], matrix)
+        images[warped] = warp(images[warped], matrix, outside=OUTSIDE)
     if len(coloured):
         factors = [
             _like(values[coloured.numpy()], images).view(-1, 1, 1, 1)

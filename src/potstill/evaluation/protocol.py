@@ -32,7 +32,6 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
         Protocol("rcig-paper", augmented=False),
         Protocol("rcig-paper-augmented", augmented=True),
         Protocol("rcig-as-run", augmented=False, steps=(2500, 5000)),
-        Protocol("rcig-as-run-augmented", augmented=True),
         # RCIG's Table 3, for networks other than the ConvNet.
         Protocol("rcig-transfer-augmented", augmented=True, learning_rate=3e-4),
         StudentProtocol("dwa-paper", "soft"),

@@ -36,6 +36,7 @@ class Measurement:
         networks: number of networks to train.
         assignments: ``key=value``, set in the recipe.
         attack: see :class:`~potstill.papers.asking.Asked`, as ``trained_on`` and ``classes``.
+        chunked: whether every start is distilled from another part of the training images.
     """
 
     row: Row = field(compare=False)
@@ -49,6 +50,7 @@ class Measurement:
     attack: str = ""
     trained_on: TrainedOn = "distilled"
     classes: int = 0
+    chunked: bool = False
 
     @property
     def key(self) -> tuple[str, tuple[str, ...]]:
@@ -62,8 +64,9 @@ class Measurement:
         return self.epochs or by_data.get(self.row.dataset) or LASTING.get(self.protocol)
 
     def load(self, seed: int = 0) -> Recipe:
-        """The recipe with its assignments and this seed."""
-        return recipes.load(self.recipe, [*self.assignments, f"seed={seed}"])
+        """The recipe with its assignments and this seed; start k of a chunked one is chunk k."""
+        chunk = [f"data.train_chunk={seed}"] if self.chunked else []
+        return recipes.load(self.recipe, [*self.assignments, *chunk, f"seed={seed}"])
 
 
 def answer(row: Row, assignments: Sequence[str] = ()) -> Measurement | None:
@@ -108,6 +111,7 @@ def _answer(row: Row, assignments: tuple[str, ...], shipped: tuple[str, ...]) ->
         attack=asked.attack,
         trained_on=asked.trained_on,
         classes=asked.classes,
+        chunked=asked.quantity == "membership" and recipe.data.train_images is not None,
     )
 
 

@@ -10,10 +10,11 @@ from potstill.config import PaperRow
 from potstill.papers.rows import Row
 
 Quantity = Literal[
-    "accuracy", "synthesis", "iterations", "step", "hours", "membership", "continual"
+    "accuracy", "synthesis", "iterations", "step", "hours", "memory", "membership", "continual"
 ]
 """An accuracy; of a run: the seconds for one image of every class, the iterations that its recipe
-has, the seconds of one and the hours of all; or a number of an audit of that kind."""
+has, the seconds of one, the hours of all, and the most memory held at a time in GB; or a number of
+an audit of that kind."""
 
 TrainedOn = Literal["distilled", "members", "random"]
 

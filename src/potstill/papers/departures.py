@@ -122,8 +122,10 @@ def _like(paper: Recipe, recipe: Recipe, title: str) -> bool:
 
 
 def _document(recipe: Recipe) -> dict[str, Any]:
-    """What decides which set a recipe makes."""
-    return recipe.model_dump(mode="json", exclude={*recipes.ASIDE, "evaluation"})
+    """What decides which set a recipe makes, but for which start it is: seed and chunk."""
+    found = recipe.model_dump(mode="json", exclude={*recipes.ASIDE, "evaluation"})
+    del found["data"]["train_chunk"]
+    return found
 
 
 def _of_row(row: Row) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from potstill.train import favour_layout, in_favoured_layout
 
 _FORWARD = 1 / 3
 # Of an attack as in the paper, and the seconds that all five take to be fitted to an image.
-_NETWORKS, _CHUNKS, _FIT = 5, 5, 2.5e-4
+_NETWORKS, _FOLDS, _FIT = 5, 5, 2.5e-4
 
 
 class Stopwatch:
@@ -136,7 +136,7 @@ def evaluating(
 
 
 def attacking(recipe: Recipe, stopwatch: Stopwatch) -> float:
-    """Seconds of a membership audit with both baselines, of 5 networks and 5 chunks."""
+    """Seconds of a membership audit with both baselines, of 5 networks and 5 folds."""
     shape, batch = shape_of(recipe), Students().batch_size
     unit = stopwatch.unit(recipe.network, shape)
     members = recipe.data.train_images or shape.training
@@ -144,7 +144,7 @@ def attacking(recipe: Recipe, stopwatch: Stopwatch) -> float:
     trained = STEPS[-1] * (batch + 2 * few) * unit
     looks = 3 * len(STEPS) + 1
     seen = looks * (members + shape.test) * unit * _FORWARD
-    fitted = looks * _CHUNKS * 2 * min(members, shape.test) * _FIT
+    fitted = looks * _FOLDS * 2 * min(members, shape.test) * _FIT
     return _NETWORKS * (trained + seen + fitted)
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from potstill.errors import PotstillError
+from potstill.papers import audits
 from potstill.papers.answers import Measurement, published
 from potstill.papers.departures import of_result, of_set
 from potstill.reproduce import costs
@@ -187,6 +188,8 @@ def _standing(
         state, why = "done", ""
     shown = whole or found
     unlike = dict.fromkeys(phrase for one in shown for phrase in one.departures)
+    if asked.chunked and shown:
+        unlike |= dict.fromkeys(audits.of_sets(len(shown)))
     pooled = _pooled([one.number for one in shown])
     return Standing(row, state, why, seconds, pooled, len(shown), tuple(unlike))
 

@@ -72,6 +72,8 @@ class Record(Document):
     status: Literal["running", "finished", "stopped"]
     iteration: Count
     seconds: Timing = Timing()
+    peak_memory: Count = 0
+    """Bytes (:class:`potstill.hardware.PeakMemory`); 0 where it was not recorded."""
     machine: dict[Name, str | int | float | None] = Field(default_factory=dict)
     versions: dict[Name, str] = Field(default_factory=dict)
     results: tuple[Evaluation, ...] = ()

@@ -73,6 +73,8 @@ class RunRecord:
     continual: tuple[Continual, ...] = ()
     earlier: tuple[Evaluation, ...] = ()
     """Measured before the set was given the soft labels that it has."""
+    peak_memory: int = 0
+    """The most bytes held at a time while it was distilled; 0 where that was not recorded."""
 
     @property
     def header(self) -> Mapping[str, Any]:
@@ -239,6 +241,7 @@ def read(folder: Path, label: str | None = None) -> RunRecord:
         membership=shown.membership,
         continual=shown.continual,
         earlier=once(dataset.earlier_results) if dataset else (),
+        peak_memory=record.peak_memory if record else 0,
     )
 
 

@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from potstill import checkpoints
+from potstill import checkpoints, hardware
 from potstill.config import flat
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import RunError
@@ -77,6 +77,7 @@ class Run:
         self._measured: dict[str, Any] = {"audits": []}
         self._parts: dict[str, float] = {}
         self._seconds_before = 0.0
+        self._memory, self._memory_before = hardware.PeakMemory(device), 0
         self._started = time.perf_counter()
         self._pending: tuple[int, Any] | None = None
         self._metrics: int | None = None
@@ -232,6 +233,7 @@ class Run:
         if (self.path / RECORD).exists():
             record, document = documents.checked_record(self.path / RECORD)
             self._measured |= {key: document[key] for key in _MEASURED if key in document}
+            self._memory_before = record.peak_memory
         if record is not None and record.status == "finished" and self.artefact.exists():
             # What it went on from is of no use any more, and may be of an earlier version.
             self._status, self.iteration = "finished", record.iteration
@@ -256,6 +258,7 @@ class Run:
                 "total": round(self.seconds, 3),
                 "parts": {name: round(seconds, 3) for name, seconds in self._parts.items()},
             },
+            "peak_memory": max(self._memory.bytes, self._memory_before),
             **self._surroundings,
             **self._measured,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import pytest
 import torch
@@ -95,15 +96,22 @@ def test_a_kernel_that_is_not_finite_is_refused() -> None:
 # The learning rates
 
 
-def test_search_takes_seven_tenths_of_the_first_rate_that_fails() -> None:
+def test_search_ends_just_above_the_last_rate_that_holds() -> None:
     tried: list[float] = []
 
-    def solve(rate: float) -> list[float]:
+    def solve(rate: float, steps: int) -> list[float]:
         tried.append(rate)
         return [3.0, 2.0, 1.0] if rate < 2 else [3.0, 2.0, 2.5]
 
-    assert search(1.0, solve) == pytest.approx(0.7 * 1.2**4)
+    assert search(1.0, solve, 3) == pytest.approx(0.7 * 1.2**5)
     assert tried == pytest.approx([1.2**k for k in range(5)])
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_search_sees_two_losses_at_least_and_ends(steps: int) -> None:
+    assert search(1.0, lambda rate, steps: [1.0, 0.5 if rate < 2 else 2.0][:steps], steps) > 1
+    with pytest.raises(NumericalError, match=r"method\.solver\.tune to false"):
+        search(1.0, lambda rate, steps: [1.0, 0.5], steps)
 
 
 def test_nan_is_not_monotone() -> None:
@@ -111,14 +119,15 @@ def test_nan_is_not_monotone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rising", "falling", "factor"),
-    [(15, 35, 0.9), (14, 36, 1.05), (14, 34, 1.0), (0, 50, 1.05)],
+    ("diverged", "falling", "factor"),
+    [(15, 35, 0.9), (14, 36, 1.05), (14, 34, 1.0), (0, 50, 1.05), (0, 0, 1.0)],
 )
-def test_rates_adapt_every_50_solves(rising: int, falling: int, factor: float) -> None:
+def test_rates_adapt_every_50_solves(diverged: int, falling: int, factor: float) -> None:
+    """A solve diverged if it ended above where it began; a rise at its end alone is none."""
     rate = AdaptiveRate(1.0)
-    bumpy = 50 - rising - falling
-    runs = [[2.0, 1.0, 1.5]] * rising + [[3.0, 2.0, 1.0]] * falling
-    runs += [[2.0, 2.5, 1.0]] * bumpy
+    bumpy = 50 - diverged - falling
+    runs = [[2.0, 1.0, 2.5]] * (diverged - 1) + [[2.0, 1.0, math.nan]] * min(diverged, 1)
+    runs += [[3.0, 2.0, 1.0]] * falling + [[2.0, 1.0, 1.5]] * bumpy
     for losses in runs[:-1]:
         rate.observe(losses)
     assert rate.value == 1.0
@@ -261,6 +270,7 @@ def gradient(seed: int) -> MetaGradient:
 
 
 def test_adabelief_by_its_definition() -> None:
+    """Distances to the old mean; at steps 1/0.9 times as long S would be 1e-3 off."""
     recipe = RCIGSettings(image_learning_rate=1e-2)
     coreset = Coreset(recipe, *support())
     x, _ = support()
@@ -268,9 +278,9 @@ def test_adabelief_by_its_definition() -> None:
     for step in range(1, 6):
         g = gradient(step).images
         coreset.update(gradient(step))
+        v = 0.999 * v + 0.001 * (g - m).square()
         m = 0.9 * m + 0.1 * g
-        v = 0.999 * v + 0.001 * (g - m).square() + 1e-16
-        x = x - 1e-2 * (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)).sqrt() + 1e-16)
+        x = x - 1e-2 * (m / (1 - 0.9**step)) / (v / (1 - 0.999**step)).sqrt()
     assert torch.allclose(coreset.images, x, atol=1e-5)
 
 
