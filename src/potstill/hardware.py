@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import resource
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -38,6 +40,26 @@ def prepare() -> None:
     mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
     mallopt(_M_TRIM_THRESHOLD, _KEEP)
     mallopt(_M_TOP_PAD, _LARGEST_MMAP_THRESHOLD)
+
+
+@contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """PyTorch splits sums over so many threads in the block, and as before after it.
+
+    None changes nothing. NumPy's products are the same with any number, as far as is known.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def processor() -> str:
+    """What libraries choose their kernels by, such as ``x86_64 AVX512 bfloat16``."""
+    parts = [platform.machine(), torch.backends.cpu.get_cpu_capability()]
+    return " ".join([*parts, "bfloat16"] if native_bfloat16(torch.device("cpu")) else parts)
 
 
 def native_bfloat16(device: torch.device) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -36,6 +37,12 @@ def quoted(value: Any) -> str:
         return shortened(repr(value), 80)
     except ValueError:  # Python does not write integers of thousands of digits
         return "a number of thousands of digits"
+
+
+def listed(parts: Sequence[str], most: int = 3) -> str:
+    """The first of ``parts``, and how many more there are."""
+    shown = ", ".join(parts[:most])
+    return f"{shown} and {len(parts) - most} more" if len(parts) > most else shown
 
 
 def fault(error: ValidationError) -> str:

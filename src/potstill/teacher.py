@@ -19,7 +19,16 @@ from torch import Tensor, nn
 
 from potstill import storage
 from potstill.config import Name, NetworkRecipe
-from potstill.data.header import Section, Seed, Side, Source, as_json, checked_names
+from potstill.data.header import (
+    UNRECORDED,
+    MadeIn,
+    Section,
+    Seed,
+    Side,
+    Source,
+    as_json,
+    checked_names,
+)
 from potstill.data.preprocess import Preprocess
 from potstill.data.source import Split
 from potstill.data.transforms import in_phases
@@ -60,6 +69,7 @@ class _Header(Section):
     epochs: Count
     seed: Seed
     versions: dict[Name, Name]
+    surroundings: MadeIn = UNRECORDED
     results: tuple[_Measured, ...]
 
 
@@ -73,8 +83,9 @@ class Teacher:
         class_names: C names; output k of the network is class k.
         header: as JSON: ``network`` (a network recipe, {"module": factory} or {"pretrained":
             name}), ``teacher`` (its recipe), ``source`` (name, fingerprint, classes, channels,
-            resolution), ``epochs`` it was trained for, ``seed``, ``versions`` and ``results``,
-            each of which has its ``accuracy`` on the test images as a fraction.
+            resolution), ``epochs`` it was trained for, ``seed``, ``versions``, ``surroundings``
+            (absent from a teacher of an earlier potstill) and ``results``, each of which has its
+            ``accuracy`` on the test images as a fraction.
     """
 
     network: nn.Module
@@ -125,16 +136,17 @@ class Teacher:
     def summary(self) -> dict[str, Any]:
         """What a result made with its help says of it, as JSON.
 
-        ``digest``, ``accuracy``, ``network``, the ``epochs`` it was trained for, and
-        ``settings``, its recipe.
+        ``digest``, ``accuracy``, ``network``, the ``epochs`` it was trained for, ``settings``,
+        its recipe, and ``surroundings`` if it says in which it was trained.
         """
-        return {
+        facts = {
             "digest": self.digest,
             "accuracy": self.accuracy,
             "network": self.header["network"],
             "epochs": self.header["epochs"],
             "settings": self.header["teacher"],
         }
+        return facts | {k: self.header[k] for k in ("surroundings",) if k in self.header}
 
     @torch.no_grad()
     def logits(self, images: Tensor, batch: int | None = None) -> Tensor:

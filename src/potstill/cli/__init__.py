@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 
 from potstill import interrupt, methods
 from potstill.cli.commands import app
-from potstill.cli.terminal import say, say_crash, speak_for_libraries
-from potstill.errors import PotstillError
+from potstill.cli.terminal import say, say_crash, speak_for_libraries, warn
+from potstill.errors import PotstillError, PotstillWarning
 
 # The base of all usage errors, for which typer has no public name.
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
@@ -46,9 +48,25 @@ def main() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
-    with interrupt.termination_as_ctrl_c() as termination:
+    with interrupt.termination_as_ctrl_c() as termination, _own_warnings_in_a_line():
         code = _run(arguments)
     return _TERMINATED if code == _STOPPED and termination.came else code
+
+
+@contextmanager
+def _own_warnings_in_a_line() -> Iterator[None]:
+    others = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, PotstillWarning):
+            warn(str(message))
+        else:
+            others(message, category, *where, **more)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PotstillWarning)
+        warnings.showwarning = show
+        yield
 
 
 def _run(arguments: Sequence[str]) -> int:

@@ -16,6 +16,7 @@ from potstill.cli.options import (
     Recipes,
     RecipeSeed,
     Resume,
+    Threads,
     app,
     chosen_device,
     read_source,
@@ -50,6 +51,7 @@ def distill(
         int | None,
         typer.Option(min=1, help="Groups of images made at a time  [cpu: one a core; cuda: 1]"),
     ] = None,
+    threads: Threads = None,
 ) -> None:
     """Distil a dataset as RECIPE says."""
     resolved = _resolved(recipe, assignments, seed)
@@ -63,6 +65,7 @@ def distill(
         device=where,
         teacher=teacher,
         workers=workers,
+        threads=threads,
     )
     print_lines(str(artefact))
 
@@ -77,6 +80,7 @@ def teacher(
     ] = None,
     seed: RecipeSeed = None,
     device: Device = "auto",
+    threads: Threads = None,
     download: Download = False,
 ) -> None:
     """Train the teacher that RECIPE asks for, or go on with it."""
@@ -91,7 +95,9 @@ def teacher(
     make_folder(folder)
     try:
         with reporting("teacher epoch") as tell:
-            trained = squeeze(resolved, source, folder=folder, device=where, progress=tell)
+            trained = squeeze(
+                resolved, source, folder=folder, device=where, threads=threads, progress=tell
+            )
     except KeyboardInterrupt:
         say(f"stopped; the same command goes on with the teacher in {folder}")
         raise typer.Exit(130) from None
@@ -109,6 +115,7 @@ def distil(
     device: str,
     teacher: Path | None = None,
     workers: int | None = None,
+    threads: int | None = None,
 ) -> Path:
     """Distil into the folder ``out``; the path of the distilled set."""
     from potstill.methods.distilling import distill
@@ -121,7 +128,6 @@ def distil(
     with Run.create(out, recipe, resume, device=device) as run:
         if run.finished:
             say(f"{out} holds this run, finished")
-            return run.artefact
         try:
             with reporting("") as tell:
                 distill(
@@ -131,6 +137,7 @@ def distil(
                     device=device,
                     teacher=given,
                     workers=_workers(recipe, workers, device),
+                    threads=threads,
                     progress=tell,
                 )
         except KeyboardInterrupt:

@@ -49,6 +49,15 @@ Recipes = Annotated[
         metavar="RECIPE", help="A recipe: a YAML file, or a name such as rcig/mnist-ipc1"
     ),
 ]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=4096,
+        help="Threads to compute with; they decide the last bits  [those of a run that goes on, "
+        "else OMP_NUM_THREADS, else one a core]",
+    ),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in its folder")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of every random draw")]
 RecipeSeed = Annotated[

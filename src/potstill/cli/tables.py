@@ -16,6 +16,7 @@ from potstill.cli.options import (
     Device,
     Download,
     Json,
+    Threads,
     app,
     chosen_device,
 )
@@ -66,11 +67,13 @@ def reproduce(
     out: Annotated[Path, typer.Option(help="Folder to keep the runs in")] = Path("runs/tables"),
     data_root: DataRoot = None,
     device: Device = "auto",
+    threads: Threads = None,
     download: Download = False,
     cache: CacheFolder = None,
     as_json: Json = False,
 ) -> None:
     """Run the rows of a paper's TABLE that fit this machine, or go on with them."""
+    from potstill import hardware
     from potstill import reproduce as tables
 
     if table is None and not listing:
@@ -90,7 +93,7 @@ def reproduce(
         standings = tables.survey(chosen, place, seeds=seeds, budget=limit)
     else:
         try:
-            with reporting("") as bar:
+            with hardware.threads(threads), reporting("") as bar:
                 standings = tables.reproduce(
                     chosen,
                     place,

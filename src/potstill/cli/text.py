@@ -83,6 +83,7 @@ def description(dataset: DistilledDataset, document: dict[str, Any]) -> list[str
         "seed": header["seed"],
         "protocol": header["evaluation"]["protocol"],
         "versions": ", ".join(f"{name} {number}" for name, number in header["versions"].items()),
+        "made on": _made_on(header.get("surroundings")),
         "size": f"{document['bytes']} bytes",
         "digest": document["digest"],
     }
@@ -92,6 +93,14 @@ def description(dataset: DistilledDataset, document: dict[str, Any]) -> list[str
         lines.append("not evaluated yet; potstill evaluate does it")
     said = (line for result in results for line in summary(result))
     return [*lines, *said, *earlier(dataset.earlier_results)]
+
+
+def _made_on(surroundings: dict[str, Any] | None) -> str:
+    if surroundings is None:
+        return "not recorded"
+    parts = [surroundings["device"], surroundings["processor"]]
+    parts += [count(surroundings["threads"], "thread"), *surroundings["mixed"]]
+    return ", ".join(parts)
 
 
 def _shortened(class_names: list[str]) -> str:

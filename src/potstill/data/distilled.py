@@ -24,6 +24,7 @@ from potstill.errors import ArtefactError, DataError
 from potstill.files import locked, remove_leftovers
 from potstill.quoting import fault, quoted
 from potstill.results import Evaluation, of_set, standing
+from potstill.surroundings import Surroundings
 
 # What the file's document has besides, written from the tensors and the preprocessing.
 _DERIVED = frozenset({"class_names", "digest", "images", "labels", "preprocess", "soft_labels"})
@@ -41,9 +42,9 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         class_names: C names; column k of ``labels`` is class k.
         preprocess: from pixels to network space and back.
         header: method, description, data, mirror_images, evaluation, source, versions, seed,
-            iterations, results and format_version, as JSON has them; recipe, if a recipe made
-            it; relabelling where there are soft labels. Files from before a set described itself
-            have method, recipe, evaluation and what follows.
+            iterations, results and format_version, as JSON has them; recipe and surroundings, if a
+            recipe made it; relabelling where there are soft labels. Files from before a set
+            described itself have method, recipe, evaluation and what follows.
         soft_labels: (e, n, C) float16 or float32, a teacher's outputs before the softmax on a
             view of each image in each of e epochs, or None. ``header["relabelling"]`` says which
             views and which teacher.
@@ -196,6 +197,11 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         ]
         header = {**self.header, "relabelling": dict(relabelling), "results": stamped}
         return self._like(header, soft_labels)
+
+    def made_in(self, surroundings: Surroundings) -> DistilledDataset:
+        """The same set, which says in what surroundings it was made."""
+        header = {**self.header, "surroundings": surroundings.document()}
+        return self._like(header, self.soft_labels)
 
     def save(self, path: Path | str) -> None:
         """Write the set as one file: the whole file or none, the same set to the same bytes.

@@ -17,6 +17,7 @@ from potstill.description import Description
 from potstill.errors import ArtefactError
 from potstill.quoting import fault, is_text, quoted
 from potstill.results import Count, Evaluation
+from potstill.surroundings import MOST_THREADS
 
 # Characters of a class's name: a folder's name has 255 at most.
 _LONGEST_CLASS = 255
@@ -82,6 +83,18 @@ class _Recipe(Section):
     method: dict[str, Any] = {}
 
 
+class MadeIn(Section):
+    """The surroundings of a set or of a teacher (:mod:`potstill.surroundings`)."""
+
+    device: Name
+    processor: Name
+    threads: int = Field(ge=1, le=MOST_THREADS)
+    mixed: tuple[Name, ...]
+
+
+UNRECORDED = MadeIn(device="", processor="", threads=1, mixed=())
+
+
 class _Header(Section):
     method: Name
     evaluation: _MadeFor
@@ -90,6 +103,7 @@ class _Header(Section):
     seed: Seed
     iterations: Count
     results: tuple[Evaluation, ...]
+    surroundings: MadeIn = UNRECORDED
     recipe: _Recipe = _Recipe()
     description: Description = Description(title="")
     data: dict[str, Any] = {}

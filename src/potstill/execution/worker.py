@@ -22,14 +22,18 @@ WORK = "work"
 _tell: Tell
 
 
-def begin(folder: Path, steps: Connection) -> None:
+def begin(folder: Path, steps: Connection, threads: int) -> None:
     """Make this process a worker that tells its progress through ``steps``.
 
-    It ends when its parent does, even if that was killed, and takes ``folder`` with it.
+    It ends when its parent does, even if that was killed, and takes ``folder`` with it. PyTorch
+    splits sums over so many ``threads`` in it.
     """
     global _tell
     _tell = steps.send
     threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
+    import torch  # takes seconds, in which the parent may end
+
+    torch.set_num_threads(threads)
 
 
 def _end_with_parent(folder: Path) -> None:

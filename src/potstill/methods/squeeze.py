@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from pydantic import BaseModel
 from torch import Tensor, nn
 
 from potstill import checkpoints, hardware, interrupt, methods, rng
 from potstill.config import TeacherRecipe, flat
 from potstill.data import views
+from potstill.data.inventory import Inventory
 from potstill.data.preprocess import Preprocess, Standardise, fit
 from potstill.data.source import SourceDataset
 from potstill.errors import DataError, RecipeError, RunError
@@ -29,7 +31,8 @@ from potstill.networks.factory import from_factory
 from potstill.networks.init import initialise_default, seeded, seeded_on
 from potstill.networks.pretrained import load_weights, pretrained
 from potstill.progress import Progress, silent
-from potstill.surroundings import versions
+from potstill.quoting import listed
+from potstill.surroundings import Surroundings, going_on, present, require_threads, versions
 from potstill.teacher import Teacher
 from potstill.train import EpochTraining, Loss, Optimisation, favour_layout, in_favoured_layout
 
@@ -47,6 +50,7 @@ def squeeze(
     *,
     folder: Path | None = None,
     device: str | torch.device = "cpu",
+    threads: int | None = None,
     progress: Progress = silent,
 ) -> Teacher:
     """The teacher that ``recipe`` asks for, its accuracy measured after the last epoch.
@@ -58,6 +62,8 @@ def squeeze(
             and data, and written otherwise; a training that was stopped goes on from
             ``teacher.checkpoint.safetensors``, to the same bytes. Nothing is written if None.
         device: where to train, and where the teacher's network will be.
+        threads: that sums are split over; if None, as many as PyTorch has, or as the training that
+            goes on was begun with.
         progress: told of every epoch.
 
     Raises:
@@ -67,8 +73,8 @@ def squeeze(
             their classes stand in another order than those of pretrained weights.
         RecipeError: pretrained weights without the statistics that belong to them.
         NumericalError: a loss left the finite numbers; the last checkpoint stands.
-        RunError: the folder holds a teacher of another recipe, or a checkpoint of another
-            network, or cannot be written.
+        RunError: the folder holds a teacher of another recipe or of other data, or a checkpoint
+            of those, of another network or of another number of threads, or cannot be written.
         KeyboardInterrupt: after a checkpoint was written.
     """
     hardware.prepare()
@@ -79,11 +85,13 @@ def squeeze(
     job = _Job(recipe, source, preprocess, torch.device(device))
     kept = None if folder is None else folder / TEACHER
     if kept is not None and kept.exists():
-        return job.fitting(kept)
-    network = job.network().to(job.device)
-    if job.trained:
-        job.train(network, folder, progress)
-    teacher = job.teacher(network)
+        return job.fitting(kept, threads)
+    keeper = _Keeper(folder, job, threads)
+    with hardware.threads(keeper.surroundings.threads):
+        network = job.network().to(job.device)
+        if job.trained:
+            job.train(network, keeper, progress)
+        teacher = job.teacher(network, keeper.surroundings)
     if kept is not None:
         teacher.save(kept)
         kept.with_name(CHECKPOINT).unlink(missing_ok=True)
@@ -105,6 +113,7 @@ class _Job:
         self._recipe, self._source, self._preprocess = recipe, source, preprocess
         self.trained = self.settings.pretrained is None and self.settings.checkpoint is None
         self.header = _header(recipe, source, self.settings.epochs if self.trained else 0)
+        self.inventory = Inventory.of(source)
 
     def network(self) -> nn.Module:
         """The network, to be trained or, if its weights were given, ready."""
@@ -130,7 +139,7 @@ class _Job:
         batch_norms(network)
         return network
 
-    def train(self, network: nn.Module, folder: Path | None, progress: Progress) -> None:
+    def train(self, network: nn.Module, keeper: _Keeper, progress: Progress) -> None:
         """Train ``network`` in place, for what is left of it."""
         settings = self.settings
         favour_layout(network)
@@ -151,7 +160,7 @@ class _Job:
             seed=self._recipe.seed,
             purpose="teacher",
         )
-        keeper = _Keeper(folder, training, self.identity())
+        keeper.attend(training)
         with interrupt.deferred() as ctrl_c:
 
             def stop_if_asked() -> None:
@@ -170,10 +179,11 @@ class _Job:
         # As it comes out of a file, so that whoever goes on computes the same bits.
         network.to(memory_format=torch.contiguous_format)
 
-    def teacher(self, network: nn.Module) -> Teacher:
+    def teacher(self, network: nn.Module, surroundings: Surroundings) -> Teacher:
         """The trained ``network`` as a teacher, with its accuracy if there are test images."""
         source = self._source
-        teacher = Teacher(network, self._preprocess, source.class_names, self.header)
+        header = {**self.header, "surroundings": surroundings.document()}
+        teacher = Teacher(network, self._preprocess, source.class_names, header)
         if not len(source.test):
             return teacher
         result = {
@@ -181,14 +191,17 @@ class _Job:
             "dataset": source.name,
             "epochs": self.header["epochs"],
         }
-        return dataclasses.replace(teacher, header={**self.header, "results": [result]})
+        return dataclasses.replace(teacher, header={**header, "results": [result]})
 
-    def fitting(self, path: Path) -> Teacher:
+    def fitting(self, path: Path, threads: int | None) -> Teacher:
         """The teacher in the file ``path``, which must be the one asked for.
 
         A path in the recipe does not say which weights lie there, so they are compared.
         """
         teacher = Teacher.load(path, self.settings.module)
+        known = Inventory.stated(teacher.header["source"], teacher.class_names)
+        known.require_same(self.inventory, path)
+        require_threads(path, teacher.header.get("surroundings", {}).get("threads"), threads)
         found = _identity(teacher.header, teacher.preprocess)
         _require_same(path, "teacher", found, self.identity())
         if self.settings.checkpoint is not None:
@@ -198,7 +211,7 @@ class _Job:
         return teacher
 
     def identity(self) -> dict[str, Any]:
-        """What decides the weights, apart from the machine."""
+        """What decides the weights, apart from data and machine."""
         return _identity(self.header, self._preprocess)
 
 
@@ -305,25 +318,43 @@ def _mixed(settings: TeacherRecipe, images: Tensor, generator: np.random.Generat
     return views.cutmix(images, generator, _CUTMIX)
 
 
+class _Origin(BaseModel):
+    """What a checkpoint's header says of data and machine."""
+
+    source: Inventory
+    surroundings: Surroundings
+
+
 class _Keeper:
-    """Keeps the state of a training on disk, and restores it when it is made."""
+    """Keeps the state of a training on disk, if there is a folder, and has what was kept there.
 
-    def __init__(
-        self, folder: Path | None, training: EpochTraining, identity: dict[str, Any]
-    ) -> None:
+    ``surroundings`` are those to train in, with the number of threads that it was begun with.
+    """
+
+    def __init__(self, folder: Path | None, job: _Job, threads: int | None) -> None:
         self._path = None if folder is None else folder / CHECKPOINT
-        self._training, self._identity = training, identity
+        self._job, self._state = job, None
+        self._training: EpochTraining
         self._last = monotonic()
-        if self._path is not None and self._path.exists():
-            state, header = checkpoints.read(self._path)
-            _require_same(self._path, "training", header, identity)
-            with checkpoints.restoring(self._path):
-                checkpoints.require_like({**state, "optimiser": []}, self._fresh())
-                self._training.restore(state)
+        if self._path is None or not self._path.exists():
+            self.surroundings = present(job.device, threads)
+            return
+        self._state, header = checkpoints.read(self._path)
+        with checkpoints.restoring(self._path):
+            kept = _Origin.model_validate(header.pop("origin"))
+        kept.source.require_same(job.inventory, self._path)
+        _require_same(self._path, "training", header, job.identity())
+        self.surroundings = going_on(self._path, kept.surroundings, job.device, threads)
 
-    def _fresh(self) -> dict[str, Any]:
-        """The state as it is, without the optimiser's, which fills on the way."""
-        return {**self._training.state(), "optimiser": []}
+    def attend(self, training: EpochTraining) -> None:
+        """Restore what was kept into ``training``, and keep it from now on."""
+        self._training = training
+        if self._path is not None and self._state is not None:
+            with checkpoints.restoring(self._path):
+                fresh = {**training.state(), "optimiser": []}  # which fills on the way
+                checkpoints.require_like({**self._state, "optimiser": []}, fresh)
+                training.restore(self._state)
+            self._state = None
 
     def write_if_due(self) -> None:
         """Write if the last checkpoint is old: a crash costs no more time than that."""
@@ -333,7 +364,9 @@ class _Keeper:
     def write(self) -> None:
         """Write the present state, which must be finite."""
         if self._path is not None:
-            checkpoints.write(self._path, self._training.state(), self._identity)
+            origin = _Origin(source=self._job.inventory, surroundings=self.surroundings)
+            header = {**self._job.identity(), "origin": origin.model_dump(mode="json")}
+            checkpoints.write(self._path, self._training.state(), header)
         self._last = monotonic()
 
 
@@ -363,7 +396,6 @@ def _identity(header: Mapping[str, Any], preprocess: Preprocess) -> dict[str, An
     return {
         "seed": header["seed"],
         "method": {"teacher": settings},
-        "source": header["source"],
         "preprocess": preprocess.describe(),
     }
 
@@ -377,6 +409,6 @@ def _require_same(path: Path, what: str, there: Mapping[str, Any], here: Mapping
     ]
     if differing:
         raise RunError(
-            f"{path} is a {what} of another recipe or other data, which differ in: "
-            f"{', '.join(differing[:3])}; use another --out, or the same recipe and data"
+            f"{path} is a {what} of another recipe, which differs in: {listed(differing)}; use "
+            "another --out, or the same recipe"
         )

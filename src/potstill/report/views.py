@@ -52,7 +52,7 @@ def run_view(run: RunRecord, place: int) -> dict[str, Any]:
         "smoothed": any(plots.is_smoothed(line) for line in series.values()),
         "results": [_result_row(result) for result in run.results],
         "earlier": [_result_row(result) for result in run.earlier],
-        "warnings": list(dict.fromkeys(w for result in run.results for w in result.warnings)),
+        "warnings": [*_mixed(run), *dict.fromkeys(w for r in run.results for w in r.warnings)],
         "accuracies": drawings.accuracies(run.results, anchor),
         "labels": _labels(run, anchor),
         "diversity": [
@@ -68,6 +68,12 @@ def run_view(run: RunRecord, place: int) -> dict[str, Any]:
         "shipped": run.shipped,
         "recipe_text": run.recipe_text,
     }
+
+
+def _mixed(run: RunRecord) -> list[str]:
+    """A warning if no single machine gives these bytes again."""
+    mixed = run.header.get("surroundings", {}).get("mixed", ())
+    return [f"a part was made in other surroundings: {', '.join(mixed)}"] if mixed else []
 
 
 def group_view(group: Starts, anchors: Mapping[str, str]) -> dict[str, Any]:

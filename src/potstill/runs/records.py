@@ -176,7 +176,10 @@ class RunRecord:
     @property
     def command(self) -> str | None:
         """The command line that starts the run again; None where no recipe made the set."""
-        return None if self.recipe is None else again.command(self.recipe)
+        if self.recipe is None:
+            return None
+        made_in = self.header.get("surroundings", {})
+        return again.command(self.recipe, made_in.get("threads"))
 
     @property
     def shipped(self) -> bool:

@@ -26,15 +26,25 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from potstill import checkpoints, hardware
-from potstill.config import flat
 from potstill.data.distilled import DistilledDataset
+from potstill.data.inventory import Inventory
+from potstill.data.source import SourceDataset
 from potstill.errors import RunError
 from potstill.files import atomic_write, remove_leftovers
 from potstill.methods import recipe as recipes
 from potstill.methods.recipe import Recipe
 from potstill.runs import documents
 from potstill.runs.documents import RECORD_FORMAT
-from potstill.surroundings import machine, versions
+from potstill.runs.origin import Origin, require_same_recipe
+from potstill.surroundings import (
+    Surroundings,
+    going_on,
+    machine,
+    noted,
+    present,
+    require_threads,
+    versions,
+)
 
 RECIPE = "recipe.yaml"
 METRICS = "metrics.jsonl"
@@ -58,6 +68,7 @@ class _Reached(BaseModel):
     iteration: int = Field(ge=0)
     seconds: float = Field(ge=0)
     parts: dict[str, float]
+    origin: Origin | None = None
 
 
 class Run:
@@ -72,7 +83,10 @@ class Run:
         self.path = path
         self.iteration = 0
         self._lock: int | None = lock
-        self._surroundings = {"machine": machine(device), "versions": versions()}
+        self._surroundings: dict[str, Any] = {"machine": machine(device), "versions": versions()}
+        self._recipe: dict[str, Any] = {}
+        self._origin: Origin | None = None
+        self._resumed = False
         self._status: Status = "running"
         self._measured: dict[str, Any] = {"audits": []}
         self._parts: dict[str, float] = {}
@@ -101,6 +115,8 @@ class Run:
         try:
             remove_leftovers(path)
             run = cls(path, device=device, lock=lock)
+            if recipe is not None:
+                run._recipe = recipe.model_dump(mode="json")
             if _holds_run(path):
                 if not resume:
                     raise RunError(
@@ -132,6 +148,58 @@ class Run:
         """Time spent in this run so far, over all its processes."""
         return self._seconds_before + time.perf_counter() - self._started
 
+    def begin(
+        self, source: SourceDataset, *, device: str = "cpu", threads: int | None = None
+    ) -> None:
+        """Say what the run is about to be made of, or is: checkpoints keep it.
+
+        Args:
+            source: the data.
+            device: where it is worked on.
+            threads: that sums are split over; if None, those of the run that goes on, and of a new
+                one those that PyTorch has.
+
+        Raises:
+            RunError: the run was begun with other data, another number of threads, or by a version
+                that kept neither.
+        """
+        here, before = Inventory.of(source), self._origin
+        if self.finished:
+            made = DistilledDataset.load(self.artefact)
+            Inventory.stated(made.header["source"], made.class_names).require_same(here, self.path)
+            require_threads(self.path, made.header.get("surroundings", {}).get("threads"), threads)
+        if before is not None:
+            before.source.require_same(here, self.path)
+            where = going_on(self.path, before.surroundings, device, threads)
+        elif self._resumed:
+            raise RunError(
+                f"the checkpoint in {self.path} was written by an earlier potstill, which did not "
+                "keep what data it is of; finish the run with the version that wrote it, or use "
+                "another --out"
+            )
+        else:
+            where = present(device, threads)
+        self._origin = Origin(recipe=self._recipe, source=here, surroundings=where)
+        if not self.finished:
+            self._surroundings["machine"]["threads"] = where.threads
+            self._write_record()
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """What to work in, and what else a part of the run was made in; once it has begun."""
+        assert self._origin is not None, "begin the run first"
+        return self._origin.surroundings
+
+    def contains(self, surroundings: Surroundings) -> None:
+        """Note that a part of the run was made in these; apart from the number of its threads."""
+        if self._origin is None:
+            return
+        where = self._origin.surroundings
+        differing = surroundings.differences(where)
+        if not {*differing} <= {*where.mixed}:
+            where = where.mixed_with(noted(self.path, differing))
+            self._origin = self._origin.model_copy(update={"surroundings": where})
+
     # Checkpoints
 
     def load_checkpoint(self) -> tuple[int, Any] | None:
@@ -150,6 +218,8 @@ class Run:
             os.fsync(self._metrics)
         self.iteration = step
         header = {"iteration": step, "seconds": self.seconds, "parts": self._parts}
+        if self._origin is not None:
+            header["origin"] = self._origin.model_dump(mode="json")
         checkpoints.write(self.path / CHECKPOINT, state, header)
         self._write_record()
 
@@ -228,7 +298,7 @@ class Run:
 
     def _restore(self, recipe: Recipe | None) -> None:
         if recipe is not None:
-            _require_same_recipe(self.path, recipe)
+            require_same_recipe(self.path, _stored_recipe(self.path), recipe)
         record = None
         if (self.path / RECORD).exists():
             record, document = documents.checked_record(self.path / RECORD)
@@ -243,6 +313,10 @@ class Run:
             state, document = checkpoints.read(self.path / CHECKPOINT)
             with checkpoints.restoring(self.path):
                 header = _Reached.model_validate(document)
+            self._origin, self._resumed = header.origin, True
+            if recipe is not None and self._origin is not None:
+                made_with = recipes.parse(self._origin.recipe, source=str(self.path / CHECKPOINT))
+                require_same_recipe(self.path / CHECKPOINT, made_with, recipe)
             self.iteration = header.iteration
             self._seconds_before = header.seconds
             self._parts = dict(header.parts)
@@ -353,24 +427,10 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
-def _require_same_recipe(path: Path, recipe: Recipe) -> None:
+def _stored_recipe(path: Path) -> Recipe:
     if not (path / RECIPE).exists():
         raise RunError(f"{path} has no {RECIPE}, so it cannot be resumed; use another --out")
-    stored = recipes.parse(recipes.read_yaml(path / RECIPE), source=str(path / RECIPE))
-    there, here = (
-        flat(r.model_dump(mode="json", exclude={*recipes.DESCRIPTIVE})) for r in (stored, recipe)
-    )
-    differing = [
-        f"{key} ({there.get(key)} there, {here.get(key)} here)"
-        for key in sorted({*there, *here})
-        if there.get(key) != here.get(key)
-    ]
-    if differing:
-        rest = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        raise RunError(
-            f"{path}: recipe differs in: {', '.join(differing[:3])}{rest}; "
-            "use another --out or the same recipe"
-        )
+    return recipes.parse(recipes.read_yaml(path / RECIPE), source=str(path / RECIPE))
 
 
 def _truncate_metrics(path: Path, iteration: int) -> None:

@@ -69,7 +69,8 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
     shape = tuple(source.train.images.shape[1:])
     for group in plan:
         kept = None if folder is None else groups.read(folder, group, origin, shape)
-        if kept is not None:
+        if kept is not None and run is not None:
+            run.contains(kept.surroundings)
             ledger.add(kept)
     tasks = [
         Task(group, source.train.images[rows[list(group.classes), group.index]])
@@ -151,6 +152,8 @@ class _Ledger:
             with checkpoints.restoring(run.path):
                 checkpoints.require_like(checkpoint[1], {"logged": 0})
             self._logged = checkpoint[1]["logged"]
+        else:
+            self.keep()  # what the run is of, before the teacher and groups are made of it
 
     def tell(self, steps: int) -> None:
         """Count ``steps`` more iterations, wherever they were done."""

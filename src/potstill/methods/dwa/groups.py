@@ -34,6 +34,7 @@ from potstill.methods.dwa.settings import DWASettings
 from potstill.methods.dwa.synthesise import Objective, Range, synthesise, view
 from potstill.methods.recipe import Recipe, method_of
 from potstill.quoting import fault
+from potstill.surroundings import Surroundings, present
 
 History = list[dict[str, float]]
 
@@ -66,6 +67,7 @@ class Inverted:
 
     images: (n, c, h, w) uint8, in the order of the group's classes. history: losses on the way,
     with the iteration. adjustment: |Delta|. seconds: spent in ``adjustment`` and ``synthesis``.
+    surroundings: in which it was made.
     """
 
     group: Group
@@ -73,6 +75,7 @@ class Inverted:
     history: History
     adjustment: float
     seconds: dict[str, float]
+    surroundings: Surroundings
 
 
 def plan(images_per_class: int, classes: int, class_batch: int) -> list[Group]:
@@ -134,18 +137,14 @@ class Inverter:
             RunError: the group's file cannot be written.
         """
         hardware.prepare()
-        threads = torch.get_num_threads()
-        if self.device == "cpu":
-            torch.set_num_threads(1)
-        try:
+        with hardware.threads(1 if self.device == "cpu" else None):
             inverted = self._invert(task, tell)
-        finally:
-            torch.set_num_threads(threads)
         if self.folder is not None:
             write(self.folder, inverted, self.origin)
         return inverted
 
     def _invert(self, task: Task, tell: Callable[[int], None]) -> Inverted:
+        surroundings = present(self.device)
         settings = method_of(self.recipe, DWASettings)
         group = task.group
         network = self.network.to(self.device).to(memory_format=torch.channels_last)
@@ -184,7 +183,7 @@ class Inverter:
             every=self.recipe.log_every,
         )
         seconds = {"adjustment": middle - start, "synthesis": perf_counter() - middle}
-        return Inverted(group, self._pixels(images), history, length, seconds)
+        return Inverted(group, self._pixels(images), history, length, seconds, surroundings)
 
     def _adjusted(self, network: nn.Module, real: Tensor, labels: Tensor, group: Group) -> Weights:
         """theta_T + Delta; ``real`` is S_0 as the climb sees it."""
@@ -240,6 +239,7 @@ class _Kept(BaseModel):
     history: list[dict[str, float]] = Field(min_length=1)
     adjustment: float
     seconds: dict[str, float]
+    surroundings: Surroundings
 
     @model_validator(mode="after")
     def _counted(self) -> Self:
@@ -260,6 +260,7 @@ def write(folder: Path, inverted: Inverted, origin: Mapping[str, str]) -> None:
         "history": inverted.history,
         "adjustment": inverted.adjustment,
         "seconds": inverted.seconds,
+        "surroundings": inverted.surroundings.model_dump(mode="json"),
     }
     checkpoints.write(_path(folder, inverted.group), state, origin)
 
@@ -294,7 +295,7 @@ def read(
     images = kept.images
     if images.dtype != torch.uint8 or images.shape != (len(group.classes), *shape):
         raise RunError(f"{path} holds images of {tuple(images.shape)}; delete it to make it again")
-    return Inverted(group, images, list(kept.history), kept.adjustment, dict(kept.seconds))
+    return Inverted(group, images, kept.history, kept.adjustment, kept.seconds, kept.surroundings)
 
 
 def _path(folder: Path, group: Group) -> Path:
