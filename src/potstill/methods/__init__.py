@@ -17,6 +17,8 @@ from potstill.quoting import quoted
 METHODS = (
     "potstill.methods.rcig.method:RCIG",
     "potstill.methods.dwa.method:DWA",
+    "potstill.methods.matching.method:DC",
+    "potstill.methods.matching.method:DSA",
     "potstill.methods.matching.method:DM",
 )
 """Where each record stands. The first is the one of a recipe that names no method."""

@@ -155,7 +155,7 @@ def test_the_order_of_the_classes_does_not_matter(digits):
 def test_a_class_with_few_images_gives_all_it_has(digits):
     few = torch.cat([(digits.train.labels == c).nonzero().flatten()[: 2 + c] for c in range(10)])
     state = matcher(changed(digits, few, list(range(10))), "method.real_batch=6")
-    assert [len(batch) for batch in state._real(0)] == [2, 3, 4, 5, 6, 6, 6, 6, 6, 6]
+    assert [len(batch) for batch in state.real()] == [2, 3, 4, 5, 6, 6, 6, 6, 6, 6]
     assert state.step()["loss"] > 0
 
 

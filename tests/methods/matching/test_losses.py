@@ -10,38 +10,26 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from potstill import rng
-from potstill.config import NetworkRecipe
 from potstill.data import siamese
 from potstill.data.siamese import ALL, Draw
 from potstill.methods.matching.descent import momentum_step
 from potstill.methods.matching.losses import class_means, distribution_matching, squared_distances
-from potstill.networks import zoo
-from potstill.networks.init import initialise_default
+from tests.methods.matching import problems
+from tests.methods.matching.problems import (
+    CHANNELS,
+    CLASSES,
+    IPC,
+    SIDE,
+    drawn,
+    listed,
+    pictures,
+    problem,
+)
 from tests.reference import distribution_matching as reference
-
-CLASSES, REAL, IPC, CHANNELS, SIDE = 3, 4, 2, 3, 8
-RECIPE = NetworkRecipe(depth=2, width=4, growth=1, normalisation="instance")
 
 
 def network(seed=0, softplus_beta=None):
-    built = zoo.build(
-        RECIPE, channels=CHANNELS, resolution=SIDE, classes=CLASSES, softplus_beta=softplus_beta
-    )
-    initialise_default(built, seed, "test/network")
-    return built.double().requires_grad_(False)
-
-
-def pictures(n: int, seed: int) -> Tensor:
-    generator = rng.stream(seed, "test/images")
-    return rng.normal((n, CHANNELS, SIDE, SIDE), generator, dtype=torch.float64)
-
-
-def problem(seed=0, real=REAL) -> tuple[list[Tensor], Tensor]:
-    return list(pictures(CLASSES * real, seed).split(real)), pictures(CLASSES * IPC, seed + 1)
-
-
-def drawn(seed: int) -> list[Draw]:
-    return [siamese.draw(ALL, SIDE, rng.stream(seed, "test/draw", c)) for c in range(CLASSES)]
+    return problems.network(seed, softplus_beta).requires_grad_(False)
 
 
 def gradient(embed, real, synthetic, draws=None) -> Tensor:
@@ -54,8 +42,7 @@ def gradient(embed, real, synthetic, draws=None) -> Tensor:
 def test_one_update_is_that_of_the_equation(seed):
     real, synthetic = problem(seed)
     features, draws = network(seed).features, drawn(seed)
-    leaves = [x.clone().requires_grad_() for x in synthetic]
-    blocks = [leaves[c * IPC : (c + 1) * IPC] for c in range(CLASSES)]
+    leaves, blocks = listed(synthetic)
     loss = reference.loss(features, real, blocks, draws)
     slow = torch.stack(torch.autograd.grad(loss, leaves))
     terms = distribution_matching(features, real, synthetic, draws)

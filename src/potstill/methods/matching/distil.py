@@ -1,11 +1,12 @@
-"""Distribution matching from recipe to distilled set, resumable between two networks."""
+"""The matching methods from recipe to distilled set, resumable between two networks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from statistics import fmean
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from potstill import hardware, rng
@@ -18,13 +19,15 @@ from potstill.errors import DataError, NetworkError, NumericalError
 from potstill.methods.loop import iterate
 from potstill.methods.matching.descent import momentum_step
 from potstill.methods.matching.draws import fresh_network, real_rows, siamese_draws
-from potstill.methods.matching.losses import distribution_matching
-from potstill.methods.matching.settings import DMSettings
+from potstill.methods.matching.losses import Matched
+from potstill.methods.matching.parts import parts_of
+from potstill.methods.matching.settings import MatchingSettings, TrainedSettings
 from potstill.methods.method import Session
 from potstill.methods.product import product
 from potstill.methods.recipe import Recipe, method_of
 from potstill.networks import zoo
 from potstill.networks.zoo import ForeignNetwork
+from potstill.train import EpochTraining, Loss, Optimisation, in_favoured_layout
 
 
 def distil(recipe: Recipe, source: SourceDataset, session: Session) -> DistilledDataset:
@@ -34,18 +37,19 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
         DataError: a class has no images, or fewer than a start from real ones takes.
         NetworkError: the network gives no features, or ties the images of a batch together.
         NumericalError: a number left the finite ones; the newest checkpoint stands.
+        RecipeError: there is no schedule for so many images per class.
         KeyboardInterrupt: after a checkpoint was written.
     """
     hardware.prepare()
-    settings, preprocess = method_of(recipe, DMSettings), fit(recipe.data, source.train.images)
+    settings = method_of(recipe, MatchingSettings)
+    preprocess = fit(recipe.data, source.train.images)
     matcher = Matcher(recipe, source, preprocess, torch.device(session.device))
     iterate(matcher, settings.iterations, recipe, session)
-    classes = torch.arange(source.classes).repeat_interleave(recipe.images_per_class)
     return product(
         recipe,
         source,
         matcher.images,
-        centred_one_hot(classes, source.classes),
+        centred_one_hot(matcher.classes.cpu(), source.classes),
         preprocess,
         iterations=matcher.iteration,
         evaluation={"strategy": list(matcher.strategy)} if matcher.strategy else None,
@@ -53,10 +57,11 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
 
 
 class Matcher:
-    """The state of one run, and the step that advances it.
+    """The state of one run, and the step that advances it: one network.
 
     Attributes:
         images: S, (C ipc, c, h, h) float32, network space, ordered by class.
+        classes: (C ipc,) int64, of the images.
         strategy: operations that views are drawn from.
         iteration: networks seen.
     """
@@ -64,34 +69,33 @@ class Matcher:
     def __init__(
         self, recipe: Recipe, source: SourceDataset, preprocess: Preprocess, device: torch.device
     ) -> None:
-        self._recipe, self._settings = recipe, method_of(recipe, DMSettings)
-        self._source, self._preprocess, self._device = source, preprocess, device
+        self.recipe, self.settings = recipe, method_of(recipe, MatchingSettings)
+        self.source, self.device = source, device
+        self._preprocess = preprocess
         self._members = members(source)
-        _require_usable(self._build())
+        self.parts = parts_of(self.settings, recipe.images_per_class)
+        _require_usable(self.build(), self.settings.kind)
         self.strategy = self._strategy()
         self.images = self._start().to(device)
+        self.classes = torch.arange(source.classes, device=device).repeat_interleave(
+            recipe.images_per_class
+        )
         self._velocity = torch.zeros_like(self.images)
         self.iteration = 0
 
     def step(self) -> dict[str, float]:
-        """A fresh network, a batch and a view of each class, one step of the images."""
-        settings, k = self._settings, self.iteration
-        network = fresh_network(self._build, self._recipe.seed, k).requires_grad_(False)
-        features: Any = network.features
-        synthetic = self.images.detach().requires_grad_()
-        terms = distribution_matching(features, self._real(k), synthetic, self._draws(k))
-        self._require_finite(terms)
-        torch.autograd.backward(terms.sum())
-        gradient = synthetic.grad
-        assert gradient is not None
-        momentum_step(
-            self.images, self._velocity, gradient, settings.learning_rate, settings.momentum
-        )
+        """A fresh network, and all that the schedule does under it."""
+        visit = NetworkVisit(self)
+        self.parts.schedule(visit)
         self.iteration += 1
-        return {
-            "loss": terms.detach().sum().item(),
-            "image_gradient_norm": gradient.norm().item(),
-        }
+        return visit.metrics()
+
+    def move(self, matched: Matched) -> None:
+        """One step of the images along a gradient."""
+        settings = self.settings
+        momentum_step(
+            self.images, self._velocity, matched.gradient, settings.learning_rate, settings.momentum
+        )
 
     def state(self) -> dict[str, Tensor]:
         """All that :meth:`restore` needs: nothing else outlives a network."""
@@ -108,40 +112,40 @@ class Matcher:
         self.images.copy_(state["images"])
         self._velocity.copy_(state["velocity"])
 
-    def _build(self) -> nn.Module:
-        source = self._source
+    def build(self) -> nn.Module:
+        """A network of the recipe's on its device, not initialised."""
+        source = self.source
         network = zoo.build(
-            self._recipe.network,
+            self.recipe.network,
             channels=source.channels,
             resolution=source.resolution,
             classes=source.classes,
         )
-        return network.to(self._device)
+        return network.to(self.device)
 
-    def _strategy(self) -> Strategy:
-        named = self._settings.strategy
-        if named is None:
-            return siamese.usual_strategy(self._source.name)
-        return siamese.strategy_of(named) if named else ()
-
-    def _real(self, network: int) -> Iterator[Tensor]:
+    def real(self, update: int = 0) -> Iterator[Tensor]:
         """B_c for each class, preprocessed when it is needed."""
-        pixels = self._source.train.images
-        batch = self._settings.real_batch
-        for rows in real_rows(self._members, batch, self._recipe.seed, network):
-            yield self._preprocess.apply(pixels[rows]).to(self._device)
+        batch = self.settings.real_batch
+        for rows in real_rows(self._members, batch, self.recipe.seed, self.iteration, update):
+            yield self._preprocess.apply(self.source.train.images[rows]).to(self.device)
 
-    def _draws(self, network: int) -> list[Draw] | None:
+    def draws(self, update: int = 0) -> list[Draw] | None:
         """A view for each class; None if images are taken as they are."""
         if not self.strategy:
             return None
-        side = self._source.resolution
-        return siamese_draws(self._members, self.strategy, side, self._recipe.seed, network)
+        side, seed = self.source.resolution, self.recipe.seed
+        return siamese_draws(self._members, self.strategy, side, seed, self.iteration, update)
+
+    def _strategy(self) -> Strategy:
+        named = self.settings.strategy
+        if named is None:
+            return siamese.usual_strategy(self.source.name)
+        return siamese.strategy_of(named) if named else ()
 
     def _start(self) -> Tensor:
         """Real images of each class without replacement, or standard normal noise."""
-        source, per_class, seed = self._source, self._recipe.images_per_class, self._recipe.seed
-        if self._settings.start == "noise":
+        source, per_class, seed = self.source, self.recipe.images_per_class, self.recipe.seed
+        if self.settings.start == "noise":
             shape = (per_class, source.channels, source.resolution, source.resolution)
             return torch.cat(
                 [
@@ -167,14 +171,98 @@ class Matcher:
         ]
         return self._preprocess.apply(source.train.images[torch.cat(chosen)])
 
-    def _require_finite(self, terms: Tensor) -> None:
-        wrong = (~terms.detach().isfinite()).nonzero()
+
+class NetworkVisit:
+    """Network k and what its schedule has done under it; see :class:`schedules.Visit`."""
+
+    def __init__(self, matcher: Matcher) -> None:
+        self._matcher, self._seed = matcher, matcher.recipe.seed
+        self._network = fresh_network(matcher.build, self._seed, matcher.iteration)
+        self._trained = isinstance(matcher.settings, TrainedSettings)
+        self._network.requires_grad_(self._trained)
+        self._losses: list[float] = []
+        self._norms: list[float] = []
+
+    def move(self) -> None:
+        """One step of the images: a batch and a view of each class, the loss, SGD."""
+        matcher, update = self._matcher, len(self._losses)
+        matched = matcher.parts.loss(
+            self._network, matcher.real(update), matcher.images, matcher.draws(update)
+        )
+        self._require_finite(matched)
+        matcher.move(matched)
+        self._losses.append(matched.terms.sum().item())
+        self._norms.append(matched.gradient.norm().item())
+
+    def training(self) -> Callable[[], None]:
+        """Plain SGD on the images as they are, seen through views if the method has some."""
+        matcher, settings = self._matcher, self._matcher.settings
+        assert isinstance(settings, TrainedSettings)
+        training = EpochTraining(
+            self._network,
+            len(matcher.images),
+            Optimisation(
+                "sgd",
+                settings.network_learning_rate,
+                epochs=1,
+                batch_size=settings.network_batch,
+                momentum=0.0,
+                schedule="constant",
+            ),
+            self._training_loss(),
+            seed=self._seed,
+            purpose=self._purpose(),
+        )
+
+        def epoch() -> None:
+            try:
+                training.run_epoch()
+            except NumericalError:
+                raise NumericalError(
+                    f"{self._place()}: the network's loss on the images is not finite; the last "
+                    "checkpoint is kept; lower method.learning_rate or method.network_learning_rate"
+                ) from None
+
+        return epoch
+
+    def metrics(self) -> dict[str, float]:
+        """Means over the steps of the images."""
+        return {"loss": fmean(self._losses), "image_gradient_norm": fmean(self._norms)}
+
+    def _training_loss(self) -> Loss:
+        matcher = self._matcher
+        images, classes, purpose = matcher.images, matcher.classes, self._purpose()
+
+        def loss(network: nn.Module, rows: Tensor, epoch: int, step: int) -> Tensor:
+            places = rows.to(images.device)
+            seen = images[places]
+            if matcher.strategy:
+                generator = rng.stream(self._seed, f"{purpose}/draw/{epoch}", step)
+                drawn = siamese.draw(matcher.strategy, seen.shape[-1], generator, len(seen))
+                seen = siamese.apply(seen, drawn)
+            return F.cross_entropy(network(in_favoured_layout(seen)), classes[places])
+
+        return loss
+
+    def _purpose(self) -> str:
+        """What the streams of a training begin with: network, and steps of the images before."""
+        return f"matching/training/{self._matcher.iteration}/{len(self._losses)}"
+
+    def _require_finite(self, matched: Matched) -> None:
+        blocks = matched.gradient.view(len(matched.terms), -1)
+        finite = matched.terms.isfinite() & blocks.isfinite().all(1)
+        wrong = (~finite).nonzero()
         if len(wrong):
-            name = self._source.class_names[int(wrong[0])]
+            name = self._matcher.source.class_names[int(wrong[0])]
             raise NumericalError(
-                f"iteration {self.iteration + 1}: the loss of class {name} is not finite; the last "
-                "checkpoint is kept; lower method.learning_rate"
+                f"{self._place()}: the loss of class {name} is not finite; the last checkpoint is "
+                "kept; lower method.learning_rate"
             )
+
+    def _place(self) -> str:
+        """Which iteration, and after the first step of the images under it which step."""
+        step = f", step {len(self._losses) + 1}" if self._losses else ""
+        return f"iteration {self._matcher.iteration + 1}{step}"
 
 
 def members(source: SourceDataset) -> dict[str, Tensor]:
@@ -191,12 +279,12 @@ def members(source: SourceDataset) -> dict[str, Tensor]:
     return found
 
 
-def _require_usable(network: nn.Module) -> None:
+def _require_usable(network: nn.Module, method: str) -> None:
     """Features of each image by itself: what the loss compares, and chunks do not change."""
     if isinstance(network, ForeignNetwork) or not hasattr(network, "features"):
         raise NetworkError(
-            "dm matches what a network's last layer sees, which networks of other libraries and "
-            "of your own do not tell; take one of potstill's, such as convnet"
+            f"{method} looks at what a network's last layer sees, which networks of other "
+            "libraries and of your own do not tell; take one of potstill's, such as convnet"
         )
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
         raise NetworkError(

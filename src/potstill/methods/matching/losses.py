@@ -20,6 +20,7 @@ would couple them, and would see its chunks apart.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +31,17 @@ from potstill.train import in_favoured_layout
 
 Embed = Callable[[Tensor], Tensor]
 """Images (n, c, h, w) -> features (n, d), each of its own image alone."""
+
+
+class Matched(NamedTuple):
+    """What one step of the images needs: a loss and its gradient.
+
+    terms: (C,), of each class. gradient: of their sum with respect to S, (C ipc, c, h, h).
+    """
+
+    terms: Tensor
+    gradient: Tensor
+
 
 # Activations of so many images stay in a processor's cache: 256 at once take a ConvNet of width 32
 # three times as long, one of width 128 twice.
@@ -59,6 +71,14 @@ def distribution_matching(
         parts = [siamese.apply(block, draw) for block, draw in zip(blocks, draws, strict=True)]
         synthetic = torch.cat(parts)
     return squared_distances(class_means(embed, real), _features(embed, synthetic))
+
+
+def differentiated(loss: Callable[[Tensor], Tensor], synthetic: Tensor) -> Matched:
+    """A loss of S, which gives the terms (C,), with its gradient by one backward pass."""
+    images = synthetic.detach().requires_grad_()
+    terms = loss(images)
+    (gradient,) = torch.autograd.grad(terms.sum(), images)
+    return Matched(terms.detach(), gradient)
 
 
 @torch.no_grad()
