@@ -17,6 +17,7 @@ from potstill.quoting import quoted
 METHODS = (
     "potstill.methods.rcig.method:RCIG",
     "potstill.methods.dwa.method:DWA",
+    "potstill.methods.coresets.method:CORESET",
     "potstill.methods.matching.method:DC",
     "potstill.methods.matching.method:DSA",
     "potstill.methods.matching.method:DM",

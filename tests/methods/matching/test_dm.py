@@ -20,6 +20,7 @@ from potstill.methods.distilling import distill
 from potstill.methods.matching.distil import Matcher
 from potstill.methods.matching.draws import fresh_network, real_rows, siamese_draws
 from potstill.methods.matching.settings import Operation
+from potstill.methods.method import Session
 from potstill.methods.recipe import Recipe, override, parse
 from potstill.networks import zoo
 from potstill.runs import Run
@@ -51,7 +52,7 @@ def same(a: DistilledDataset, b: DistilledDataset) -> bool:
 
 def matcher(source: SourceDataset, *assignments: str) -> Matcher:
     asked = recipe(*assignments)
-    return Matcher(asked, source, fit(asked.data, source.train.images), torch.device("cpu"))
+    return Matcher(asked, source, fit(asked.data, source.train.images), Session())
 
 
 def changed(source: SourceDataset, rows: torch.Tensor, order: list[int]) -> SourceDataset:

@@ -18,6 +18,7 @@ from potstill.errors import NumericalError
 from potstill.methods.distilling import distill
 from potstill.methods.matching.distil import Matcher
 from potstill.methods.matching.draws import fresh_network, real_rows, siamese_draws
+from potstill.methods.method import Session
 from potstill.methods.recipe import Recipe, override, parse
 from potstill.networks import zoo
 from potstill.runs import Run
@@ -102,7 +103,7 @@ def test_two_networks_are_those_of_the_algorithm(kind, digits):
     # At the authors' rate of the networks two epochs would change nothing to be seen.
     asked = recipe(kind, "method.network_learning_rate=0.3")
     preprocess = fit(asked.data, digits.train.images)
-    state = Matcher(asked, digits, preprocess, torch.device("cpu"))
+    state = Matcher(asked, digits, preprocess, Session())
     images = state.images.double()
     velocity = torch.zeros_like(images)
     for k in range(2):
@@ -111,7 +112,7 @@ def test_two_networks_are_those_of_the_algorithm(kind, digits):
         )
         state.step()
         torch.testing.assert_close(state.images.double(), images, rtol=1e-3, atol=1e-3)
-    start = Matcher(asked, digits, preprocess, torch.device("cpu")).images
+    start = Matcher(asked, digits, preprocess, Session()).images
     assert (state.images - start).abs().max() > 0.05
 
 

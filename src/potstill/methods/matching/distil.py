@@ -15,18 +15,19 @@ from potstill.data.distilled import DistilledDataset
 from potstill.data.preprocess import Preprocess, fit
 from potstill.data.siamese import Draw, Strategy
 from potstill.data.source import SourceDataset, centred_one_hot
-from potstill.errors import DataError, NetworkError, NumericalError
+from potstill.errors import NetworkError, NumericalError
+from potstill.methods.coresets.choose import members
 from potstill.methods.loop import iterate
 from potstill.methods.matching.descent import momentum_step
 from potstill.methods.matching.draws import fresh_network, real_rows, siamese_draws
 from potstill.methods.matching.losses import Matched
 from potstill.methods.matching.parts import parts_of
 from potstill.methods.matching.settings import MatchingSettings, TrainedSettings
+from potstill.methods.matching.starts import start
 from potstill.methods.method import Session
 from potstill.methods.product import product
 from potstill.methods.recipe import Recipe, method_of
 from potstill.networks import zoo
-from potstill.networks.zoo import ForeignNetwork
 from potstill.train import EpochTraining, Loss, Optimisation, in_favoured_layout
 
 
@@ -43,7 +44,7 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
     hardware.prepare()
     settings = method_of(recipe, MatchingSettings)
     preprocess = fit(recipe.data, source.train.images)
-    matcher = Matcher(recipe, source, preprocess, torch.device(session.device))
+    matcher = Matcher(recipe, source, preprocess, session)
     iterate(matcher, settings.iterations, recipe, session)
     return product(
         recipe,
@@ -52,6 +53,7 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
         centred_one_hot(matcher.classes.cpu(), source.classes),
         preprocess,
         iterations=matcher.iteration,
+        teacher=matcher.teacher,
         evaluation={"strategy": list(matcher.strategy)} if matcher.strategy else None,
     )
 
@@ -63,21 +65,23 @@ class Matcher:
         images: S, (C ipc, c, h, h) float32, network space, ordered by class.
         classes: (C ipc,) int64, of the images.
         strategy: operations that views are drawn from.
+        teacher: the network whose features a coreset was chosen by, to start from; or None.
         iteration: networks seen.
     """
 
     def __init__(
-        self, recipe: Recipe, source: SourceDataset, preprocess: Preprocess, device: torch.device
+        self, recipe: Recipe, source: SourceDataset, preprocess: Preprocess, session: Session
     ) -> None:
         self.recipe, self.settings = recipe, method_of(recipe, MatchingSettings)
-        self.source, self.device = source, device
+        self.source, self.device = source, torch.device(session.device)
         self._preprocess = preprocess
         self._members = members(source)
         self.parts = parts_of(self.settings, recipe.images_per_class)
         _require_usable(self.build(), self.settings.kind)
         self.strategy = self._strategy()
-        self.images = self._start().to(device)
-        self.classes = torch.arange(source.classes, device=device).repeat_interleave(
+        images, self.teacher = start(recipe, source, preprocess, session)
+        self.images = images.to(self.device)
+        self.classes = torch.arange(source.classes, device=self.device).repeat_interleave(
             recipe.images_per_class
         )
         self._velocity = torch.zeros_like(self.images)
@@ -141,35 +145,6 @@ class Matcher:
         if named is None:
             return siamese.usual_strategy(self.source.name)
         return siamese.strategy_of(named) if named else ()
-
-    def _start(self) -> Tensor:
-        """Real images of each class without replacement, or standard normal noise."""
-        source, per_class, seed = self.source, self.recipe.images_per_class, self.recipe.seed
-        if self.settings.start == "noise":
-            shape = (per_class, source.channels, source.resolution, source.resolution)
-            return torch.cat(
-                [
-                    rng.normal(shape, rng.stream(seed, f"matching/start/{name}"))
-                    for name in self._members
-                ]
-            )
-        for name, rows in self._members.items():
-            if len(rows) < per_class:
-                raise DataError(
-                    f"class {name} has {len(rows)} images, fewer than the {per_class} asked for; "
-                    "ask for fewer images per class, or set method.start to noise"
-                )
-        chosen = [
-            rows[
-                torch.from_numpy(
-                    rng.stream(seed, f"matching/start/{name}").choice(
-                        len(rows), per_class, replace=False
-                    )
-                )
-            ]
-            for name, rows in self._members.items()
-        ]
-        return self._preprocess.apply(source.train.images[torch.cat(chosen)])
 
 
 class NetworkVisit:
@@ -265,23 +240,9 @@ class NetworkVisit:
         return f"iteration {self._matcher.iteration + 1}{step}"
 
 
-def members(source: SourceDataset) -> dict[str, Tensor]:
-    """The rows of each class among the training images, (N_c,) int64, by its name.
-
-    Raises:
-        DataError: a class has no images.
-    """
-    found = {}
-    for label, name in enumerate(source.class_names):
-        found[name] = (source.train.labels == label).nonzero().flatten()
-        if not len(found[name]):
-            raise DataError(f"class {name} has no training images; add some, or remove the class")
-    return found
-
-
 def _require_usable(network: nn.Module, method: str) -> None:
     """Features of each image by itself: what the loss compares, and chunks do not change."""
-    if isinstance(network, ForeignNetwork) or not hasattr(network, "features"):
+    if not zoo.has_features(network):
         raise NetworkError(
             f"{method} looks at what a network's last layer sees, which networks of other "
             "libraries and of your own do not tell; take one of potstill's, such as convnet"

@@ -18,6 +18,7 @@ from potstill.methods.method import Method, Passes, Session, Work
 from potstill.text import count
 
 if TYPE_CHECKING:
+    from potstill.config import TeacherRecipe
     from potstill.data.distilled import DistilledDataset
     from potstill.data.facts import DatasetInfo
     from potstill.data.source import SourceDataset
@@ -39,6 +40,10 @@ def _distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distille
     from potstill.methods.matching.distil import distil
 
     return distil(recipe, source, session)
+
+
+def _teacher(settings: MatchingSettings) -> TeacherRecipe | None:
+    return None if settings.selection is None else settings.selection.teacher
 
 
 def _work_frozen(recipe: Recipe, data: DatasetInfo) -> Work:
@@ -103,6 +108,8 @@ def _method(
         work=work,
         describe=_describing(title, note),
         recipes=resources.files("potstill.methods.matching") / "recipes" / name,
+        teacher=_teacher,
+        inverts=False,
         memory=("network.width",),
     )
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from potstill.config import BATCH, EPOCHS, STEPS, NetworkRecipe
+from potstill.methods.coresets.settings import ExtractorRecipe, Features, Selection
 from potstill.methods.method import MethodSettings
 
 Operation = Literal["colour", "crop", "cutout", "flip", "scale", "rotate"]
@@ -18,7 +19,7 @@ Strategy = Annotated[
         "all six, for digits without flip; none if empty"
     ),
 ]
-Start = Literal["real", "noise"]
+Start = Literal["real", "noise", "herding", "k-center", "k-means"]
 
 
 class MatchingSettings(MethodSettings):
@@ -34,7 +35,23 @@ class MatchingSettings(MethodSettings):
     learning_rate: float = Field(1.0, gt=0, description="of the images, by SGD")
     momentum: float = Field(0.5, ge=0, lt=1, description="of the images, over the whole run")
     strategy: Strategy = None
-    start: Start = "real"
+    start: Start = Field(
+        "real", description="random real images, standard normal noise, or a coreset"
+    )
+    start_features: Features = Field(
+        "trained", description="what a coreset compares images by; as for method coreset"
+    )
+    teacher: ExtractorRecipe | None = Field(
+        None, description="whose features a coreset compares; method coreset's own if null"
+    )
+
+    @property
+    def selection(self) -> Selection | None:
+        """How the coreset to start from is chosen; None for other starts."""
+        if self.start == "real" or self.start == "noise":
+            return None
+        extractor = self.teacher or ExtractorRecipe()
+        return Selection(self.start, self.start_features, extractor)
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -46,9 +63,14 @@ class MatchingSettings(MethodSettings):
         }
 
     @model_validator(mode="after")
-    def _distinct(self) -> MatchingSettings:
+    def _possible(self) -> MatchingSettings:
         if self.strategy is not None and len(set(self.strategy)) < len(self.strategy):
             raise ValueError("strategy names an operation twice; name each once")
+        if self.teacher is not None and self.selection is None:
+            raise ValueError(
+                f"a start from {self.start} has no teacher; remove it, or set start to herding, "
+                "k-center or k-means"
+            )
         return self
 
 
