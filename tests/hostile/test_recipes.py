@@ -119,6 +119,8 @@ def numbers(node: Any, where: str = "") -> list[str]:
         "dm/cifar10-ipc10-cpu",
         "dc/cifar10-ipc10-cpu",
         "coreset/cifar10-ipc10-herding",
+        "cafe/mnist-ipc1-dynamic-cpu",
+        "datadam/cifar10-ipc10-cpu",
     ],
 )
 def test_no_whole_number_is_without_bounds(name: str):

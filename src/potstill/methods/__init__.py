@@ -21,6 +21,8 @@ METHODS = (
     "potstill.methods.matching.method:DC",
     "potstill.methods.matching.method:DSA",
     "potstill.methods.matching.method:DM",
+    "potstill.methods.matching.method:CAFE",
+    "potstill.methods.matching.method:DATADAM",
 )
 """Where each record stands. The first is the one of a recipe that names no method."""
 

@@ -169,8 +169,6 @@ def test_what_cannot_be_is_refused_in_a_line(digits):
     without = changed(digits, (digits.train.labels != 4).nonzero().flatten(), list(range(10)))
     with pytest.raises(DataError, match="class 4 has no training images"):
         distill(recipe("method.start=noise"), without)
-    with pytest.raises(NetworkError, match=r"network\.normalisation to instance"):
-        distill(recipe("network.normalisation=batch"), digits)
     with pytest.raises(NetworkError, match="take one of potstill's"):
         distill(recipe("network.name=torchvision:resnet18", "network.normalisation=none"), digits)
     with pytest.raises(RecipeError, match="names an operation twice"):

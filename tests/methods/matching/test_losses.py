@@ -122,7 +122,8 @@ def test_different_draws_leave_a_loss(operation):
         [siamese.apply(batch, Draw(operation, np.array([parameters]))) for batch in real]
         for parameters in pairs[operation]
     ]
-    terms = squared_distances(class_means(features, views[0]), features(torch.cat(views[1])))
+    means = class_means(lambda x: [features(x)], views[0])[0]
+    terms = squared_distances(means, features(torch.cat(views[1])))
     assert terms.min() > 1e-6
 
 
@@ -141,7 +142,8 @@ def test_many_images_in_parts_are_as_all_at_once():
     features = network().features
     batches = [pictures(37, 1), pictures(16, 2), pictures(3, 3)]
     expected = torch.stack([features(batch).mean(0) for batch in batches])
-    torch.testing.assert_close(class_means(features, iter(batches)), expected)
+    (found,) = class_means(lambda x: [features(x)], iter(batches))
+    torch.testing.assert_close(found, expected)
     synthetic = pictures(3 * 11, 4)
     x = synthetic.clone().requires_grad_()
     means = torch.stack([block.mean(0) for block in features(x).split(11)])
@@ -151,4 +153,4 @@ def test_many_images_in_parts_are_as_all_at_once():
 
 def test_real_images_have_no_graph():
     features = network().requires_grad_(True).features
-    assert not class_means(features, problem()[0]).requires_grad
+    assert not class_means(lambda x: [features(x)], problem()[0])[0].requires_grad

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from statistics import fmean
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,14 +21,16 @@ from potstill.methods.coresets.choose import members
 from potstill.methods.loop import iterate
 from potstill.methods.matching.descent import momentum_step
 from potstill.methods.matching.draws import fresh_network, real_rows, siamese_draws
-from potstill.methods.matching.losses import Matched
-from potstill.methods.matching.parts import parts_of
-from potstill.methods.matching.settings import MatchingSettings, TrainedSettings
+from potstill.methods.matching.losses import Matched, parts_of_batch
+from potstill.methods.matching.parts import Parts, parts_of
+from potstill.methods.matching.settings import CAFESettings, MatchingSettings, TrainedSettings
 from potstill.methods.matching.starts import start
 from potstill.methods.method import Session
 from potstill.methods.product import product
 from potstill.methods.recipe import Recipe, method_of
 from potstill.networks import zoo
+from potstill.networks.convnet import ConvNet
+from potstill.networks.functional import couples_batch
 from potstill.train import EpochTraining, Loss, Optimisation, in_favoured_layout
 
 
@@ -54,7 +57,7 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
         preprocess,
         iterations=matcher.iteration,
         teacher=matcher.teacher,
-        evaluation={"strategy": list(matcher.strategy)} if matcher.strategy else None,
+        evaluation=matcher.evaluation(),
     )
 
 
@@ -77,7 +80,7 @@ class Matcher:
         self._preprocess = preprocess
         self._members = members(source)
         self.parts = parts_of(self.settings, recipe.images_per_class)
-        _require_usable(self.build(), self.settings.kind)
+        _require_usable(self.build(), self.settings.kind, self.parts)
         self.strategy = self._strategy()
         images, self.teacher = start(recipe, source, preprocess, session)
         self.images = images.to(self.device)
@@ -97,9 +100,9 @@ class Matcher:
     def move(self, matched: Matched) -> None:
         """One step of the images along a gradient."""
         settings = self.settings
-        momentum_step(
-            self.images, self._velocity, matched.gradient, settings.learning_rate, settings.momentum
-        )
+        halved = sum(milestone <= self.iteration for milestone in settings.milestones)
+        rate = settings.learning_rate / 2**halved
+        momentum_step(self.images, self._velocity, matched.gradient, rate, settings.momentum)
 
     def state(self) -> dict[str, Tensor]:
         """All that :meth:`restore` needs: nothing else outlives a network."""
@@ -116,6 +119,18 @@ class Matcher:
         self.images.copy_(state["images"])
         self._velocity.copy_(state["velocity"])
 
+    def evaluation(self) -> dict[str, Any]:
+        """What protocols have to know of the set.
+
+        Where the recipe's network has batch norm, networks that are trained on the set have
+        instance norm: so few images give no statistics. The authors' programs do the same.
+        """
+        found: dict[str, Any] = {"strategy": list(self.strategy)} if self.strategy else {}
+        if self.recipe.network.normalisation == "batch":
+            network = self.recipe.network.model_copy(update={"normalisation": "instance"})
+            found["network"] = network.model_dump(mode="json")
+        return found
+
     def build(self) -> nn.Module:
         """A network of the recipe's on its device, not initialised."""
         source = self.source
@@ -129,8 +144,15 @@ class Matcher:
 
     def real(self, update: int = 0) -> Iterator[Tensor]:
         """B_c for each class, preprocessed when it is needed."""
-        batch = self.settings.real_batch
-        for rows in real_rows(self._members, batch, self.recipe.seed, self.iteration, update):
+        return self._drawn(self.settings.real_batch, update, "real")
+
+    def query(self, batch: int, update: int, epoch: int) -> Iterator[Tensor]:
+        """Fresh training images of each class, as many as ``batch``, preprocessed."""
+        return self._drawn(batch, update, f"query/{epoch}")
+
+    def _drawn(self, batch: int, update: int, purpose: str) -> Iterator[Tensor]:
+        seed, k = self.recipe.seed, self.iteration
+        for rows in real_rows(self._members, batch, seed, k, update, purpose=purpose):
             yield self._preprocess.apply(self.source.train.images[rows]).to(self.device)
 
     def draws(self, update: int = 0) -> list[Draw] | None:
@@ -157,6 +179,8 @@ class NetworkVisit:
         self._network.requires_grad_(self._trained)
         self._losses: list[float] = []
         self._norms: list[float] = []
+        self._epochs = self._caps = 0
+        self._accuracies: list[float] = []
 
     def move(self) -> None:
         """One step of the images: a batch and a view of each class, the loss, SGD."""
@@ -173,6 +197,7 @@ class NetworkVisit:
         """Plain SGD on the images as they are, seen through views if the method has some."""
         matcher, settings = self._matcher, self._matcher.settings
         assert isinstance(settings, TrainedSettings)
+        self._epochs = 0
         training = EpochTraining(
             self._network,
             len(matcher.images),
@@ -197,12 +222,45 @@ class NetworkVisit:
                     f"{self._place()}: the network's loss on the images is not finite; the last "
                     "checkpoint is kept; lower method.learning_rate or method.network_learning_rate"
                 ) from None
+            self._epochs += 1
 
         return epoch
 
+    @torch.no_grad()
+    def accuracy(self) -> float:
+        """The mean over the classes of the share of fresh training images that is right.
+
+        As CAFE's authors ran it, a C-th of the answer before is added to each.
+        """
+        matcher, settings = self._matcher, self._matcher.settings
+        assert isinstance(settings, CAFESettings)
+        query = matcher.query(settings.query_batch, len(self._losses), self._epochs)
+        found = fmean(self._share(batch, label) for label, batch in enumerate(query))
+        if settings.carry_accuracy and self._accuracies:
+            found += self._accuracies[-1] / matcher.source.classes
+        self._accuracies.append(found)
+        return found
+
+    def capped(self) -> None:
+        """Counted in the log."""
+        self._caps += 1
+
     def metrics(self) -> dict[str, float]:
-        """Means over the steps of the images."""
-        return {"loss": fmean(self._losses), "image_gradient_norm": fmean(self._norms)}
+        """Means over the steps of the images; of queried networks, how they went."""
+        found = {"loss": fmean(self._losses), "image_gradient_norm": fmean(self._norms)}
+        if self._accuracies:
+            found |= {
+                "updates": len(self._losses),
+                "epochs": len(self._accuracies) - len(self._losses),
+                "caps": self._caps,
+                "query_accuracy": fmean(self._accuracies),
+            }
+        return found
+
+    def _share(self, images: Tensor, label: int) -> float:
+        """The share of the images (n, c, h, w) that the network takes for this class."""
+        parts = [self._network(part).argmax(1) == label for part in parts_of_batch(images)]
+        return torch.cat(parts).float().mean().item()
 
     def _training_loss(self) -> Loss:
         matcher = self._matcher
@@ -240,15 +298,20 @@ class NetworkVisit:
         return f"iteration {self._matcher.iteration + 1}{step}"
 
 
-def _require_usable(network: nn.Module, method: str) -> None:
-    """Features of each image by itself: what the loss compares, and chunks do not change."""
+def _require_usable(network: nn.Module, method: str, parts: Parts) -> None:
+    """What the loss compares, of each image by itself where chunks are not to change it."""
     if not zoo.has_features(network):
         raise NetworkError(
             f"{method} looks at what a network's last layer sees, which networks of other "
             "libraries and of your own do not tell; take one of potstill's, such as convnet"
         )
-    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
+    if parts.maps and not isinstance(network, ConvNet):
         raise NetworkError(
-            "batch norm ties the images of a batch together, real and distilled apart; set "
-            "network.normalisation to instance"
+            f"{method} looks into the blocks of a ConvNet, which this network has not; set "
+            "network.name to convnet"
+        )
+    if couples_batch(network) and not parts.couples:
+        raise NetworkError(
+            f"batch norm ties the images of a batch together, which {method} takes one by one; "
+            "set network.normalisation to instance"
         )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from potstill.description import Curve, Description, Panel
 from potstill.methods.matching.settings import (
+    CAFESettings,
+    DataDAMSettings,
     DCSettings,
     DMSettings,
     DSASettings,
@@ -67,6 +69,22 @@ def _work_gradients(recipe: Recipe, data: DatasetInfo) -> Work:
     return Work(settings.iterations, (Passes(recipe.network, images),))
 
 
+def _work_cafe(recipe: Recipe, data: DatasetInfo) -> Work:
+    """At least 10 steps of the images a network, 10 epochs between two, a query after each."""
+    from potstill.methods.matching.schedules import WINDOW, lengths
+    from potstill.methods.recipe import method_of
+
+    settings, size = method_of(recipe, CAFESettings), _size(recipe, data)
+    queried = settings.schedule == "dynamic"
+    query = min(settings.query_batch * data.classes, data.training) * _FORWARD * queried
+    updates, epochs = WINDOW, WINDOW
+    if not queried:
+        updates, epochs = lengths(settings, recipe.images_per_class)
+    steps = updates * (_real(settings, data) * _FORWARD + size + query)
+    images = settings.iterations * (steps + (updates - 1) * epochs * (size + query))
+    return Work(settings.iterations, (Passes(recipe.network, images),))
+
+
 def _real(settings: MatchingSettings, data: DatasetInfo) -> int:
     """Real images that a step sees, of all classes."""
     return min(settings.real_batch * data.classes, data.training)
@@ -123,4 +141,17 @@ DM = _method(
     DMSettings,
     _work_frozen,
     "distance of the mean features, summed over the classes; each step another network",
+)
+CAFE = _method(
+    "CAFE",
+    CAFESettings,
+    _work_cafe,
+    "distance of the mean activations and of the centres, summed over the classes; each step a "
+    "network",
+)
+DATADAM = _method(
+    "DataDAM",
+    DataDAMSettings,
+    _work_frozen,
+    "distance of the mean attention, summed over the classes; each step another network",
 )

@@ -11,12 +11,22 @@ from torch import Tensor, nn
 
 from potstill.data.siamese import Draw
 from potstill.methods.matching import schedules
+from potstill.methods.matching.alignment import feature_alignment
+from potstill.methods.matching.attention import attention_matching
 from potstill.methods.matching.gradients import gradient_matching
 from potstill.methods.matching.losses import Matched, differentiated, distribution_matching
 from potstill.methods.matching.schedules import Schedule
-from potstill.methods.matching.settings import DMSettings, GradientSettings, MatchingSettings
+from potstill.methods.matching.settings import (
+    CAFESettings,
+    DataDAMSettings,
+    DMSettings,
+    GradientSettings,
+    MatchingSettings,
+)
+from potstill.networks.functional import couples_batch
 
-Loss = Callable[[nn.Module, Iterable[Tensor], Tensor, Sequence[Draw] | None], Matched]
+Draws = Sequence[Draw] | None
+Loss = Callable[[nn.Module, Iterable[Tensor], Tensor, Draws], Matched]
 """(network, B_c for each class, S ordered by class, A_c for each class or None) -> the loss."""
 
 
@@ -26,6 +36,10 @@ class Parts:
 
     loss: Loss
     schedule: Schedule
+    maps: bool = False
+    """Whether the loss looks into the blocks of a ConvNet."""
+    couples: bool = False
+    """Whether it may take a network that ties the images of a batch together."""
 
 
 def parts_of(settings: MatchingSettings, images_per_class: int) -> Parts:
@@ -38,7 +52,67 @@ def parts_of(settings: MatchingSettings, images_per_class: int) -> Parts:
 
 
 def _dm(settings: DMSettings, images_per_class: int) -> Parts:
-    return Parts(distribution_loss, schedules.frozen)
+    def loss(
+        network: nn.Module, real: Iterable[Tensor], synthetic: Tensor, draws: Draws
+    ) -> Matched:
+        embed: Any = network.features
+        coupled = couples_batch(network)
+        return differentiated(
+            lambda x: distribution_matching(embed, real, x, draws, coupled=coupled), synthetic
+        )
+
+    return Parts(loss, schedules.frozen, couples=True)
+
+
+def _datadam(settings: DataDAMSettings, images_per_class: int) -> Parts:
+    def loss(
+        network: nn.Module, real: Iterable[Tensor], synthetic: Tensor, draws: Draws
+    ) -> Matched:
+        activations: Any = network.activations
+        options: dict[str, Any] = {
+            "power": settings.power,
+            "feature_weight": settings.feature_weight,
+            "coupled": couples_batch(network),
+        }
+        return differentiated(
+            lambda x: settings.scale * attention_matching(activations, real, x, draws, **options),
+            synthetic,
+        )
+
+    return Parts(loss, schedules.frozen, maps=True, couples=True)
+
+
+def _cafe(settings: CAFESettings, images_per_class: int) -> Parts:
+    def loss(
+        network: nn.Module, real: Iterable[Tensor], synthetic: Tensor, draws: Draws
+    ) -> Matched:
+        activations: Any = network.activations
+        blocks: Any = network.blocks
+        weights = [
+            *[settings.map_weight] * (len(blocks) - 1),
+            settings.last_map_weight,
+            settings.feature_weight,
+        ]
+        centre_weight = settings.centre_weight
+        return differentiated(
+            lambda x: feature_alignment(
+                activations, real, x, draws, weights=weights, centre_weight=centre_weight
+            ),
+            synthetic,
+        )
+
+    return Parts(loss, _cafe_schedule(settings, images_per_class), maps=True)
+
+
+def _cafe_schedule(settings: CAFESettings, images_per_class: int) -> Schedule:
+    if settings.schedule == "fixed":
+        return schedules.fixed(*schedules.lengths(settings, images_per_class))
+    return schedules.dynamic(
+        settled=settings.settled,
+        moved=settings.moved,
+        most_updates=settings.most_updates,
+        most_epochs=settings.most_epochs,
+    )
 
 
 def _gradients(settings: GradientSettings, images_per_class: int) -> Parts:
@@ -48,15 +122,9 @@ def _gradients(settings: GradientSettings, images_per_class: int) -> Parts:
 
 
 _PARTS: dict[str, Callable[[Any, int], Parts]] = {
-    "dm": _dm,
     "dc": _gradients,
     "dsa": _gradients,
+    "dm": _dm,
+    "cafe": _cafe,
+    "datadam": _datadam,
 }
-
-
-def distribution_loss(
-    network: nn.Module, real: Iterable[Tensor], synthetic: Tensor, draws: Sequence[Draw] | None
-) -> Matched:
-    """DM's loss, on the features of a frozen network."""
-    embed: Any = network.features
-    return differentiated(lambda x: distribution_matching(embed, real, x, draws), synthetic)
