@@ -79,7 +79,7 @@ def test_rows_that_were_not_run_say_so(tmp_path, root, capsys):
     assert cli.run(command(tmp_path / "out", root, "--budget", "0")) == 0
     out = capsys.readouterr().out
     assert "costly: takes about" in out and "0 of 1 rows measured" in out
-    words = ["reproduce", "rcig/3", "--rows", "DSA", "--out", str(tmp_path), "--device", "cpu"]
+    words = ["reproduce", "rcig/3", "--rows", "KIP", "--out", str(tmp_path), "--device", "cpu"]
     assert cli.run(words) == 0
     assert "6 rows without a recipe" in capsys.readouterr().out
 

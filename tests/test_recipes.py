@@ -145,7 +145,7 @@ def test_a_shipped_recipe_says_only_what_differs_from_the_defaults(name):
     kind = document(name).get("method", {}).get("kind", methods.default())
     defaults["method"] = methods.named(kind).settings().model_dump(mode="json")
     defaults["method"]["kind"] = methods.default()
-    if "teacher" in defaults["method"]:
+    if defaults["method"].get("teacher"):
         # A section that a recipe has takes the place of the whole default.
         defaults["method"]["teacher"]["network"] = NetworkRecipe().model_dump(mode="json")
     # Which data, teacher and how long is said in any case: they are what a reader looks for.

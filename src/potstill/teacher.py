@@ -8,7 +8,7 @@ how the network is built and where it comes from.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from potstill.data.header import (
     checked_names,
 )
 from potstill.data.preprocess import Preprocess
-from potstill.data.source import Split
+from potstill.data.source import SourceDataset, Split
 from potstill.data.transforms import in_phases
 from potstill.errors import ArtefactError, DataError
 from potstill.hashing import add_tensor
@@ -147,6 +147,23 @@ class Teacher:
             "settings": self.header["teacher"],
         }
         return facts | {k: self.header[k] for k in ("surroundings",) if k in self.header}
+
+    def require_for(self, source: SourceDataset) -> None:
+        """Refuse other data than it was made for.
+
+        Raises:
+            DataError: classes, channels or resolution differ.
+        """
+        for what, theirs, ours in (
+            ("classes", _shortened(self.class_names), _shortened(source.class_names)),
+            ("channels", self.channels, source.channels),
+            ("resolution", self.resolution, source.resolution),
+        ):
+            if theirs != ours:
+                raise DataError(
+                    f"the teacher was made for {what} {theirs} and {source.name} has {ours}; take "
+                    "a teacher that was trained on this data"
+                )
 
     @torch.no_grad()
     def logits(self, images: Tensor, batch: int | None = None) -> Tensor:
@@ -271,6 +288,11 @@ def _build(
                     f"{tuple(tensor.shape)} in the network it names; get the original file again"
                 )
     return zoo.build(recipe, **shape, classes=classes)
+
+
+def _shortened(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    return f"{len(names)} ({shown}{', ...' if len(names) > 5 else ''})"
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -36,8 +36,8 @@ class Settings(MethodSettings):
 def stranger(tmp_path: Path) -> Iterator[None]:
     """A method of somebody else's, with recipes that name rows of both papers."""
     shared = {"table": "1", "dataset": "cifar10", "images_per_class": 10, "method": "MTT"}
-    small = {"dataset": "cifar10", "images_per_class": 10, "method": "DSA"}
-    private = {"dataset": "mnist", "images_per_class": 50, "method": "DSA"}
+    small = {"dataset": "cifar10", "images_per_class": 10, "method": "MTT"}
+    private = {"dataset": "mnist", "images_per_class": 50, "method": "FRePo"}
     convnet = {"distill_arch": "convnet-128", "eval_arch": "convnet-128"}
     named = {
         "cifar10-ipc10": [
@@ -203,9 +203,9 @@ def test_a_strangers_recipes_answer_rows_of_either_paper() -> None:
         assert {one.recipe.split("/")[0] for one in found.values() if one} == {"stranger"}
         return found
 
-    main = of(paper="rcig", table=2, dataset="cifar10", images_per_class=10, method="DSA")
+    main = of(paper="rcig", table=2, dataset="cifar10", images_per_class=10, method="MTT")
     assert main["convnet"].network == INSTANCE and main["convnet"].networks == 20
-    students = of(paper="rcig", table=3, method="DSA")
+    students = of(paper="rcig", table=3, method="MTT")
     assert {one.protocol for one in students.values()} == {"dsa"}
     assert {name: one.network for name, one in students.items()} == {
         "Conv-DN": INSTANCE,
@@ -215,7 +215,7 @@ def test_a_strangers_recipes_answer_rows_of_either_paper() -> None:
         "VGG-BN": NetworkRecipe(name="vgg11_rcig", normalisation="batch"),
         "AlexNet": NetworkRecipe(name="alexnet_rcig", normalisation="none"),
     }
-    attacked = papers.rows(paper="rcig", table=5, method="DSA", metric="attack_auc_rf")[0]
+    attacked = papers.rows(paper="rcig", table=5, method="FRePo", metric="attack_auc_rf")[0]
     found = answer(attacked)
     assert found is not None
     assert (found.recipe, found.trained_on, found.attack) == (

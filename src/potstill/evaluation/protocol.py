@@ -37,8 +37,11 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
         StudentProtocol("dwa-paper", "soft"),
         StudentProtocol("dwa-as-run", "soft", as_run),
         HARD_LABEL,
-        MatchingProtocol("dc", lasting=300, augmented=False),
-        MatchingProtocol("dsa", lasting=1000, augmented=True),
+        MatchingProtocol("dc", lasting=300),
+        MatchingProtocol("dc-mnist", lasting=1000, views="dc"),
+        MatchingProtocol("dsa", lasting=1000, views="siamese"),
+        MatchingProtocol("cafe", lasting=600),
+        MatchingProtocol("datadam-as-run", lasting=1800, views="siamese", batch_size=64),
     )
 }
 
@@ -79,7 +82,7 @@ def evaluate(
         teacher: labels what the students of a protocol with soft labels see; if None, the
             labels that the set stores.
         epochs: epochs, for a protocol that counts them; if None, the artefact's number, and if
-            it has none, the protocol's. Protocols dc and dsa train for one more.
+            it has none, the protocol's. Those of the matching methods train for one more.
         best: also test after those epochs that the protocol looks at (all, or every tenth), and
             report each network's best.
         batched: see :func:`potstill.train.train`; protocols that count epochs train their

@@ -55,8 +55,9 @@ def distill(
         PotstillError: what the method itself raises.
     """
     method = methods.named(recipe.method.kind)
+    taught = method.teacher is not None and method.teacher(recipe.method) is not None
     for given, taken, what in (
-        (teacher, method.teacher is not None, "a teacher"),
+        (teacher, taught, "a teacher"),
         (workers, method.parallel, "workers"),
     ):
         if given is not None and not taken:

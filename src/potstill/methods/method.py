@@ -99,7 +99,10 @@ class Method(Generic[S]):
         work: what a recipe will take on data of this kind.
         describe: the set in words. The header is that of the set, or empty while there is none.
         recipes: the folder of its shipped recipes, ``NAME.yaml`` each.
-        teacher: from settings to the teacher that is trained first; None for a method without.
+        teacher: from settings to the teacher that is trained first, or to None if they want none;
+            None for a method without.
+        inverts: whether the teacher is inverted, and so has to have batch norms and standardised
+            images.
         parallel: whether it has independent units of work, which an executor can share out.
         cost: the parts of a run's time that count as making the images, which a paper may count.
         memory: settings to lower where a step needs more memory than there is.
@@ -111,7 +114,8 @@ class Method(Generic[S]):
     work: Callable[[Recipe, DatasetInfo], Work]
     describe: Callable[[Recipe, Mapping[str, Any]], Description]
     recipes: Traversable | None = None
-    teacher: Callable[[S], TeacherRecipe] | None = None
+    teacher: Callable[[S], TeacherRecipe | None] | None = None
+    inverts: bool = True
     parallel: bool = False
     cost: tuple[str, ...] = ()
     memory: tuple[str, ...] = ()

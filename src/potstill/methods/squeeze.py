@@ -67,10 +67,11 @@ def squeeze(
         progress: told of every epoch.
 
     Raises:
-        NetworkError: the network has no batch norm with running statistics, does not fit the
-            images, or cannot be had.
-        DataError: the images cannot be preprocessed as the recipe says, or not standardised, or
-            their classes stand in another order than those of pretrained weights.
+        NetworkError: the network does not fit the images, cannot be had, or is to be inverted and
+            has no batch norm with running statistics.
+        DataError: the images cannot be preprocessed as the recipe says, or are not standardised
+            for a teacher that is inverted, or their classes stand in another order than those of
+            pretrained weights.
         RecipeError: pretrained weights without the statistics that belong to them.
         NumericalError: a loss left the finite numbers; the last checkpoint stands.
         RunError: the folder holds a teacher of another recipe or of other data, or a checkpoint
@@ -136,7 +137,8 @@ class _Job:
         network = network.float()
         if settings.checkpoint is not None:
             load_weights(network, settings.checkpoint)
-        batch_norms(network)
+        if _inverts(self._recipe):
+            batch_norms(network)
         return network
 
     def train(self, network: nn.Module, keeper: _Keeper, progress: Progress) -> None:
@@ -228,13 +230,20 @@ def settings_of(recipe: Recipe) -> TeacherRecipe:
             f"{recipe.name} is a recipe for {method.name}, which has no teacher; take one for "
             f"{' or '.join(taught)}"
         )
-    return method.teacher(recipe.method)
+    teacher = method.teacher(recipe.method)
+    if teacher is None:
+        raise RecipeError(f"{recipe.name} does not ask for a teacher; leave that out")
+    return teacher
+
+
+def _inverts(recipe: Recipe) -> bool:
+    return methods.named(recipe.method.kind).inverts
 
 
 def _require_possible(recipe: Recipe) -> None:
     """What would otherwise come to light when the training is over, or never."""
     kind = recipe.data.preprocess
-    if kind != "standardise":
+    if _inverts(recipe) and kind != "standardise":
         raise DataError(
             f"images made from a teacher stay in the range of valid pixels, which {kind} does not "
             "have; set data.preprocess to standardise"

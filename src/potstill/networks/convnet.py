@@ -99,6 +99,20 @@ class ConvNet(nn.Module):
             images = block(images)
         return images.flatten(1)
 
+    def activations(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Images (n, c, h, w) -> what each block's activation gives, before pooling, and h(x).
+
+        The maps are (n, width_j, h_j, w_j) for block j; h(x) is as :meth:`features` gives it.
+        """
+        maps = []
+        for block in self.blocks:
+            *layers, pool = block.children()
+            for layer in layers:
+                images = layer(images)
+            maps.append(images)
+            images = pool(images)
+        return maps, images.flatten(1)
+
     def forward(self, images: Tensor) -> Tensor:
         """Images (n, c, h, w) -> outputs (n, C)."""
         outputs: Tensor = self.head(self.features(images))

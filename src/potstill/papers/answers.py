@@ -16,7 +16,7 @@ from potstill.papers.rows import Row
 
 PAPERS: dict[str, Paper] = {"rcig": rcig.PAPER, "dwa": dwa.PAPER}
 
-LASTING = {"dc": 300, "dsa": 1000}
+LASTING = {"dc": 300, "dc-mnist": 1000, "dsa": 1000, "cafe": 600, "datadam-as-run": 1800}
 """Epochs of the protocols that have one number for all images, for sets that state none."""
 
 

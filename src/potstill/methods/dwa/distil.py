@@ -208,25 +208,11 @@ def _squeeze(recipe: Recipe, source: SourceDataset, session: Session, ledger: _L
 
 def _check(teacher: Teacher, source: SourceDataset) -> None:
     """That the teacher is one for this data, and one that can be inverted."""
-    for what, theirs, ours in (
-        ("classes", _shortened(teacher.class_names), _shortened(source.class_names)),
-        ("channels", teacher.channels, source.channels),
-        ("resolution", teacher.resolution, source.resolution),
-    ):
-        if theirs != ours:
-            raise DataError(
-                f"the teacher was made for {what} {theirs} and {source.name} has {ours}; take a "
-                "teacher that was trained on this data"
-            )
+    teacher.require_for(source)
     _require_standardised(
         teacher.preprocess.describe()["kind"], "take a teacher of standardised images"
     )
     batch_norms(teacher.network)
-
-
-def _shortened(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:5])
-    return f"{len(names)} ({shown}{', ...' if len(names) > 5 else ''})"
 
 
 def _require_standardised(kind: str, remedy: str) -> None:
