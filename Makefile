@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help quickstart test lint format clean
+.PHONY: help quickstart test test-long lint format clean
 
 help:
 	@echo "make quickstart   distil the digits that come with the package, score them, show them"
 	@echo "make test         everything CI runs: lint, types, layers, tests"
-	@echo "make lint         the same without the tests"
+	@echo "make test-long    the tests that take long: 10,000 hostile inputs, 80 killed runs"
+	@echo "make lint         what make test does, without the tests"
 	@echo "make format       format the code"
 	@echo "make clean        remove .venv and caches"
 
@@ -17,6 +18,9 @@ quickstart: $(VENV)/.installed
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --durations=10
+
+test-long: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 -m long --durations=10 -rP
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

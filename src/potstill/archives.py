@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickletools
+import warnings
 import zipfile
 from math import prod
 from pathlib import Path
@@ -72,8 +73,10 @@ def read_pt(path: Path) -> Any:
         else:
             for _ in range(_FIRST_PICKLES):
                 _check_pickle(file)
-    # Mapped, no number is read before it is used, and PyTorch refuses compressed ones.
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of kinds of tensors that are refused, or read as they are
+        # Mapped, no number is read before it is used, and PyTorch refuses compressed ones.
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
 
 
 def read_npz(path: Path, copies: int = 1) -> dict[str, NDArray[Any]]:
