@@ -251,7 +251,7 @@ def _once(case: _Case, name: str, index: int, attacked: Callable[[], list[Target
     }
     cached = case.cache.get(key, _Cached)
     moments = max(1, len(key["steps"]))
-    if cached is not None and [one.chunks for one in cached.targets] == [case.chunks] * moments:
+    if cached is not None and [one.folds for one in cached.targets] == [case.folds] * moments:
         return cached.targets
     targets = attacked()
     case.cache.put(key, _Cached(targets=targets).model_dump(mode="json", by_alias=True))

@@ -37,14 +37,14 @@ class Target(BaseModel):
         if not {*ATTACKS} == self.areas.keys() == self.curves.keys():
             raise ValueError("there is not one of every attack")
         sizes = {len(of) for found in (self.areas, self.curves) for of in found.values()}
-        if sizes != {self.chunks}:
-            raise ValueError("the attacks are not of the same chunks")
+        if sizes != {self.folds}:
+            raise ValueError("the attacks are not of the same folds")
         if any(len(one) != len(FALSE_POSITIVE_RATES) for of in self.curves.values() for one in of):
             raise ValueError("a curve is not of the false positive rates")
         return self
 
     @property
-    def chunks(self) -> int:
+    def folds(self) -> int:
         """How many parts of the candidates were guessed at."""
         return len(self.areas[ATTACKS[0]])
 

@@ -17,7 +17,7 @@ from potstill import __version__, storage
 from potstill.data.blocks import Blocks
 from potstill.data.transforms import ZCA, Preprocess
 from potstill.errors import PotstillError, RunError
-from potstill.files import atomic_write, make_folder
+from potstill.files import make_folder
 from potstill.hashing import add_tensor
 from potstill.surroundings import machine
 
@@ -89,8 +89,9 @@ class WhiteningCache:
         document = {"format_version": 1, "key": dict(key), "preprocess": fitted.describe()}
         try:
             make_folder(self._folder)
-            content = storage.encode(document, fitted.tensors(), storage.WHITENING)
-            atomic_write(self._path(self._folder, key), content)
+            storage.save(
+                self._path(self._folder, key), document, fitted.tensors(), storage.WHITENING
+            )
         except RunError as error:
             self.problem = str(error)
 
