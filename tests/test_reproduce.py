@@ -322,6 +322,22 @@ def test_a_stopped_reproduction_goes_on(tmp_path):
     assert len((folder / runs.DISTILLED).read_bytes()) > len(before)
 
 
+def test_a_stopped_reproduction_does_not_go_on_with_other_data(tmp_path, monkeypatch):
+    def stop(stage: str, done: int, total: int, **_: float) -> None:
+        if stage.endswith("iteration") and done == 2:
+            raise KeyboardInterrupt
+
+    one = digits(assignments=(*SMALL, "checkpoint_every=1"))
+    with pytest.raises(KeyboardInterrupt):
+        run([one], workplace(tmp_path), progress=stop)
+    source = workplace(tmp_path).source(one.measurement.load().data)
+    renamed = dataclasses.replace(source, class_names=("zero", *source.class_names[1:]))
+    monkeypatch.setattr(Workplace, "source", lambda *_: renamed)
+    (failed,) = run([one], workplace(tmp_path))
+    assert failed.state == "failed"
+    assert "is of other data: class '0' was removed, class 'zero' was added" in failed.why
+
+
 def test_one_failure_does_not_stop_the_others(tmp_path, monkeypatch):
     other = digits(assignments=(*SMALL, "method.iterations=1"))
     evaluate = places.evaluation.evaluate

@@ -27,11 +27,14 @@ def prepare() -> None:
     - cuDNN takes its deterministic algorithms only, so that a seed gives the same bytes.
     - Denormal numbers count as zero: softplus at 60 makes them, and they cost half the
       speed. The setting belongs to a thread, and threads made later inherit it.
+    - MKL has as many threads as PyTorch, and not fewer where it finds that there are fewer cores:
+      their number decides the last bits of products.
     - Freed memory stays with the process (glibc only). By default every activation of
       some megabytes is mapped afresh, and its page faults take a third of a forward pass.
     """
     torch.set_flush_denormal(True)
     torch.backends.cudnn.deterministic = True
+    torch.set_num_threads(torch.get_num_threads())
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -127,7 +127,9 @@ def distil(
         given = read_teacher(teacher, settings_of(recipe).module, device)
     with Run.create(out, recipe, resume, device=device) as run:
         if run.finished:
+            run.begin(source, device=device, threads=threads)
             say(f"{out} holds this run, finished")
+            return run.artefact
         try:
             with reporting("") as tell:
                 distill(

@@ -46,8 +46,7 @@ def distill(
         progress: told of every step of every stage.
 
     Returns:
-        The set, whose header says in what surroundings it was made; that of a finished run as it
-        lies there.
+        The set, whose header says in what surroundings it was made.
 
     Raises:
         RunError: the run was begun with other data or another number of threads.
@@ -75,8 +74,6 @@ def distill(
     )
     if run is not None:
         run.begin(source, device=device, threads=threads)
-        if run.finished:
-            return DistilledDataset.load(run.artefact)
         threads = run.surroundings.threads
     with hardware.threads(threads):
         made = method.distil(recipe, source, session)

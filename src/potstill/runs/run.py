@@ -164,10 +164,6 @@ class Run:
                 that kept neither.
         """
         here, before = Inventory.of(source), self._origin
-        if self.finished:
-            made = DistilledDataset.load(self.artefact)
-            Inventory.stated(made.header["source"], made.class_names).require_same(here, self.path)
-            require_threads(self.path, made.header.get("surroundings", {}).get("threads"), threads)
         if before is not None:
             before.source.require_same(here, self.path)
             where = going_on(self.path, before.surroundings, device, threads)
@@ -178,11 +174,21 @@ class Run:
                 "another --out"
             )
         else:
-            where = present(device, threads)
+            where = present(device, self._threads_of_result(here, threads) or threads)
         self._origin = Origin(recipe=self._recipe, source=here, surroundings=where)
         if not self.finished:
             self._surroundings["machine"]["threads"] = where.threads
             self._write_record()
+
+    def _threads_of_result(self, source: Inventory, threads: int | None) -> int | None:
+        """How many a finished run had, if it says; it must be of this data and of ``threads``."""
+        if not self.finished:
+            return None
+        made = DistilledDataset.load(self.artefact)
+        Inventory.stated(made.header["source"], made.class_names).require_same(source, self.path)
+        had: int | None = made.header.get("surroundings", {}).get("threads")
+        require_threads(self.path, had, threads)
+        return had
 
     @property
     def surroundings(self) -> Surroundings:
