@@ -13,7 +13,10 @@ def mutated(document: dict[str, Any], random: Random) -> dict[str, Any]:
     """A copy of ``document`` in which one to three entries are changed."""
     result = copy.deepcopy(document)
     for _ in range(random.choice([1, 1, 1, 2, 3])):
-        parent, key = random.choice(_places(result) or [(result, "method")])
+        places = _places(result)
+        if not places:
+            break
+        parent, key = random.choice(places)
         if random.random() < 0.2:
             del parent[key]
         elif isinstance(parent, dict) and random.random() < 0.05:

@@ -25,6 +25,13 @@ _SUFFIXES = (".png", ".jpg", ".tif", ".bmp", ".webp", ".ppm", ".PNG", ".jpeg")
 _STRANGE = (b"-x", b" ", b"\xff", b"a\n\x1b[2J", b"%s{}", b"\xe2\x80\xae")
 _CLASSES = (b"a", b"b", b"x" * 255, b"..a", b"~", b"'\"<script>", *_STRANGE)
 
+_MODES = {
+    "GIF": ("L", "RGB", "P", "1"),
+    "BMP": ("L", "RGB", "P", "1"),
+    "PPM": ("L", "RGB", "1"),
+    "JPEG": ("L", "RGB", "CMYK"),
+}
+
 
 class Folder:
     """A folder for each class, and in each some images."""
@@ -94,8 +101,7 @@ def _content(random: Random) -> bytes:
     way = random.random()
     if way < 0.6:
         kind = random.choice(pixels.FORMATS)
-        modes = ["L", "RGB", "P", "1"] if kind in ("GIF", "PPM", "BMP") else ["L", "RGB", "RGBA"]
-        modes = ["RGB", "L", "CMYK"] if kind == "JPEG" else modes
+        modes = _MODES.get(kind, ("L", "RGB", "RGBA"))
         good = _image(kind, random.choice(modes))
         return damaged(good, random) if way < 0.5 else good
     return random.choice(_CONTENTS)()

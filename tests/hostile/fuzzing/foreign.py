@@ -277,7 +277,6 @@ def _other_tensor(array: Any, random: Random) -> Any:
             lambda: torch._neg_view(tensor.float()),
             lambda: [tensor, tensor],
             lambda: {"images": tensor},
-            lambda: tensor.float().to_mkldnn(),
         ]
     )()
 

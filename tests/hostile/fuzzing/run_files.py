@@ -19,7 +19,7 @@ from tests.hostile.fuzzing.uses import Use, command
 from tests.hostile.mutations import mutated
 from tests.report import audit_records
 
-_NAMES = (runs.RECORD, runs.RECORD, runs.METRICS, runs.RECIPE)
+_NAMES = (runs.RECORD, runs.METRICS, runs.RECIPE)
 _LINES = (
     *('{"iteration": 1e999, "loss": 1}', '{"iteration": 2, "loss": 1' + "0" * 5000 + "}", "[]"),
     *('{"iteration": -1, "loss": 1}', '{"iteration": null}', '{"loss": 2}', "{}", "7", '"x"'),
@@ -52,8 +52,8 @@ class RunFile:
         run = self._copy(method, place / "run")
         if random.random() < 0.3:
             (run / runs.DISTILLED).unlink()
-        for _ in range(random.choice([1, 1, 2])):
-            _change(run / random.choice(_NAMES), random)
+        for name in random.sample(_NAMES, random.choice([1, 1, 2])):
+            _change(run / name, random)
         uses = self._uses(method, run)
         return [uses[0], random.choice(uses[1:])]
 

@@ -44,10 +44,14 @@ def changed(path: Path, to: Path, kind: storage.Kind, random: Random) -> None:
 
 def with_other_tensors(tensors: dict[str, Tensor], random: Random) -> dict[str, Tensor]:
     """One of them gone, doubled, of another type or shape, or of other numbers."""
+    if not tensors:
+        return {"0": torch.zeros(2)}
     name = random.choice(sorted(tensors))
     result = dict(tensors)
     if random.random() < 0.2:
-        result[random.choice(["x", "images", "preprocess.whitening", "a\n\x1b[2J"])] = result[name]
+        result[random.choice(["x", "images", "preprocess.whitening", "a\n\x1b[2J"])] = result[
+            name
+        ].clone()
     if random.random() < 0.2:
         del result[name]
     else:
