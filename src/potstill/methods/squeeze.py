@@ -225,15 +225,20 @@ def settings_of(recipe: Recipe) -> TeacherRecipe:
     """
     method = methods.named(recipe.method.kind)
     if method.teacher is None:
-        taught = [name for name in methods.names() if methods.named(name).teacher is not None]
         raise RecipeError(
             f"{recipe.name} is a recipe for {method.name}, which has no teacher; take one for "
-            f"{' or '.join(taught)}"
+            f"{' or '.join(_taught())}"
         )
     teacher = method.teacher(recipe.method)
     if teacher is None:
         raise RecipeError(f"{recipe.name} does not ask for a teacher; leave that out")
     return teacher
+
+
+def _taught() -> list[str]:
+    """The methods that have a teacher whatever their settings."""
+    known = [methods.named(name) for name in methods.names()]
+    return [m.name for m in known if m.teacher is not None and m.teacher(m.settings()) is not None]
 
 
 def _inverts(recipe: Recipe) -> bool:
