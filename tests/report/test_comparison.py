@@ -120,7 +120,7 @@ def test_shipped_recipes_of_a_row_follow_the_paper_but_in_what_they_say(
     tmp_path: Path, name: str
 ) -> None:
     of = recipes.load(name)
-    run = read(tmp_path / "run", of, of.method.iterations, None)
+    run = read(tmp_path / "run", of, getattr(of.method, "iterations", 0), None)
     phrases = {
         "method.solver.name": "solver pcg (the paper's adam)",
         "method.target_precision": "target precision auto (the paper's float32)",
