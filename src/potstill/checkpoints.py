@@ -7,6 +7,7 @@ in its header (:mod:`potstill.storage`), with every number exact and every dict 
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -116,16 +117,34 @@ def require_like(found: Any, fresh: Any, where: str = "state") -> None:
             require_like(one, other, f"{where}.{place}")
 
 
-def require_moments(optimiser: torch.optim.Optimizer) -> None:
-    """Refuse an optimiser's state of other parameters than its own.
+def load_moments(
+    optimiser: torch.optim.Optimizer, moments: Mapping[int, Mapping[str, Any]]
+) -> None:
+    """Give ``optimiser`` the state of its parameters, each by its place; it is copied.
 
     Raises:
-        ValueError: a moment has another shape than its parameter.
+        ValueError: it is none that this optimiser has after a step.
+        LookupError: there is no such parameter.
     """
-    for parameter, moments in optimiser.state.items():
-        for name, moment in moments.items():
-            if isinstance(moment, Tensor) and moment.ndim and moment.shape != parameter.shape:
-                raise ValueError(f"{name} has shape {tuple(moment.shape)}")
+    expected = _after_a_step(optimiser)
+    for place, values in moments.items():
+        require_like(dict(values), expected[place], f"optimiser.{place}")
+    document = optimiser.state_dict()
+    document["state"] = {
+        place: {k: v.clone() if isinstance(v, Tensor) else v for k, v in values.items()}
+        for place, values in moments.items()
+    }
+    optimiser.load_state_dict(document)
+
+
+def _after_a_step(optimiser: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    """The state of each parameter that a step makes, taken by a copy."""
+    stepped = copy.deepcopy(optimiser)
+    parameters = [each for group in stepped.param_groups for each in group["params"]]
+    for each in parameters:
+        each.grad = torch.zeros_like(each)
+    stepped.step()
+    return [dict(stepped.state[each]) for each in parameters]
 
 
 def _has_format_1(path: Path) -> bool:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from potstill import checkpoints, storage
+from potstill.audits.diversity import diversity
 from potstill.data.blocks import Blocks
 from potstill.data.distilled import DistilledDataset
 from potstill.data.preprocess import ZCA
@@ -501,3 +502,26 @@ def test_an_absurd_learning_rate_is_said_to_be_one():
             NumericalError,
         )
         assert "lower method.learning_rate" in text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"momentum_buffer": None}, {"momentum_buffer": torch.ones(3)}, {"x": 1}, {}, {"step": -1}],
+)
+def test_an_optimiser_takes_no_moments_that_no_step_makes(change: Document):
+    parameter = torch.ones(2, requires_grad=True)
+    optimiser = torch.optim.SGD([parameter], lr=0.1, momentum=0.9)
+    checkpoints.load_moments(optimiser, {0: {"momentum_buffer": torch.ones(2)}})
+    assert torch.equal(parameter, torch.ones(2))
+    with pytest.raises((ValueError, LookupError)):
+        checkpoints.load_moments(optimiser, {0: change})
+    with pytest.raises(LookupError):
+        checkpoints.load_moments(optimiser, {1: {"momentum_buffer": torch.ones(2)}})
+
+
+def test_a_teacher_of_other_than_finite_numbers_sees_nothing():
+    teacher = problems.teacher()
+    for weights in teacher.network.parameters():
+        weights.fill_(float("nan"))
+    made = distill(problems.recipe(), problems.source(), teacher=problems.teacher())
+    assert "take another teacher" in refusal(lambda: diversity(made, teacher), NumericalError)

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from potstill import rng
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset, sample_per_class
-from potstill.errors import DataError
+from potstill.errors import DataError, NumericalError
 from potstill.results import Distances, Diversity, Embedding, Observer
 from potstill.teacher import Teacher
 
@@ -67,6 +67,7 @@ def diversity(
     Raises:
         DataError: set, teacher and source differ in classes or in the images' shape, or a
             class to be shown does not exist.
+        NumericalError: what the teacher makes of the images is not finite.
     """
     start = time.perf_counter()
     _check(dataset, teacher, source)
@@ -146,13 +147,22 @@ class _Eye:
 
     @torch.no_grad()
     def __call__(self, pixels: Tensor) -> _Seen:
-        """Look at images (n, c, h, w) uint8."""
+        """Look at images (n, c, h, w) uint8.
+
+        Raises:
+            NumericalError: features or logits are not finite.
+        """
         features, logits = [], []
         for part in pixels.split(_BATCH):
             self._caught.clear()
             logits.append(self._network(self._preprocess.apply(part).to(self._device)).cpu())
             features.append(self._caught[-1].flatten(1).cpu())
-        return _Seen(torch.cat(features), torch.cat(logits))
+        seen = _Seen(torch.cat(features), torch.cat(logits))
+        if not (seen.features.isfinite().all() and seen.logits.isfinite().all()):
+            raise NumericalError(
+                "what the teacher makes of the images is not finite; take another teacher"
+            )
+        return seen
 
     @torch.no_grad()
     def _order(self, image: Tensor) -> tuple[list[str], list[str]]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from potstill.checkpoints import require_moments
+from potstill.checkpoints import load_moments
 from potstill.errors import NumericalError
 from potstill.progress import Progress, silent
 
@@ -90,14 +90,8 @@ class Trainer:
         """Go on from what :meth:`state` gave; it shares no memory with this."""
         self.round, self.step = state["round"], state["step"]
         self._losses.copy_(state["losses"])
-        document = self._optimiser.state_dict()
-        document["state"] = {
-            place: {name: value.clone() for name, value in values.items()}
-            for place, values in enumerate(state["optimiser"])
-            if values
-        }
-        self._optimiser.load_state_dict(document)
-        require_moments(self._optimiser)
+        moments = {place: values for place, values in enumerate(state["optimiser"]) if values}
+        load_moments(self._optimiser, moments)
 
     def _move(self, loss: Callable[[int], Tensor]) -> Tensor:
         """Take one step; the losses before it."""

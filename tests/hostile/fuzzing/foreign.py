@@ -32,8 +32,8 @@ _NAMES = (
     "\u202ex",
     "data",
 )
-_STATED = (["--dataset", "digits"], ["--class-names", "a,b,c"], ["--label-kind", "logits"],
-           ["--mean", "0.5", "--std", "0.2"])  # fmt: skip
+_TEN = ["--class-names", "a,b,c,d,e,f,g,h,i,j", "--mean", "0.5", "--std", "0.2"]
+_STATED = (*[["--dataset", "digits"]] * 3, *[_TEN] * 3, ["--class-names", "a,b,c"], [])
 
 
 class _Import:
@@ -55,7 +55,7 @@ class _Import:
         with warnings.catch_warnings():  # of what nobody should save
             warnings.simplefilter("ignore")
             self.spoil(path, random)
-        words = ["--space", random.choice(["pixels", "standardised"])]
+        words = ["--space", random.choice(["pixels", "pixels", "standardised"])]
         words += random.choice(_STATED)
         if random.random() < 0.2:
             words += ["--labels", str(path)]
@@ -139,6 +139,8 @@ def _other_array(array: Any, random: Random) -> Any:
             lambda: array.astype(np.float32) * random.choice([np.nan, np.inf, 1e36, -1, 0]),
             lambda: array.reshape(-1),
             lambda: array[:0],
+            lambda: array.astype(np.float32) / 255 if array.ndim == 4 else np.eye(10)[array],
+            lambda: array.astype(random.choice(["i4", ">i2", "u2"])),
             lambda: array[:1],
             lambda: array[None],
             lambda: np.asfortranarray(array),
@@ -263,6 +265,8 @@ def _other_tensor(array: Any, random: Random) -> Any:
             lambda: tensor.float() * random.choice([float("nan"), float("inf"), 1e38, -1]),
             lambda: tensor.flatten(),
             lambda: tensor[:0],
+            lambda: tensor.float() / 255 if tensor.ndim == 4 else torch.eye(10)[tensor],
+            lambda: tensor.to(torch.int32),
             lambda: tensor[:1],
             lambda: tensor[..., None],
             lambda: torch.zeros(1).expand(random.choice([10**5, 10**9]), 3, 32, 32),

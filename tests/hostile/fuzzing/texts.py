@@ -116,15 +116,15 @@ class Assignment:
 
 def _value(random: Random) -> str:
     way = random.random()
-    if way < 0.6:
-        return json.dumps(
-            next(iter(mutated({"x": random.choice([1, 0.5, "a", [1], {}])}, random).values()), None)
-        )
-    if way < 0.8:
+    if way < 0.5:
+        document = mutated({"x": random.choice([1, 0.5, "a", [1], {}])}, random)
+        return json.dumps(next(iter(document.values()), None))
+    if way < 0.65:
         return random.choice(_TEXTS).removesuffix("\n")
-    return damaged(
-        random.choice([b"0.01", b"digits", b"[1, 2]", b"{a: b}", b"null"]), random
-    ).decode(errors="replace")
+    plain = random.choice(
+        ["0.01", "1e-3", "1", "2", "8", "true", "digits", "[1, 2]", "{a: b}", "~"]
+    )
+    return plain if way < 0.85 else damaged(plain.encode(), random).decode(errors="replace")
 
 
 def _possible(words: Sequence[str]) -> list[str]:

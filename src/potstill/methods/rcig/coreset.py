@@ -9,7 +9,7 @@ import torch
 from timm.optim import AdaBelief
 from torch import Tensor
 
-from potstill.checkpoints import require_moments
+from potstill.checkpoints import load_moments
 from potstill.methods.rcig.outer import label_margin
 from potstill.methods.rcig.problem import MetaGradient
 from potstill.methods.rcig.settings import RCIGSettings
@@ -110,10 +110,4 @@ class Coreset:
         self._mean_images.copy_(state["mean_images"])
         self._mean_labels.copy_(state["mean_labels"])
         self._updates = state["updates"]
-        document = self._optimiser.state_dict()
-        document["state"] = {
-            int(key): {k: v.clone() if isinstance(v, Tensor) else v for k, v in value.items()}
-            for key, value in state["optimiser"].items()
-        }
-        self._optimiser.load_state_dict(document)
-        require_moments(self._optimiser)
+        load_moments(self._optimiser, {int(key): v for key, v in state["optimiser"].items()})
