@@ -8,10 +8,16 @@ from potstill.methods.recipe import Recipe, parse
 from tests.evaluation.problems import NETWORK
 
 TEACHER = {"network": NETWORK.model_dump(mode="json"), "epochs": 1}
+MATCHING = {"iterations": 2, "real_batch": 8}
 POOL = {"size": 2, "max_steps": 2, "steps_per_visit": (1, 1)}
 SMALL: dict[str, dict[str, Any]] = {
     "rcig": {"iterations": 2, "target_batch": 8, "pool": POOL, "solver": {"max_steps": 2}},
-    "dm": {"iterations": 2, "real_batch": 8},
+    "dm": MATCHING,
+    "dc": {**MATCHING, "updates": 2, "epochs": 1},
+    "dsa": {**MATCHING, "updates": 2, "epochs": 1},
+    "cafe": MATCHING,
+    "datadam": MATCHING,
+    "coreset": {"teacher": TEACHER},
     "dwa": {"iterations": 2, "compiled": False, "teacher": TEACHER},
 }
 ADAM = {"name": "adam", "tune": False, "inner_steps": 2, "inverse_steps": 2}
