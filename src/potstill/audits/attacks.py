@@ -92,7 +92,7 @@ def observe(network: nn.Module, split: Split, preprocess: Preprocess) -> Evidenc
     favour_layout(network.eval())
     size = _BATCH_CPU if device.type == "cpu" else _BATCH
     parts = [
-        network(in_favoured_layout(preprocess.apply(images).to(device))).double().cpu()
+        network(in_favoured_layout(preprocess.apply(images.to(device)))).double().cpu()
         for images in split.images.split(size)
     ]
     outputs = torch.cat(parts)

@@ -150,7 +150,7 @@ class _Eye:
         features, logits = [], []
         for part in pixels.split(_BATCH):
             self._caught.clear()
-            logits.append(self._network(self._preprocess.apply(part).to(self._device)).cpu())
+            logits.append(self._network(self._preprocess.apply(part.to(self._device))).cpu())
             features.append(self._caught[-1].flatten(1).cpu())
         return _Seen(torch.cat(features), torch.cat(logits))
 

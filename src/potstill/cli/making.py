@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from potstill import methods, recipes
+from potstill.cli.keeping import CacheFolder, warn_of, whitenings_of
 from potstill.cli.options import (
     Assignments,
     DataRoot,
@@ -28,6 +29,7 @@ from potstill.methods.recipe import Recipe
 
 if TYPE_CHECKING:
     from potstill.data.source import SourceDataset
+    from potstill.data.whitening_cache import WhiteningCache
 
 
 @app.command()
@@ -50,22 +52,25 @@ def distill(
         int | None,
         typer.Option(min=1, help="Groups of images made at a time  [cpu: one a core; cuda: 1]"),
     ] = None,
+    cache: CacheFolder = None,
 ) -> None:
     """Distil a dataset as RECIPE says."""
     resolved = _resolved(recipe, assignments, seed)
     where = chosen_device(device)
     source = read_source(resolved.data, data_root, download=download, require_test=False)
-    print(
-        distil(
-            resolved,
-            source,
-            out or Path("runs") / f"{recipes.folder_name(resolved)}-seed{resolved.seed}",
-            resume=resume,
-            device=where,
-            teacher=teacher,
-            workers=workers,
-        )
+    whitenings = whitenings_of(cache)
+    artefact = distil(
+        resolved,
+        source,
+        out or Path("runs") / f"{recipes.folder_name(resolved)}-seed{resolved.seed}",
+        resume=resume,
+        device=where,
+        teacher=teacher,
+        workers=workers,
+        whitenings=whitenings,
     )
+    warn_of(whitenings)
+    print(artefact)
 
 
 @app.command()
@@ -110,6 +115,7 @@ def distil(
     device: str,
     teacher: Path | None = None,
     workers: int | None = None,
+    whitenings: WhiteningCache | None = None,
 ) -> Path:
     """Distil into the folder ``out``; the path of the distilled set."""
     from potstill.methods.distilling import distill
@@ -132,6 +138,7 @@ def distil(
                     device=device,
                     teacher=given,
                     workers=_workers(recipe, workers, device),
+                    whitenings=whitenings,
                     progress=tell,
                 )
         except KeyboardInterrupt:

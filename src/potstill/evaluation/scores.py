@@ -26,7 +26,7 @@ def accuracies(networks: Sequence[nn.Module], test: Split, preprocess: Preproces
     size = _TEST_BATCH_CPU if device.type == "cpu" else _TEST_BATCH
     for first in range(0, len(test.labels), size):
         part = slice(first, first + size)
-        images = in_favoured_layout(preprocess.apply(test.images[part]).to(device))
+        images = in_favoured_layout(preprocess.apply(test.images[part].to(device)))
         labels = test.labels[part].to(device)
         for index, network in enumerate(networks):
             correct[index] += (network(images).argmax(1) == labels).sum()

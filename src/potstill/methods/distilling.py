@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from potstill import execution, methods
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset
+from potstill.data.whitening_cache import WhiteningCache
 from potstill.errors import RecipeError
 from potstill.evaluation.protocol import named
 from potstill.methods.method import Session
@@ -26,6 +27,7 @@ def distill(
     device: str = "cpu",
     teacher: Teacher | None = None,
     workers: int | None = None,
+    whitenings: WhiteningCache | None = None,
     progress: Progress = silent,
 ) -> DistilledDataset:
     """Distil ``source`` as ``recipe`` says.
@@ -39,6 +41,8 @@ def distill(
         workers: for a method with independent units of work: how many are worked on at a time,
             each in a process of its own if there are several (a script then needs
             ``if __name__ == "__main__"``); one, here, if None. The result is the same.
+        whitenings: where the preprocessing is looked for before it is fitted, and stored; ZCA is
+            fitted anew if None.
         progress: told of every step of every stage.
 
     Raises:
@@ -62,6 +66,7 @@ def distill(
         progress=progress,
         executor=execution.in_processes(workers or 1),
         teacher=teacher,
+        whitenings=whitenings,
     )
     result = method.distil(recipe, source, session)
     if run is not None:

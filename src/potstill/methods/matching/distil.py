@@ -37,8 +37,9 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
         KeyboardInterrupt: after a checkpoint was written.
     """
     hardware.prepare()
-    settings, preprocess = method_of(recipe, DMSettings), fit(recipe.data, source.train.images)
-    matcher = Matcher(recipe, source, preprocess, torch.device(session.device))
+    settings, device = method_of(recipe, DMSettings), torch.device(session.device)
+    preprocess = fit(recipe.data, source.train.images, device=device, cache=session.whitenings)
+    matcher = Matcher(recipe, source, preprocess, device)
     iterate(matcher, settings.iterations, recipe, session)
     classes = torch.arange(source.classes).repeat_interleave(recipe.images_per_class)
     return product(
@@ -129,7 +130,7 @@ class Matcher:
         pixels = self._source.train.images
         batch = self._settings.real_batch
         for rows in real_rows(self._members, batch, self._recipe.seed, network):
-            yield self._preprocess.apply(pixels[rows]).to(self._device)
+            yield self._preprocess.apply(pixels[rows].to(self._device))
 
     def _draws(self, network: int) -> list[Draw] | None:
         """A view for each class; None if images are taken as they are."""
