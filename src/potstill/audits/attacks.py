@@ -90,7 +90,7 @@ def observe(network: nn.Module, split: Split, preprocess: Preprocess) -> Evidenc
     favour_layout(network.eval())
     size = images_at_once(split.images.shape[-1], device)
     parts = [
-        network(in_favoured_layout(preprocess.apply(images).to(device))).double().cpu()
+        network(in_favoured_layout(preprocess.apply(images.to(device)))).double().cpu()
         for images in split.images.split(size)
     ]
     outputs = torch.cat(parts)

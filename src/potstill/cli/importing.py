@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from potstill.cli.keeping import CacheFolder, warn_of, whitenings_of
 from potstill.cli.networks import ScoringNetwork
 from potstill.cli.options import DataRoot, Download, Json, app, read_source
 from potstill.cli.terminal import print_json, print_lines
@@ -116,6 +117,7 @@ def import_images(
     ] = None,
     data_root: DataRoot = None,
     download: Download = False,
+    cache: CacheFolder = None,
     as_json: Json = False,
 ) -> None:
     """Make a distilled set of images from elsewhere, and check what is said of them."""
@@ -152,7 +154,7 @@ def import_images(
         },
         source="potstill import",
     )
-    source = _at_hand(stated.data, data_root, download)
+    source, whitenings = _at_hand(stated.data, data_root, download), whitenings_of(cache)
     imported = importing.import_set(
         given,
         importing.Statement(space, label_kind, mirror_images),
@@ -162,8 +164,10 @@ def import_images(
         class_names=None if class_names is None else _words(class_names),
         source=source,
         fitted_on=_fitted_on(stated.data, fit_on, source, data_root, download),
+        whitenings=whitenings,
         versions=surroundings.versions(),
     )
+    warn_of(whitenings)
     _require_fit(stated.network, imported)
     artefact = _written(imported, out)
     if as_json:

@@ -15,6 +15,7 @@ from potstill.errors import ArtefactError, RunError
 from potstill.files import expanded
 
 if TYPE_CHECKING:
+    from potstill.data.whitening_cache import WhiteningCache
     from potstill.evaluation.cache import Cache
     from potstill.results import Audit, Evaluation
 
@@ -29,7 +30,7 @@ CacheFolder = Annotated[
     Path | None,
     typer.Option(
         envvar="POTSTILL_CACHE",
-        help="Folder that keeps what networks reached, for the next time  [~/.cache/potstill]",
+        help="Folder that keeps what took long, for the next time  [~/.cache/potstill]",
     ),
 ]
 
@@ -39,6 +40,19 @@ def cache_of(folder: Path | None, kind: str) -> Cache:
     from potstill.evaluation.cache import Cache
 
     return Cache(expanded(folder or _default_cache()) / kind)
+
+
+def whitenings_of(folder: Path | None) -> WhiteningCache:
+    """The cache of fitted ZCA, below ``folder`` or where users' caches are."""
+    from potstill.data.whitening_cache import WhiteningCache
+
+    return WhiteningCache(expanded(folder or _default_cache()) / "whitenings")
+
+
+def warn_of(whitenings: WhiteningCache) -> None:
+    """A warning if something could not be stored there."""
+    if whitenings.problem is not None:
+        warn(f"the fitted ZCA is not kept for the next time: {whitenings.problem}")
 
 
 @contextmanager

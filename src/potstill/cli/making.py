@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from potstill import methods, recipes
+from potstill.cli.keeping import CacheFolder, warn_of, whitenings_of
 from potstill.cli.options import (
     Assignments,
     DataRoot,
@@ -29,6 +30,7 @@ from potstill.methods.recipe import Recipe
 
 if TYPE_CHECKING:
     from potstill.data.source import SourceDataset
+    from potstill.data.whitening_cache import WhiteningCache
 
 
 @app.command()
@@ -52,11 +54,13 @@ def distill(
         typer.Option(min=1, help="Groups of images made at a time  [cpu: one a core; cuda: 1]"),
     ] = None,
     threads: Threads = None,
+    cache: CacheFolder = None,
 ) -> None:
     """Distil a dataset as RECIPE says."""
     resolved = _resolved(recipe, assignments, seed)
     where = chosen_device(device)
     source = read_source(resolved.data, data_root, download=download, require_test=False)
+    whitenings = whitenings_of(cache)
     artefact = distil(
         resolved,
         source,
@@ -66,7 +70,9 @@ def distill(
         teacher=teacher,
         workers=workers,
         threads=threads,
+        whitenings=whitenings,
     )
+    warn_of(whitenings)
     print_lines(str(artefact))
 
 
@@ -116,6 +122,7 @@ def distil(
     teacher: Path | None = None,
     workers: int | None = None,
     threads: int | None = None,
+    whitenings: WhiteningCache | None = None,
 ) -> Path:
     """Distil into the folder ``out``; the path of the distilled set."""
     from potstill.methods.distilling import distill
@@ -140,6 +147,7 @@ def distil(
                     teacher=given,
                     workers=_workers(recipe, workers, device),
                     threads=threads,
+                    whitenings=whitenings,
                     progress=tell,
                 )
         except KeyboardInterrupt:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from potstill.cli.keeping import CacheFolder, cache_of
+from potstill.cli.keeping import CacheFolder, cache_of, whitenings_of
 from potstill.cli.options import (
     Assignments,
     DataRoot,
@@ -87,6 +87,7 @@ def reproduce(
         device=where,
         download=download and not listing,
         caches=lambda name: cache_of(cache, name),
+        whitenings=whitenings_of(cache),
     )
     limit = 60 * budget
     if listing:

@@ -71,34 +71,33 @@ def fit(
             "pass uint8 (n, channels, height, width) with n > 0"
         )
     given = _given_statistics(recipe, images.shape[1])
-    mean, std = given or statistics.channel_statistics(images)
-    if recipe.preprocess == "standardise":
-        if recipe.zca_block is not None:
-            raise DataError(
-                "data.zca_block is set but data.preprocess is standardise; remove it, or set "
-                "data.preprocess to zca"
-            )
-        return Standardise(mean, std)
+    if recipe.preprocess == "zca":
+        where = images.device if device is None else torch.device(device)
+        return _cached_zca(recipe, images, where, cache or WhiteningCache())
+    if recipe.zca_block is not None:
+        raise DataError(
+            "data.zca_block is set but data.preprocess is standardise; remove it, or set "
+            "data.preprocess to zca"
+        )
+    return Standardise(*(given or statistics.channel_statistics(images)))
+
+
+def _cached_zca(
+    recipe: DataRecipe, images: Tensor, device: torch.device, cache: WhiteningCache
+) -> ZCA:
+    """From the cache, or fitted and put there."""
     blocks = Blocks(recipe.zca_block)
     _check_zca(images, blocks)
-    where = images.device if device is None else torch.device(device)
-    store = cache or WhiteningCache()
-    key = store.key(images, recipe.zca_regularisation, blocks, where)
-    fitted = store.get(key)
+    key = cache.key(images, recipe.zca_regularisation, blocks, device)
+    fitted = cache.get(key)
     if fitted is None:
-        fitted = _fit_zca(images, mean, std, recipe.zca_regularisation, blocks, where)
-        store.put(key, fitted)
+        fitted = _fit_zca(images, recipe.zca_regularisation, blocks, device)
+        cache.put(key, fitted)
     return fitted
 
 
-def _fit_zca(
-    images: Tensor,
-    mean: Tensor,
-    std: Tensor,
-    regularisation: float,
-    blocks: Blocks,
-    device: torch.device,
-) -> ZCA:
+def _fit_zca(images: Tensor, regularisation: float, blocks: Blocks, device: torch.device) -> ZCA:
+    mean, std = statistics.channel_statistics(images)
     covariance = statistics.covariance(images, std, blocks, device)
     if covariance.diagonal().mean() < 1e-12:  # rounding; one grey level in one image is far more
         raise DataError("the training images are all the same, so ZCA has no directions; add some")

@@ -22,7 +22,7 @@ def accuracies(networks: Sequence[nn.Module], test: Split, preprocess: Preproces
     size = images_at_once(test.images.shape[-1], device)
     for first in range(0, len(test.labels), size):
         part = slice(first, first + size)
-        images = in_favoured_layout(preprocess.apply(test.images[part]).to(device))
+        images = in_favoured_layout(preprocess.apply(test.images[part].to(device)))
         labels = test.labels[part].to(device)
         for index, network in enumerate(networks):
             correct[index] += (network(images).argmax(1) == labels).sum()

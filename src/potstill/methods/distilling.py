@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from potstill import execution, hardware, methods
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset
+from potstill.data.whitening_cache import WhiteningCache
 from potstill.errors import RecipeError
 from potstill.evaluation.protocol import named
 from potstill.methods.method import Session
@@ -28,6 +29,7 @@ def distill(
     teacher: Teacher | None = None,
     workers: int | None = None,
     threads: int | None = None,
+    whitenings: WhiteningCache | None = None,
     progress: Progress = silent,
 ) -> DistilledDataset:
     """Distil ``source`` as ``recipe`` says.
@@ -43,6 +45,8 @@ def distill(
             ``if __name__ == "__main__"``); one, here, if None. The result is the same.
         threads: that PyTorch splits sums over while it distils, which decides the last bits of the
             result; if None, as many as it has, or as the run that goes on was begun with.
+        whitenings: where the preprocessing is looked for before it is fitted, and stored; ZCA is
+            fitted anew if None.
         progress: told of every step of every stage.
 
     Returns:
@@ -71,6 +75,7 @@ def distill(
         progress=progress,
         executor=execution.in_processes(workers or 1),
         teacher=teacher,
+        whitenings=whitenings,
     )
     if run is not None:
         run.begin(source, device=device, threads=threads)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
     from potstill.data.facts import DatasetInfo
     from potstill.data.source import SourceDataset
+    from potstill.data.whitening_cache import WhiteningCache
     from potstill.methods.recipe import Recipe
     from potstill.runs import Run
     from potstill.teacher import Teacher
@@ -54,6 +55,7 @@ class Session:
             otherwise.
         teacher: a network to invert or to label with, for a method that takes one; trained as
             the recipe says if None.
+        whitenings: where the preprocessing is looked for before it is fitted, and stored.
     """
 
     run: Run | None = None
@@ -61,6 +63,7 @@ class Session:
     progress: Progress = silent
     executor: Executor = field(default_factory=Here)
     teacher: Teacher | None = None
+    whitenings: WhiteningCache | None = None
 
 
 @dataclass(frozen=True)

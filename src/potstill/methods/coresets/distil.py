@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from potstill import hardware
 from potstill.data.distilled import DistilledDataset
 from potstill.data.preprocess import fit
@@ -25,7 +27,8 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
         KeyboardInterrupt: while the teacher was trained; it goes on where it was stopped.
     """
     hardware.prepare()
-    preprocess = fit(recipe.data, source.train.images)
+    device = torch.device(session.device)
+    preprocess = fit(recipe.data, source.train.images, device=device, cache=session.whitenings)
     selection = method_of(recipe, CoresetSettings).selection
     rows, teacher = chosen_rows(recipe, source, selection, preprocess, session)
     return product(

@@ -45,8 +45,8 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
         KeyboardInterrupt: after a checkpoint was written.
     """
     hardware.prepare()
-    settings = method_of(recipe, MatchingSettings)
-    preprocess = fit(recipe.data, source.train.images)
+    settings, device = method_of(recipe, MatchingSettings), torch.device(session.device)
+    preprocess = fit(recipe.data, source.train.images, device=device, cache=session.whitenings)
     matcher = Matcher(recipe, source, preprocess, session)
     iterate(matcher, settings.iterations, recipe, session)
     return product(
@@ -153,7 +153,7 @@ class Matcher:
     def _drawn(self, batch: int, update: int, purpose: str) -> Iterator[Tensor]:
         seed, k = self.recipe.seed, self.iteration
         for rows in real_rows(self._members, batch, seed, k, update, purpose=purpose):
-            yield self._preprocess.apply(self.source.train.images[rows]).to(self.device)
+            yield self._preprocess.apply(self.source.train.images[rows].to(self.device))
 
     def draws(self, update: int = 0) -> list[Draw] | None:
         """A view for each class; None if images are taken as they are."""

@@ -52,12 +52,12 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
         KeyboardInterrupt: after a checkpoint was written.
     """
     hardware.prepare()
-    preprocess, run = fit(recipe.data, source.train.images), session.run
+    device, run = torch.device(session.device), session.run
+    preprocess = fit(recipe.data, source.train.images, device=device, cache=session.whitenings)
     settings, iterations = method_of(recipe, RCIGSettings), 0
     if settings.variant == "random":
         images, labels = real_start(source, preprocess, recipe.images_per_class, recipe.seed)
     else:
-        device = torch.device(session.device)
         clock = Stopwatch(run.part, device) if run else _no_clock
         distiller = Distiller(recipe, source, preprocess, device, clock)
         iterate(distiller, settings.iterations, recipe, session)
