@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 help:
 	@echo "make quickstart   distil the digits that come with the package, score them, show them"
 	@echo "make test         everything CI runs: lint, types, layers, tests"
-	@echo "make test-long    the tests that take long: 10,000 hostile inputs, 80 killed runs"
+	@echo "make test-long    the tests that take long: 10,000 hostile inputs, 137 killed runs"
 	@echo "make lint         what make test does, without the tests"
 	@echo "make format       format the code"
 	@echo "make clean        remove .venv and caches"

@@ -118,12 +118,12 @@ def test_a_foreign_file_is_not_trusted(
         ({}, {**tensors, "whitening": -tensors["whitening"]}, storage.WHITENING),
         ({}, tensors, storage.TEACHER),
     ):
-        path.write_bytes(storage.encode({**document, **change}, parts, kind))
+        storage.save(path, {**document, **change}, parts, kind)
         fits.clear()
         assert same(fit(RECIPE, images, cache=cache), fitted)
         assert len(fits) == 1
     del document["key"]
-    path.write_bytes(storage.encode(document, tensors, storage.WHITENING))
+    storage.save(path, document, tensors, storage.WHITENING)
     fits.clear()
     fit(RECIPE, images, cache=cache)
     assert len(fits) == 1

@@ -106,6 +106,6 @@ def test_audits_run_on_a_card(digits, standardise, real, monkeypatch) -> None:
     monkeypatch.setattr(audits.diversity, "_tsne", lambda rows, *rest: np.zeros((len(rows), 2)))
     with card():
         students = Students(learning_rate=1e-3, batch_size=8, augmented=True)
-        membership(real, digits, steps=[2], networks=1, chunks=2, students=students, device="meta")
+        membership(real, digits, steps=[2], networks=1, folds=2, students=students, device="meta")
         continual(real, digits, tasks=2, protocol="hard-label", epochs=1, device="meta")
         diversity(real, teacher(digits, standardise), digits, device="meta")

@@ -33,6 +33,7 @@ from potstill.methods.rcig.distil import Distiller
 from potstill.methods.recipe import dump, parse
 from potstill.recipes import load as shipped
 from potstill.runs import Run
+from potstill.surroundings import present
 from potstill.teacher import Teacher
 from tests.data.test_distilled import result, sample
 from tests.hostile.mutations import deep, mutated
@@ -486,6 +487,7 @@ def test_a_group_that_nobody_inverted_is_refused(tmp_path: Path, change: Documen
         "history": [{"iteration": 3, "loss": 1.0}],
         "adjustment": 0.0,
         "seconds": {"synthesis": 1.0},
+        "surroundings": present("cpu").model_dump(mode="json"),
     }
     path = tmp_path / f"{group.name}.safetensors"
     checkpoints.write(path, state, {})
