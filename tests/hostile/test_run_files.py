@@ -418,7 +418,7 @@ def test_class_folders_have_names_that_are_text(tmp_path: Path, fails: Callable[
     for split in ("train", "test"):
         (tmp_path / split / "a").mkdir(parents=True)
     os.mkdir(os.fsencode(tmp_path / "train") + b"/b\xff")
-    said = "name of folder '.*' is not UTF-8; rename it"
+    said = "name of folder '.* is not UTF-8; rename it"
     with pytest.raises(DataError, match=said):
         image_folder.read(tmp_path, resolution=8, channels=1)
     with pytest.raises(DataError, match=said):
