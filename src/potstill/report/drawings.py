@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _MOST_LABELS = 200
 _LEGIBLE_TILE = 20
+# A method logs a dozen quantities; a log that names thousands is not drawn for hours.
+_MOST_CURVES = 40
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def tiles(dataset: DistilledDataset) -> Tiles:
 
 
 def curves(series: Mapping[str, Series], panels: Sequence[Panel], anchor: str) -> list[Drawing]:
-    """The panels for which something was logged, then whatever else was."""
+    """The panels for which something was logged, then whatever else was; the first of very many."""
     known = {curve.quantity for panel in panels for curve in panel.curves}
     others = [
         Panel(title=spaced(name), curves=(Curve(spaced(name), name),))
@@ -100,6 +102,8 @@ def curves(series: Mapping[str, Series], panels: Sequence[Panel], anchor: str) -
     ]
     drawn: list[Drawing] = []
     for panel in (*panels, *others):
+        if len(drawn) == _MOST_CURVES:
+            break
         present = [
             (legend, _scaled(series[name], panel.scale))
             for legend, name in panel.curves
