@@ -12,7 +12,7 @@ from potstill import rng
 from potstill.errors import NumericalError
 from potstill.methods.rcig.coreset import Coreset
 from potstill.methods.rcig.outer import label_margin, outer_loss
-from potstill.methods.rcig.pool import ModelPool
+from potstill.methods.rcig.pool import ModelPool, home, loss_gradient
 from potstill.methods.rcig.problem import MetaGradient
 from potstill.methods.rcig.rates import AdaptiveRate, monotone, search
 from potstill.methods.rcig.ridge import RidgeKernel
@@ -21,6 +21,8 @@ from potstill.networks.convnet import ConvNet
 from potstill.networks.functional import flatten
 from potstill.networks.init import initialise
 from potstill.networks.jacobian import Jacobian
+from potstill.solvers.adam import Moments
+from tests.memory import PeakMemory
 
 CPU = torch.device("cpu")
 
@@ -66,14 +68,22 @@ def test_label_margin_pulls_only_what_is_close() -> None:
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_ridge_kernel_is_the_inverse(bias: bool) -> None:
-    h = torch.randn(5, 9, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("shape", [(5, 9), (8, 8), (9, 8), (10, 8), (600, 3)])
+def test_ridge_kernel_is_the_inverse(shape: tuple[int, int], bias: bool) -> None:
+    h = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
     ridge = RidgeKernel(h, 0.1, bias=bias, dtype=torch.float64)
     wide = h.double()
-    matrix = wide @ wide.T + float(bias) + 0.1 * torch.eye(5)
-    rhs = torch.randn(5, 2, dtype=torch.float64)
+    matrix = wide @ wide.T + float(bias) + 0.1 * torch.eye(len(h))
+    rhs = torch.randn(len(h), 2, dtype=torch.float64)
     assert torch.allclose(ridge.solve(rhs), torch.linalg.solve(matrix, rhs))
     assert ridge.solve(rhs.float()).dtype == torch.float32
+
+
+def test_a_ridge_of_many_images_holds_no_matrix_of_them() -> None:
+    rhs, h = torch.randn(4000, 3), torch.randn(4000, 16)
+    with PeakMemory() as memory:
+        RidgeKernel(h, 0.1, bias=True, dtype=torch.float64).solve(rhs)
+    assert memory.peak < 4 * 8 * rhs.numel()
 
 
 def test_a_kernel_that_is_not_finite_is_refused() -> None:
@@ -141,6 +151,63 @@ def test_pool_training_is_torch_adam_on_mse() -> None:
         optimiser.step()
     pool.train(1, 7, jacobian, images, labels)
     assert torch.allclose(flatten(network), pool.parameters[1], atol=2e-5)
+
+
+def test_chunks_of_a_pool_step_add_up_to_it() -> None:
+    network = ConvNet(1, 8, 3, 2, 3, softplus_beta=5.0).double()
+    initialise(network, 0, "test/chunks")
+    jacobian, theta = Jacobian(network), flatten(network)
+    images, labels = (x.double() for x in support())
+    wanted = torch.autograd.grad(
+        ((network(images) - labels).square().sum(1) / 2).mean(), list(network.parameters())
+    )
+    wanted = torch.cat([part.flatten() for part in wanted])
+    whole = loss_gradient(jacobian, theta, images, labels)
+    assert torch.allclose(whole, wanted, rtol=1e-10, atol=1e-12)
+    for chunk in (1, 4, 5):
+        parts = loss_gradient(jacobian, theta, images, labels, chunk)
+        assert torch.allclose(parts, wanted, rtol=1e-10, atol=1e-12)
+    for chunk in (6, 7):
+        assert torch.equal(loss_gradient(jacobian, theta, images, labels, chunk), whole)
+
+
+def test_a_pool_step_in_chunks_takes_no_more_memory_for_more_images() -> None:
+    pool, jacobian, _ = pool_of(PoolSettings(size=1))
+    images, labels = support()
+
+    def peak(times: int, chunk: int | None) -> int:
+        with PeakMemory() as memory:
+            pool.train(
+                0, 2, jacobian, images.repeat(times, 1, 1, 1), labels.repeat(times, 1), chunk
+            )
+        return memory.peak - times * 4 * (images.numel() + labels.numel())
+
+    assert peak(20, None) > 5 * peak(2, None)
+    assert peak(20, 6) <= 1.01 * peak(2, 6)
+
+
+def test_a_pool_in_main_memory_trains_as_one_on_the_device(monkeypatch) -> None:
+    class Room:
+        total_memory = 4000
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Room)
+    card = torch.device("cuda")
+    assert home(1000, card) == card and home(1001, card) == CPU
+    assert home(10**12, CPU) == CPU and home(10**12, torch.device("meta")).type == "meta"
+    # Both stand on a processor here, but what leaves and comes back are copies, as on a card.
+    monkeypatch.setattr(ModelPool, "model", lambda pool, index: pool.parameters[index].clone())
+    monkeypatch.setattr(
+        Moments, "to", lambda m, _: Moments(m.mean.clone(), m.square.clone(), m.step)
+    )
+    pool, jacobian, _ = pool_of(PoolSettings(size=3, max_steps=5))
+    for index, steps in ((0, 3), (2, 4), (0, 1)):
+        pool.train(index, steps, jacobian, *support())
+    monkeypatch.undo()
+    other, _, _ = pool_of(PoolSettings(size=3, max_steps=5))
+    for index, steps in ((0, 3), (2, 4), (0, 1)):
+        other.train(index, steps, jacobian, *support())
+    for name, value in pool.state().items():
+        assert torch.equal(torch.as_tensor(value), torch.as_tensor(other.state()[name]))
 
 
 def test_models_start_at_every_age_and_start_afresh_at_the_limit() -> None:

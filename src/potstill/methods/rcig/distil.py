@@ -143,7 +143,9 @@ class Distiller:
         self._require_finite(metrics)
         self.coreset.update(gradient)
         self._clock("pool")
-        reborn = self._pool.train(index, visit, self._jacobian, *self._support())
+        # Like the solvers: without activations of all of S where the backward pass has a subset.
+        chunk = self._chunk if self._subset else None
+        reborn = self._pool.train(index, visit, self._jacobian, *self._support(), chunk)
         if reborn:
             self._alphas[index] = 0
         self._clock(None)
@@ -182,7 +184,7 @@ class Distiller:
         return Problem(
             settings=self.settings,
             jacobian=self._jacobian,
-            theta=self._pool.parameters[index],
+            theta=self._pool.model(index),
             images=self.coreset.images.detach(),
             labels=self.coreset.labels.detach(),
             log_temperature=self.coreset.log_temperature.detach(),
@@ -194,10 +196,16 @@ class Distiller:
             clock=self._clock,
         )
 
+    @property
+    def _subset(self) -> int | None:
+        """Images of S in a backward pass; None for all."""
+        size = self.settings.subset
+        return size if size is not None and size < len(self.coreset.images) else None
+
     def _row_stream(self) -> Callable[[], Tensor] | None:
         """Fresh random subsets of S for this iteration's backward passes (3.6)."""
-        size, n = self.settings.subset, len(self.coreset.images)
-        if size is None or size >= n:
+        size, n = self._subset, len(self.coreset.images)
+        if size is None:
             return None
         generator = rng.stream(self.recipe.seed, "rcig/subset", self.iteration)
 
