@@ -29,7 +29,7 @@ class PeakMemory(TorchDispatchMode):
         return result
 
     def _count(self, storage: torch.UntypedStorage) -> None:
-        if storage in self._seen:
+        if storage in self._seen or storage.device.type == "meta":
             return
         self._seen.add(storage)
         self._held += storage.nbytes()

@@ -23,7 +23,6 @@ from potstill.data.header import Count, Name, Section, Seed, Side, Source, as_js
 from potstill.data.preprocess import Preprocess
 from potstill.data.source import Split
 from potstill.errors import ArtefactError, DataError
-from potstill.files import atomic_write
 from potstill.hashing import add_tensor
 from potstill.networks import pretrained, zoo
 from potstill.networks.convnet import channels_last
@@ -172,14 +171,9 @@ class Teacher:
             "class_names": list(self.class_names),
             "preprocess": self.preprocess.describe(),
         }
-        # Copies: safetensors refuses weights that share memory.
-        weights = {
-            _NETWORK + name: tensor.cpu().clone(memory_format=torch.contiguous_format)
-            for name, tensor in self.network.state_dict().items()
-        }
+        weights = {_NETWORK + name: value for name, value in self.network.state_dict().items()}
         parts = {_PREPROCESS + name: value for name, value in self.preprocess.tensors().items()}
-        content = storage.encode(document, {**weights, **parts}, storage.TEACHER)
-        atomic_write(Path(path), content)
+        storage.save(Path(path), document, {**weights, **parts}, storage.TEACHER)
 
     @classmethod
     def load(cls, path: Path | str, factory: str | None = None) -> Teacher:

@@ -87,12 +87,12 @@ def rewritten(path: Path, to: Path, change: Any, *, seal: bool) -> Path:
     """The file with its document and tensors changed; sealed, its digests are made to fit."""
     document, tensors = storage.decode(path, storage.DISTILLED_SET)
     change(document, tensors)
-    data = storage.encode(document, tensors, storage.DISTILLED_SET)
-    if not seal:
-        original = json.loads(safetensors_metadata(path.read_bytes())["potstill"])
-        document["digest"] = original["digest"]
-        data = safetensors.torch.save(tensors, {"potstill": storage.canonical(document)})
-    to.write_bytes(data)
+    if seal:
+        storage.save(to, document, tensors, storage.DISTILLED_SET)
+        return to
+    original = json.loads(safetensors_metadata(path.read_bytes())["potstill"])
+    document["digest"] = original["digest"]
+    to.write_bytes(safetensors.torch.save(tensors, {"potstill": storage.canonical(document)}))
     return to
 
 

@@ -20,7 +20,7 @@ from potstill.config import DataRecipe, NetworkRecipe
 from potstill.data.header import checked, checked_names, implied_mirror_images
 from potstill.data.preprocess import Preprocess
 from potstill.errors import ArtefactError, DataError
-from potstill.files import atomic_write, locked
+from potstill.files import locked
 from potstill.quoting import fault, quoted
 from potstill.results import Evaluation, of_set, standing
 
@@ -204,8 +204,7 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
             ArtefactError: tensors were changed in place to numbers that are not finite.
         """
         self._check_tensors()
-        content = storage.encode(self._document(), self._tensors(), storage.DISTILLED_SET)
-        atomic_write(Path(path), content)
+        storage.save(Path(path), self._document(), self._tensors(), storage.DISTILLED_SET)
 
     @classmethod
     def load(cls, path: Path | str) -> DistilledDataset:

@@ -25,10 +25,6 @@ class Moments:
         """Moments before the first step."""
         return Moments(torch.zeros_like(x), torch.zeros_like(x))
 
-    def to(self, device: torch.device) -> Moments:
-        """The same on ``device``: themselves, not copies, if they are there."""
-        return Moments(self.mean.to(device), self.square.to(device), self.step)
-
     def update(self, x: Tensor, gradient: Tensor, learning_rate: float) -> None:
         """One step on ``x``, in place; beta = (0.9, 0.999), epsilon = 1e-8."""
         self.step += 1

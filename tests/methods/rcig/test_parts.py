@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,7 +23,6 @@ from potstill.networks.convnet import ConvNet
 from potstill.networks.functional import flatten
 from potstill.networks.init import initialise
 from potstill.networks.jacobian import Jacobian
-from potstill.solvers.adam import Moments
 from tests.memory import PeakMemory
 
 CPU = torch.device("cpu")
@@ -194,11 +195,9 @@ def test_a_pool_in_main_memory_trains_as_one_on_the_device(monkeypatch) -> None:
     card = torch.device("cuda")
     assert home(1000, card) == card and home(1001, card) == CPU
     assert home(10**12, CPU) == CPU and home(10**12, torch.device("meta")).type == "meta"
-    # Both stand on a processor here, but what leaves and comes back are copies, as on a card.
-    monkeypatch.setattr(ModelPool, "model", lambda pool, index: pool.parameters[index].clone())
-    monkeypatch.setattr(
-        Moments, "to", lambda m, _: Moments(m.mean.clone(), m.square.clone(), m.step)
-    )
+    # Both stand on a processor here, but what is fetched is a copy, as on a card.
+    fetched = ModelPool._fetched
+    monkeypatch.setattr(ModelPool, "_fetched", lambda *given: copy.deepcopy(fetched(*given)))
     pool, jacobian, _ = pool_of(PoolSettings(size=3, max_steps=5))
     for index, steps in ((0, 3), (2, 4), (0, 1)):
         pool.train(index, steps, jacobian, *support())

@@ -40,7 +40,8 @@ class ModelPool:
         self.parameters = torch.empty(shape, device=self._home)
         for parameters in self.parameters:
             parameters.copy_(self._newborn())
-        self._moments = [Moments.zeros_like(p) for p in self.parameters]
+        self._means, self._squares = (torch.zeros_like(self.parameters) for _ in range(2))
+        self._steps = [0] * recipe.size
         self._ages = [i * recipe.max_steps // recipe.size for i in range(recipe.size)]
 
     def model(self, index: int) -> Tensor:
@@ -72,7 +73,7 @@ class ModelPool:
             images: S (n, c, h, w); labels: (n, C); mirror images included.
             chunk: images whose activations are held at a time; all if None.
         """
-        theta, moments = self.model(index), self._moments[index].to(self._device)
+        theta, moments = self._fetched(index)
         for _ in range(steps):
             gradient = loss_gradient(jacobian, theta, images, labels, chunk)
             moments.update(theta, gradient, self._recipe.learning_rate)
@@ -81,7 +82,11 @@ class ModelPool:
         if reborn:
             theta, moments = self._newborn(), Moments.zeros_like(theta)
             self._ages[index] = 0
-        self.parameters[index], self._moments[index] = theta, moments.to(self._home)
+        for vectors, new in zip(
+            self._vectors(), (theta, moments.mean, moments.square), strict=True
+        ):
+            vectors[index] = new
+        self._steps[index] = moments.step
         return reborn
 
     def state(self) -> dict[str, Any]:
@@ -90,21 +95,26 @@ class ModelPool:
             "births": self._births,
             "ages": self._ages,
             "parameters": self.parameters,
-            "mean": torch.stack([m.mean for m in self._moments]),
-            "square": torch.stack([m.square for m in self._moments]),
-            "steps": [m.step for m in self._moments],
+            "mean": self._means,
+            "square": self._squares,
+            "steps": self._steps,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`state` gave."""
         self._births, self._ages = state["births"], list(state["ages"])
-        self.parameters, *moments = (
-            state[name].to(self._home, copy=True) for name in ("parameters", "mean", "square")
-        )
-        self._moments = [
-            Moments(mean, square, step)
-            for mean, square, step in zip(*moments, state["steps"], strict=True)
-        ]
+        self._steps = list(state["steps"])
+        for vectors, name in zip(self._vectors(), ("parameters", "mean", "square"), strict=True):
+            vectors.copy_(state[name])
+
+    def _fetched(self, index: int) -> tuple[Tensor, Moments]:
+        """Model ``index`` and its moments on the device, to be changed and put back."""
+        theta, mean, square = (vectors[index].to(self._device) for vectors in self._vectors())
+        return theta, Moments(mean, square, self._steps[index])
+
+    def _vectors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Parameters, and the means and squares of their gradients, (m, p) each."""
+        return self.parameters, self._means, self._squares
 
     def _newborn(self) -> Tensor:
         initialise(self._network, self._seed, "rcig/newborn", self._births)
