@@ -65,14 +65,18 @@ def test_a_row_is_run_and_printed_beside_the_papers(tmp_path, root, capsys):
     assert entry["protocol"] == "rcig-paper" and entry["row"]["std"] == 0.5
 
 
-def test_the_list_says_state_and_cost_of_every_row(tmp_path, capsys):
+def test_the_list_says_state_and_cost_of_every_row(tmp_path, capsys, monkeypatch):
+    here, kept = tmp_path / "here", tmp_path / "cache"
+    here.mkdir()
+    monkeypatch.chdir(here)
     words = ["reproduce", "rcig/2", "--list", "--rows", "mnist-ipc1 *", "--device", "cpu"]
-    assert cli.run([*words, "--out", str(tmp_path / "out")]) == 0
+    assert cli.run([*words, "--out", "out", "--cache", str(kept)]) == 0
     out = capsys.readouterr().out
     (row,) = (line for line in out.splitlines() if " RCIG " in line)
     assert "no data" in row and row.endswith("rcig/mnist-ipc1") and " min" in row
     assert "another method's, quoted" in out and "the whole data set" in out
-    assert not list((tmp_path / "out").glob("*"))
+    assert not list(here.iterdir())
+    assert [path.parent.name for path in kept.rglob("*.json")] == ["timings"] * 2
 
 
 def test_rows_that_were_not_run_say_so(tmp_path, root, capsys):

@@ -8,8 +8,6 @@ from typing import Any, Literal
 from unittest.mock import create_autospec
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from potstill import papers, recipes, runs
 from potstill import reproduce as tables
@@ -212,19 +210,35 @@ def test_an_evaluation_is_counted_in_images():
     assert found[1] - found[0] == pytest.approx(5 * 399 * 10_000 / 3)
 
 
-@given(width=st.integers(1, 3), channels=st.sampled_from([1, 3]))
-def test_a_network_is_timed_once(tmp_path_factory, width, channels):
-    cache = Cache(tmp_path_factory.mktemp("costs") / "new")
-    network, shape = NetworkRecipe(depth=1, width=width), small(channels)
-    first = costs.Stopwatch(cache, "cpu").unit(network, shape)
-    again = costs.Stopwatch(cache, "cpu")
-    assert 0 < first == again.unit(network, shape)
-    assert again.unit(network, shape, "bfloat16") != first
+def test_operations_are_those_of_the_layers():
+    # 3x3 on 8x8 px from 1 to 4 channels, its activation and mean, 64 features to 10 outputs.
+    forward = 2 * (9 * 64 * 4 + 64 * 10)
+    outputs = 64 * 4 + 64 * 4 + 16 * 4 + 10
+    found = costs.operations(NetworkRecipe(depth=1, width=4), 1, 8)
+    assert found == pytest.approx(3 * forward + costs._OUTPUT * outputs)
+    resnet = NetworkRecipe(name="resnet18", normalisation="batch")
+    assert 3 * 2 * 0.5e9 < costs.operations(resnet, 3, 32) < 3 * 2 * 0.9e9
 
 
-def test_without_a_cache_a_network_is_timed_once_as_well():
-    watch, network = costs.Stopwatch(Cache(), "cpu"), NetworkRecipe(depth=1, width=1)
-    assert watch.unit(network, small(1)) == watch.unit(network, small(1))
+def test_one_network_is_timed_in_each_precision_and_kept(tmp_path, monkeypatch):
+    timed = []
+
+    def step(_device: Any, precision: str) -> float:
+        timed.append(precision)
+        return 0.25
+
+    monkeypatch.setattr(costs, "_timed_step", step)
+    small_one, large = NetworkRecipe(depth=1, width=1), NetworkRecipe(depth=1, width=8)
+    for _ in range(2):
+        watch = costs.Stopwatch(Cache(tmp_path / "new"), "cpu")
+        assert watch.unit(costs._TIMED, DATASETS["cifar10"]) == pytest.approx(0.25)
+        assert 0 < watch.unit(small_one, small(1)) < watch.unit(large, small(1)) < 0.25
+        watch.unit(small_one, small(3), "bfloat16")
+    assert timed == ["float32", "bfloat16"]
+
+
+def test_a_step_takes_time():
+    assert 0 < costs.Stopwatch(Cache(), "cpu").unit(NetworkRecipe(depth=1, width=1), small(1)) < 1
 
 
 # Work
