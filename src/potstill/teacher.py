@@ -28,13 +28,12 @@ from potstill.networks import pretrained, zoo
 from potstill.networks.convnet import channels_last
 from potstill.networks.factory import from_factory
 from potstill.quoting import fault, quoted, shortened
+from potstill.train import images_at_once
 
 # What the file's document has besides.
 _DERIVED = frozenset({"class_names", "digest", "format_version", "preprocess"})
 _NETWORK, _PREPROCESS = "network.", "preprocess."
 _BATCH = 1000
-# On a processor the activations of so many images stay in its cache.
-_BATCH_CPU = 100
 
 
 class _Measured(Section):
@@ -144,7 +143,7 @@ class Teacher:
         """
         device = next(self.network.parameters()).device
         on_cpu = device.type == "cpu"
-        size = batch or (_BATCH_CPU if on_cpu else _BATCH)
+        size = batch or images_at_once(images.shape[-1], device)
         arrange = channels_last if on_cpu else torch.Tensor.contiguous
         parts = [self.network(arrange(part.to(device))) for part in images.split(size)]
         return torch.cat(parts).float()

@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from potstill import rng
 from potstill.data.operations import rotation
@@ -194,3 +196,19 @@ def test_augmentation_is_a_pure_function_of_images_and_stream(channels):
 def test_the_numbers_of_the_paper():
     assert (module.BRIGHTNESS, module.LOG_CONTRAST, module.LOG_SATURATION) == (0.25, 0.25, 0.25)
     assert (module.ZOOM, module.DEGREES, module.TRANSLATION, module.HOLE) == (1.25, 15, 0.125, 4)
+
+
+def test_what_is_drawn_goes_to_the_device_in_two_copies() -> None:
+    class Copies(TorchDispatchMode):
+        number = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            leaves = [x for x in tree_leaves(args) if isinstance(x, torch.Tensor)]
+            if isinstance(result, torch.Tensor) and result.is_meta:
+                self.number += any(x.device.type == "cpu" and x.ndim for x in leaves)
+            return result
+
+    with Copies() as copies:
+        apply(torch.empty(40, 3, 32, 32, device="meta"), draw(40, 3, rng.stream(0, "test")))
+    assert copies.number == 2

@@ -57,8 +57,9 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
     if settings.variant == "random":
         images, labels = real_start(source, preprocess, recipe.images_per_class, recipe.seed)
     else:
-        clock = Stopwatch(run.part) if run else _no_clock
-        distiller = Distiller(recipe, source, preprocess, torch.device(session.device), clock)
+        device = torch.device(session.device)
+        clock = Stopwatch(run.part, device) if run else _no_clock
+        distiller = Distiller(recipe, source, preprocess, device, clock)
         iterate(distiller, settings.iterations, recipe, session)
         images, labels = distiller.coreset.average()
         iterations = distiller.iteration
@@ -255,14 +256,19 @@ class Stopwatch:
 
     Args:
         part: from a name to a context manager that measures its block.
+        device: a card works on while Python goes on; its work is waited for where a part ends.
     """
 
-    def __init__(self, part: Callable[[str], AbstractContextManager[None]]) -> None:
-        self._part = part
+    def __init__(
+        self, part: Callable[[str], AbstractContextManager[None]], device: torch.device
+    ) -> None:
+        self._part, self._device = part, device
         self._open: AbstractContextManager[None] = nullcontext()
 
     def __call__(self, part: str | None) -> None:
         """``part`` begins here; None: nothing does."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
         self._open.__exit__(None, None, None)
         self._open = self._part(part) if part else nullcontext()
         self._open.__enter__()
