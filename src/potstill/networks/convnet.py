@@ -119,9 +119,13 @@ def norm_layer(kind: str, channels: int, side: int) -> nn.Module:
 
 
 def channels_last(images: Tensor) -> Tensor:
-    """``images`` in channels-last strides, also where PyTorch sees no difference (c = 1)."""
-    n, c, h, w = images.shape
-    out = torch.empty_strided(
-        (n, c, h, w), (c * h * w, 1, w * c, c), dtype=images.dtype, device=images.device
-    )
+    """``images`` in channels-last strides, also where PyTorch sees no difference (c = 1).
+
+    Themselves, not a copy, where they have them.
+    """
+    _, c, h, w = images.shape
+    strides = (c * h * w, 1, w * c, c)
+    if images.stride() == strides:
+        return images
+    out = torch.empty_strided(images.shape, strides, dtype=images.dtype, device=images.device)
     return out.copy_(images)

@@ -60,7 +60,8 @@ class Plan:
             return self.activation(z), self.slope(z)
         wide = z.float()
         slope = torch.mul(wide, self.beta).sigmoid_()
-        y = torch.add(wide, slope.clamp_min(1e-37).log_(), alpha=-1 / self.beta).relu_()
+        y = slope.clamp_min(1e-37).log_()
+        torch.add(wide, y, alpha=-1 / self.beta, out=y).relu_()
         return y, slope.to(z.dtype)
 
 
