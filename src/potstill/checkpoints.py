@@ -148,8 +148,8 @@ def _encode(node: Any, tensors: dict[str, Tensor], where: str) -> Any:
         name = str(len(tensors))
         tensors[name] = node.detach()
         # Dense strides and no others: such as a copy would have.
-        copy = torch.empty_like(node, device="meta", memory_format=torch.preserve_format)
-        return {"tensor": name, "stride": list(copy.stride())}
+        dense = torch.empty_like(node, device="meta", memory_format=torch.preserve_format)
+        return {"tensor": name, "stride": list(dense.stride())}
     if isinstance(node, Mapping):
         for key in node:
             if not isinstance(key, str):
