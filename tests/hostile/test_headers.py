@@ -30,6 +30,7 @@ from potstill.methods.rcig.distil import Distiller
 from potstill.methods.recipe import dump, parse
 from potstill.recipes import load as shipped
 from potstill.runs import Run
+from potstill.surroundings import present
 from potstill.teacher import Teacher
 from tests.data.test_distilled import result, sample
 from tests.hostile.mutations import deep, mutated
@@ -442,7 +443,8 @@ def test_a_method_does_not_go_on_from_a_state_that_is_not_its_own(tmp_path: Path
     "change",
     [{"images": torch.zeros(10, 1, 9, 9).byte()}, {"images": torch.zeros(10, 1, 8, 8)},
      {"images": None}, {"history": []}, {"history": [{}]}, {"history": [{"iteration": "x"}]},
-     {"adjustment": None}, {"seconds": []}, {"seconds": {"synthesis": "x"}}, None],
+     {"adjustment": None}, {"seconds": []}, {"seconds": {"synthesis": "x"}},
+     {"surroundings": {"threads": 1}}, None],
 )  # fmt: skip
 def test_a_group_that_nobody_inverted_is_refused(tmp_path: Path, change: Document | None):
     group = Group(0, 0, tuple(range(10)))
@@ -452,6 +454,7 @@ def test_a_group_that_nobody_inverted_is_refused(tmp_path: Path, change: Documen
         "history": [{"iteration": 3, "loss": 1.0}],
         "adjustment": 0.0,
         "seconds": {"synthesis": 1.0},
+        "surroundings": present("cpu").model_dump(mode="json"),
     }
     path = tmp_path / f"{group.name}.safetensors"
     checkpoints.write(path, state, {})
