@@ -477,7 +477,8 @@ def test_a_method_does_not_go_on_from_a_state_that_is_not_its_own(tmp_path: Path
     "change",
     [{"images": torch.zeros(10, 1, 9, 9).byte()}, {"images": torch.zeros(10, 1, 8, 8)},
      {"images": None}, {"history": []}, {"history": [{}]}, {"history": [{"iteration": "x"}]},
-     {"adjustment": None}, {"seconds": []}, {"seconds": {"synthesis": "x"}}, None],
+     {"adjustment": None}, {"seconds": []}, {"seconds": {"synthesis": "x"}},
+     {"surroundings": {"threads": 1}}, None],
 )  # fmt: skip
 def test_a_group_that_nobody_inverted_is_refused(tmp_path: Path, change: Document | None):
     group = Group(0, 0, tuple(range(10)))

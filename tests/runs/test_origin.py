@@ -16,7 +16,7 @@ from potstill import checkpoints, cli, runs, surroundings
 from potstill.data import datasets
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset, Split, fingerprint
-from potstill.errors import PotstillWarning, RunError
+from potstill.errors import PotstillError, PotstillWarning, RunError
 from potstill.methods.distilling import distill
 from potstill.methods.dwa.distil import GROUPS
 from potstill.methods.recipe import Recipe, parse
@@ -231,6 +231,29 @@ def test_a_checkpoint_that_does_not_say_its_data_is_refused(
     del header["origin"]
     checkpoints.write(tmp_path / runs.CHECKPOINT, state, header)
     assert "was written by an earlier potstill" in refused(tmp_path, "dm", digits)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"recipe": None},
+        {"recipe": {"seed": "x"}},
+        {"source": {}},
+        {"source": {"fingerprint": "\n" * 9, "shape": None, "classes": {"\x1b[2J\n": [1, 2]}}},
+        {"surroundings": {"device": "cpu", "processor": "", "threads": 0, "versions": {}}},
+        {"surroundings": {"device": "cpu", "processor": "", "threads": 10**9, "versions": {}}},
+    ],
+)
+def test_a_forged_origin_is_refused_in_a_line(
+    digits: SourceDataset, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    begun(tmp_path, "dm", digits)
+    state, header = checkpoints.read(tmp_path / runs.CHECKPOINT)
+    header["origin"] |= changes
+    checkpoints.write(tmp_path / runs.CHECKPOINT, state, header)
+    with pytest.raises(PotstillError) as caught:
+        resume(tmp_path, "dm", digits)
+    assert str(caught.value).isprintable()
 
 
 # Threads
