@@ -463,7 +463,7 @@ class Diversity(_OfSet):
     """Mean distance of distilled images over that of real ones."""
     source_fingerprint: str | None = None
     embedding: Embedding | None = None
-    """Map of the images; None for fewer than 4 points."""
+    """Map of the images; None for fewer than 4 points, or if all are alike."""
     warnings: tuple[str, ...] = ()
     seconds: float | None = None
 

@@ -177,6 +177,15 @@ def test_without_real_images_the_map_is_of_the_distilled_ones(teacher, dataset):
     assert diversity(dataset, teacher, shown=[4]).embedding is None  # three points
 
 
+@pytest.mark.parametrize("shift", [0.0, 1e-4, 1e-9])
+def test_images_that_are_all_alike_have_no_map(teacher, dataset, shift):
+    images = torch.zeros_like(dataset.images) + shift * dataset.images
+    same = DistilledDataset(
+        images, dataset.labels, dataset.class_names, dataset.preprocess, dataset.header
+    )
+    assert diversity(same, teacher).embedding is None
+
+
 def test_a_network_in_whitened_space_is_seen_through_its_pixels(source, teacher, dataset):
     recipe = DataRecipe(preprocess="zca")
     whitened = preprocess.fit(recipe, source.train.images)

@@ -211,8 +211,11 @@ def _embedding(
                 is_real += [kind] * len(images[label])
     if len(classes) < _FEWEST_POINTS:
         return None
+    rows = torch.cat(logits).double().numpy()
+    if not _apart(rows):
+        return None
     perplexity = min(_PERPLEXITY, (len(classes) - 1) / 3)
-    points = _tsne(torch.cat(logits).double().numpy(), perplexity, seed)
+    points = _tsne(rows, perplexity, seed)
     return Embedding(
         class_names=tuple(dataset.class_names[label] for label in chosen),
         x=tuple(round(float(x), 3) for x in points[:, 0]),
@@ -221,6 +224,12 @@ def _embedding(
         real=tuple(is_real),
         perplexity=perplexity,
     )
+
+
+def _apart(rows: NDArray[Any]) -> bool:
+    """Whether t-SNE can tell rows (n, C) apart: of equal ones scikit-learn's ends the process."""
+    spread = float(np.ptp(rows, axis=0).max())
+    return 1e-9 < spread < 1e9 and spread > 1e-6 * float(np.abs(rows).max())
 
 
 def _tsne(rows: NDArray[Any], perplexity: float, seed: int) -> NDArray[Any]:

@@ -24,5 +24,8 @@ def write_map(audit: Diversity, out: Path) -> None:
         raise RunError(f"{out} ends neither in .png nor in .svg; give it one of these endings")
     points = audit.embedding
     if points is None:
-        raise RunError("the audit has too few images for a map; show more classes or real images")
+        raise RunError(
+            "the audit has too few images for a map, or ones too much alike; show more classes or "
+            "real images"
+        )
     atomic_write(out, plots.embedding_file(points, "png" if out.suffix == ".png" else "svg"))

@@ -9,6 +9,7 @@ a good input, of which every use must succeed.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import json
 import os
 import shutil
@@ -118,6 +119,7 @@ def _cases(ranges: Sequence[str], seed: int, folder: Path) -> Iterator[list[Any]
     for kind in made.values():
         for use in _good(kind, place):
             use()  # imports what it needs
+    faulthandler.enable()
     watch = guard.Guard(folder)
     guard.limit_memory()
     warnings.simplefilter("always")
