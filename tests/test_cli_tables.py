@@ -95,7 +95,7 @@ def test_a_published_number_says_how_it_was_taken(tmp_path, capsys):
     out = capsys.readouterr().out
     rows = [line.split() for line in out.splitlines() if line.startswith("  cifar10-ipc10")]
     marks = {row[1]: row[row.index("%") + 1] for row in rows}
-    assert marks == {"DM": "-", "DWA": "(a)", "SRe2L": "(b)"}
+    assert marks == {"DC": "-", "CAFE": "-", "DM": "-", "DWA": "(a)", "SRe2L": "(b)"}
     said = "(a) the paper's number: best of every 10th epoch and the last on the test set, labeller"
     assert said in out and "(b) the paper's number: labeller in training mode" in out
     assert cli.run([*words, "--json"]) == 0

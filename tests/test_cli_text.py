@@ -99,7 +99,7 @@ def test_an_attack_on_one_network_has_no_spread():
     assert distilled.endswith("threshold 0.500  accuracy 50.00 %")
     assert untrained.endswith("threshold 0.500")
     first, distilled, _ = attack(0.5, 0.7, steps=2)
-    assert first == f"{start}, mean of 2, {attacked} after 2 steps on (0.5 is a guess):"
+    assert first == f"{start} {attacked} after 2 steps on (0.5 is a guess):"
     assert distilled.endswith("threshold 0.600 ± 0.010  accuracy 60.00 ± 1.00 %")
 
 

@@ -28,7 +28,7 @@ from tests.report import audit_records, synthetic
 ACCURACY = ["mean", "std", "values"]
 BEST = [*ACCURACY, "epochs"]
 NETWORK = ["name", "depth", "width", "growth", "normalisation"]
-TEACHER = ["digest", "accuracy", "network", "epochs", "settings"]
+TEACHER = ["digest", "accuracy", "network", "epochs", "settings", "surroundings"]
 OF_SET = ["dataset", "images", "images_per_class"]
 EVALUATION = [
     *("protocol", *OF_SET, "network", "steps", "epochs", "labels", "teacher", "accuracy"),

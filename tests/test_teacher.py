@@ -83,7 +83,7 @@ def test_a_teacher_of_phases_has_a_format_of_its_own(tmp_path: Path, digits: Sou
         assert document["format_version"] == version
         assert Teacher.load(path).preprocess.describe() == fitted.describe()
         wrong = {**document, "format_version": 3 - version}
-        path.write_bytes(storage.encode(wrong, tensors, storage.TEACHER))
+        storage.save(path, wrong, tensors, storage.TEACHER)
         with pytest.raises(ArtefactError, match="does not go with what it holds"):
             Teacher.load(path)
 

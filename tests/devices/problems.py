@@ -15,7 +15,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "dm": MATCHING,
     "dc": {**MATCHING, "updates": 2, "epochs": 1},
     "dsa": {**MATCHING, "updates": 2, "epochs": 1},
-    "cafe": MATCHING,
+    "cafe": {**MATCHING, "schedule": "fixed", "updates": 2, "epochs": 1},
     "datadam": MATCHING,
     "coreset": {"teacher": TEACHER},
     "dwa": {"iterations": 2, "compiled": False, "teacher": TEACHER},

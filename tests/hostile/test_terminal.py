@@ -114,7 +114,7 @@ COMMANDS: dict[str, Callable[[Path, Path], list[str | Path]]] = {
     "evaluate": lambda place, out: a_set(place, *ONE, *CPU, "--no-save", "--baseline"),
     "scores": lambda place, out: a_set(place, *ONE, *CPU, "--no-save", "--real-steps", "1"),
     "attack": lambda place, out: a_set(
-        place, "--steps", "1", "--networks", "1", "--chunks", "2", *CPU, "--no-save"
+        place, "--steps", "1", "--networks", "1", "--folds", "2", *CPU, "--no-save"
     ),
     "continual": lambda place, out: a_set(place, "--tasks", "2", *ONE, *CPU, "--no-save"),
     "diversity": lambda place, out: a_set(place, *CPU, "--png", str(out / "map.png")),
