@@ -146,7 +146,7 @@ def ways(arguments: argparse.Namespace) -> dict[str, Callable[[], None]]:
         "+ channels last": research_step(name, arguments, frozen=True, channels_last=True),
         "+ one-pass batch norm": our_step(name, arguments, precision="float32"),
     }
-    if hardware.native_bfloat16(torch.device("cpu")):
+    if hardware.native_bfloat16(torch.get_default_device()):
         result["+ bfloat16"] = our_step(name, arguments, precision="bfloat16")
     if arguments.compile:
         last = "bfloat16" if "+ bfloat16" in result else "float32"
@@ -203,13 +203,15 @@ def seconds(function: Callable[[], None]) -> float:
     """Of one call."""
     start = time.perf_counter()
     function()
+    if torch.get_default_device().type == "cuda":
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """The document that --json prints."""
     steps = ways(arguments)
-    native = hardware.native_bfloat16(torch.device("cpu"))
+    native = hardware.native_bfloat16(torch.get_default_device())
     steps["floor: convolutions alone"] = convolutions(
         arguments, torch.bfloat16 if native else torch.float32
     )
@@ -229,6 +231,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "network": arguments.network,
         "batch": arguments.batch,
         "resolution": arguments.resolution,
+        "device": arguments.device,
         "threads": torch.get_num_threads(),
         "seconds": {name: median[name] for name in steps},
         "times_as_fast": {name: median["research code"] / median[name] for name in steps},
@@ -249,8 +252,10 @@ def main() -> None:
     parser.add_argument("--resolution", type=int, default=32)
     parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     hardware.prepare()
+    torch.set_default_device(arguments.device)
     result = measure(arguments)
     if arguments.json:
         print(json.dumps(result, indent=2))

@@ -96,7 +96,7 @@ def measure(
     for way in ("pcg", "pcg in 5 + 5", "adam", "adam at pcg's work"):
         timer = Timer()
         recipe = recipe_for(arguments, width, ipc, ways[way])
-        distiller = Distiller(recipe, source, preprocess, device, Stopwatch(timer.part))
+        distiller = Distiller(recipe, source, preprocess, device, Stopwatch(timer.part, device))
         start = time.perf_counter()
         distiller.step()  # adam's search, and everything's first call
         first = time.perf_counter() - start

@@ -12,7 +12,7 @@ from potstill import cli, runs
 from potstill.audits.attacks import ATTACKS
 from tests import test_cli, test_cli_dwa
 
-QUICK = ["--steps", "4,2", "--networks", "1", "--chunks", "2", "--device", "cpu"]
+QUICK = ["--steps", "4,2", "--networks", "1", "--folds", "2", "--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +41,29 @@ def test_attack_prints_and_keeps_what_it_found(finished: Path, answer: Callable[
     kept = runs.read_record(finished)["audits"]
     assert kept == [audit]
     printed = answer(*words, "--no-save").splitlines()
-    assert printed[0].startswith("200 members, 200 others") and "mean of 2" in printed[0]
+    assert printed[0].startswith("200 members, 200 others") and "of 1 network" in printed[0]
     assert "after 4 steps" in printed[0]
     starts = ("the distilled set", "the members themselves", "random members", "nothing yet")
     assert len(printed) == 5 and all(map(str.startswith, printed[1:], starts))
     assert all(f"{name} 0." in line for name in ATTACKS for line in printed[1:])
     assert len(runs.read_record(finished)["audits"]) == 1
+
+
+def test_attacks_on_several_sets_are_one_number_and_kept_by_each(
+    finished: Path, tmp_path: Path, answer: Callable[..., str]
+) -> None:
+    out = tmp_path / "run"
+    part = {"data__train_images": 200, "data__train_chunk": 1, "method__iterations": 2}
+    assert cli.run(test_cli.distil(out, **part)) == 0
+    words = ["attack", finished / runs.DISTILLED, out / runs.DISTILLED, *QUICK]
+    audit = json.loads(answer(*words, "--json"))
+    assert (audit["sets"], audit["networks"], audit["members"]) == (2, 1, 400)
+    kept = [runs.read_record(folder)["audits"][-1] for folder in (finished, out)]
+    areas = [one["distilled"]["curve"][-1]["auc"]["rf"]["values"] for one in (audit, *kept)]
+    assert areas[0] == areas[1] + areas[2] and len(areas[0]) == 2
+    assert not any("warnings" in one or "sets" in one for one in kept)
+    printed = answer(*words, "--no-save").splitlines()
+    assert "of 1 network on each of 2 sets" in printed[0]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +111,7 @@ def test_attacks_that_cannot_be(finished: Path, fails: Callable[..., str]) -> No
     words = ["attack", finished / runs.DISTILLED, "--device", "cpu"]
     for steps in ("0", "ten", "1,,2", "-5"):
         assert "expected numbers such as 100,1000" in fails(*words, "--steps", steps)
-    assert "too few for 40 chunks" in fails(*words, "--steps", "1", "--chunks", "40")
+    assert "too few for 40 folds" in fails(*words, "--steps", "1", "--folds", "40")
     assert "names several networks; name one" in fails(*words, "--network", "convnet,resnet18")
     assert "unknown network 'resnet1'" in fails(*words, "--network", "resnet1")
 

@@ -142,7 +142,7 @@ def test_the_number_of_images_it_was_made_of_is_kept(
     some = datasets.load(DataRecipe(dataset="digits", train_images=200), None)
     assert header["source"]["fingerprint"] == some.fingerprint
     assert header["import"]["fitted_on"] == "digits"
-    quick = ["--steps", "1", "--networks", "1", "--chunks", "2", "--device", "cpu", "--json"]
+    quick = ["--steps", "1", "--networks", "1", "--folds", "2", "--device", "cpu", "--json"]
     audit = json.loads(answer("attack", out, *quick))
     assert audit["members"] == 200
     assert "members are taken on trust" in audit["warnings"][0]
@@ -282,7 +282,7 @@ def test_a_network_of_another_library_may_be_named_by_the_set(
     results = json.loads(answer("evaluate", artefact, *several, *one))["results"]
     assert results[0]["network"] == results[1]["network"] == result["network"]
     assert results[0]["accuracy"] == results[1]["accuracy"] == result["accuracy"]
-    attack = ["--steps", "1", "--chunks", "2", "--no-save", "--network", "own"]
+    attack = ["--steps", "1", "--folds", "2", "--no-save", "--network", "own"]
     assert json.loads(answer("attack", artefact, *attack, *one))["network"]["name"] == name
     page = tmp_path / "report.html"
     answer("report", out, "--out", page)
@@ -304,7 +304,7 @@ def test_a_folder_keeps_what_is_measured_and_is_reported(
         *words(files / "zca.pt", out, "standardised", *more)
     )
     result = json.loads(answer("evaluate", artefact, "--json", "--device", "cpu"))
-    quick = ["--steps", "1", "--networks", "1", "--chunks", "2", "--device", "cpu"]
+    quick = ["--steps", "1", "--networks", "1", "--folds", "2", "--device", "cpu"]
     answer("attack", artefact, *quick)
     record = runs.read_record(out)
     results = DistilledDataset.load(artefact).header["results"]

@@ -65,23 +65,43 @@ def test_a_row_is_run_and_printed_beside_the_papers(tmp_path, root, capsys):
     assert entry["protocol"] == "rcig-paper" and entry["row"]["std"] == 0.5
 
 
-def test_the_list_says_state_and_cost_of_every_row(tmp_path, capsys):
+def test_the_list_says_state_and_cost_of_every_row(tmp_path, capsys, monkeypatch):
+    here, kept = tmp_path / "here", tmp_path / "cache"
+    here.mkdir()
+    monkeypatch.chdir(here)
     words = ["reproduce", "rcig/2", "--list", "--rows", "mnist-ipc1 *", "--device", "cpu"]
-    assert cli.run([*words, "--out", str(tmp_path / "out")]) == 0
+    assert cli.run([*words, "--out", "out", "--cache", str(kept)]) == 0
     out = capsys.readouterr().out
     (row,) = (line for line in out.splitlines() if " RCIG " in line)
     assert "no data" in row and row.endswith("rcig/mnist-ipc1") and " min" in row
     assert "another method's, quoted" in out and "the whole data set" in out
-    assert not list((tmp_path / "out").glob("*"))
+    assert not list(here.iterdir())
+    assert [path.parent.name for path in kept.rglob("*.json")] == ["timings"] * 2
 
 
 def test_rows_that_were_not_run_say_so(tmp_path, root, capsys):
     assert cli.run(command(tmp_path / "out", root, "--budget", "0")) == 0
     out = capsys.readouterr().out
     assert "costly: takes about" in out and "0 of 1 rows measured" in out
-    words = ["reproduce", "rcig/3", "--rows", "DSA", "--out", str(tmp_path), "--device", "cpu"]
+    words = ["reproduce", "rcig/3", "--rows", "KIP", "--out", str(tmp_path), "--device", "cpu"]
     assert cli.run(words) == 0
     assert "6 rows without a recipe" in capsys.readouterr().out
+
+
+def test_a_published_number_says_how_it_was_taken(tmp_path, capsys):
+    words = ["reproduce", "dwa/1", "--rows", "cifar10-ipc10 *", "--budget", "0"]
+    words += ["--out", str(tmp_path), "--device", "cpu"]
+    assert cli.run(words) == 0
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines() if line.startswith("  cifar10-ipc10")]
+    marks = {row[1]: row[row.index("%") + 1] for row in rows}
+    assert marks == {"DC": "-", "CAFE": "-", "DM": "-", "DWA": "(a)", "SRe2L": "(b)"}
+    said = "(a) the paper's number: best of every 10th epoch and the last on the test set, labeller"
+    assert said in out and "(b) the paper's number: labeller in training mode" in out
+    assert cli.run([*words, "--json"]) == 0
+    entries = json.loads(capsys.readouterr().out)["rows"]
+    told = {entry["row"]["method"]: entry["published"] for entry in entries}
+    assert told["DWA"].endswith("labeller in training mode") and told["DC"] == ""
 
 
 def test_the_recipes_own_numbers_are_no_measurements(tmp_path, capsys):

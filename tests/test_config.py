@@ -69,6 +69,9 @@ def test_wrong_values_are_refused_by_key_and_value(document, key):
         ({"variant": "rig"}, "set solver.name to adam"),
         ({"clip_implicit": True}, "clip_implicit needs"),
         ({"variant": "cig", "solver": {"name": "adam"}, "clip_implicit": True}, "clip_implicit"),
+        ({"variant": "rig", "solver": {"name": "adam", "inner_steps": 0}}, "inner_steps to 1"),
+        ({"variant": "vig", "solver": {"name": "adam", "inverse_steps": 0}}, "inverse_steps to 1"),
+        ({"variant": "cig", "solver": {"name": "adam", "inverse_steps": 0}}, "inverse_steps to 1"),
         ({"pool": {"steps_per_visit": [5, 1]}}, "low <= high"),
     ],
 )

@@ -23,6 +23,9 @@ SGD = Optimisation("sgd", 0.05, epochs=3, batch_size=4, weight_decay=0.01)
 ADAMW = Optimisation("adamw", 0.01, epochs=3, batch_size=4, weight_decay=0.1, warmup_epochs=1)
 
 
+SPARING = Optimisation("adamw", 0.01, 3, 4, weight_decay=0.5, decay_vectors=False)
+
+
 def small_network(dtype: torch.dtype = torch.float64) -> nn.Module:
     recipe = NetworkRecipe(depth=1, width=4, normalisation="batch")
     network = zoo.build(recipe, channels=1, resolution=4, classes=CLASSES)
@@ -55,8 +58,16 @@ def reference(optimisation: Optimisation) -> tuple[nn.Module, list[float]]:
     network, means = small_network(), []
     kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[optimisation.optimiser]
     extra = {"momentum": optimisation.momentum} if optimisation.optimiser == "sgd" else {}
+    parameters: Any = network.parameters()
+    if not optimisation.decay_vectors:
+        block, head = network.blocks[0], network.head  # type: ignore[union-attr,index]
+        spared = [block.conv.bias, block.norm.weight, block.norm.bias, head.bias]
+        parameters = [
+            {"params": [block.conv.weight, head.weight]},
+            {"params": spared, "weight_decay": 0.0},
+        ]
     optimiser = kind(
-        network.parameters(),
+        parameters,
         lr=optimisation.learning_rate,
         weight_decay=optimisation.weight_decay,
         **extra,
@@ -85,7 +96,7 @@ def weights(network: nn.Module) -> list[Tensor]:
     return list(network.state_dict().values())
 
 
-@pytest.mark.parametrize("optimisation", [SGD, ADAMW], ids=["sgd", "adamw"])
+@pytest.mark.parametrize("optimisation", [SGD, ADAMW, SPARING], ids=["sgd", "adamw", "sparing"])
 def test_training_is_that_of_the_reference(optimisation: Optimisation) -> None:
     run = training(optimisation)
     means = finish(run)

@@ -102,7 +102,7 @@ def test_a_set_is_distilled_scored_and_audited(
     results = json.loads(answer("evaluate", artefact, *names, *one))["results"]
     assert [each["network"]["name"] for each in results] == [own, "my_own:wider"]
     audits = {
-        "attack": ["--steps", "2", "--chunks", "2"],
+        "attack": ["--steps", "2", "--folds", "2"],
         "continual": ["--tasks", "2", "--protocol", "hard-label", "--epochs", "2"],
         "scores": ["--protocol", "hard-label", "--epochs", "2", "--real-steps", "2"],
     }

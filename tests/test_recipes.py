@@ -11,6 +11,7 @@ import yaml
 from potstill import methods, papers, recipes
 from potstill.config import NetworkRecipe
 from potstill.data import datasets
+from potstill.data.facts import DATASETS
 from potstill.errors import RecipeError
 from potstill.evaluation.protocol import PROTOCOLS
 from potstill.methods.dwa.settings import DWASettings
@@ -67,13 +68,29 @@ TEACHERS = {
         {"name": "deit_tiny", "normalisation": "layer"},
     ),
 }
-# iterations, learning rate, classes together, jitter, crop and flip, weight of the variances
-SYNTHESIS: dict[str, tuple[int, float, int, int, bool, float]] = {
-    "cifar10": (1000, 0.25, 100, 4, False, 0.11),
-    "cifar100": (1000, 0.25, 100, 4, False, 0.11),
-    "tiny_imagenet": (2000, 0.1, 200, 9, True, 0.11),
-    "imagenet1k": (2000, 0.25, 100, 32, True, 0.02),
+# Of DWA's scripts: iterations, learning rate, classes together, jitter, crop and flip, weights of
+# means and variances.
+SYNTHESIS: dict[str, tuple[int, float, int, int, bool, float, float]] = {
+    "cifar10": (1000, 0.25, 100, 4, False, 0.01, 0.11),
+    "cifar100": (1000, 0.25, 100, 4, False, 0.01, 0.11),
+    "tiny_imagenet": (2000, 0.1, 200, 4, True, 0.01, 0.11),
+    "imagenet1k": (2000, 0.25, 100, 32, True, 0.01, 0.02),
 }
+# The same of SRe2L's.
+COUPLED: dict[str, tuple[int, float, int, int, bool, float, float]] = {
+    "cifar10": (1000, 0.25, 100, 4, False, 0.01, 0.01),
+    "cifar100": (1000, 0.25, 100, 4, False, 0.01, 0.01),
+    "tiny_imagenet": (4000, 0.1, 100, 4, True, 1.0, 1.0),
+    "imagenet1k": (4000, 0.25, 100, 32, True, 0.01, 0.01),
+}
+# What their authors ran and the recipes do not: the labeller's mode, and two contrasts.
+LABELLER = {"evaluation.protocol": "dwa-as-run"}
+CONTRASTS = {
+    "data.mean": [0.4914, 0.4822, 0.4465],
+    "data.std": [0.2023, 0.1994, 0.2010],
+    "method.teacher.std": [0.2470, 0.2435, 0.2616],
+}
+DEPARTURES = {"cifar10": LABELLER | CONTRASTS, "cifar100": LABELLER}
 NAMES = recipes.names()
 PRIVACY_NAMES = ["rcig/privacy-fashion-mnist", "rcig/privacy-mnist"]
 PAPER_NAMES = [
@@ -128,7 +145,7 @@ def test_a_shipped_recipe_says_only_what_differs_from_the_defaults(name):
     kind = document(name).get("method", {}).get("kind", methods.default())
     defaults["method"] = methods.named(kind).settings().model_dump(mode="json")
     defaults["method"]["kind"] = methods.default()
-    if "teacher" in defaults["method"]:
+    if defaults["method"].get("teacher"):
         # A section that a recipe has takes the place of the whole default.
         defaults["method"]["teacher"]["network"] = NetworkRecipe().model_dump(mode="json")
     # Which data, teacher and how long is said in any case: they are what a reader looks for.
@@ -174,7 +191,9 @@ def test_a_paper_recipe_has_the_papers_settings(name):
     assert recipe.network.depth == depth
     assert recipe.data.preprocess == ("zca" if channels == 3 else "standardise")
     assert recipe.data.zca_block == (64 if depth == 5 else None)
-    assert method.flip == (channels == 3 and classes * per_class <= 1000)
+    mirrored = channels == 3 and classes * per_class <= 1000
+    # As run: none on ImageNet.
+    assert method.flip == (mirrored and dataset != "imagenet64")
     augmented, plain = (
         number(f"accuracy_pct_{kind}_augmentation", dataset, per_class) for kind in ("with", "no")
     )
@@ -189,14 +208,33 @@ def test_a_paper_recipe_has_the_papers_settings(name):
     assert method.l2_rate == L2_RATE[depth]
     assert method.softplus_beta == (60 if depth == 3 else None)
     assert method.subset == SUBSET.get((dataset, per_class))
-    assert method.outer_loss == ("mse" if method.variant == "frepo" else "platt")
-    assert method.clip_implicit == (method.variant == "rig")
+    closed = method.variant in ("rig", "rcig")
+    assert method.outer_loss == ("platt" if closed else "mse")
+    assert method.label_margin == closed
+    assert method.clips == (method.variant == "rig")
+    assert method.rig_features == "start"
+    assert {"platt": "Platt", "mse": "mean squared error"}[method.outer_loss] in recipe.description
     adam = method.variant in ("vig", "cig", "rig")
     assert method.solver.name == ("adam" if adam else "pcg")
-    solved_otherwise = {"method.solver.name": "adam"} if method.variant == "rcig" else {}
-    assert recipe.departures == solved_otherwise
+    otherwise = {"method.solver.name": "adam"} if method.variant == "rcig" else {}
+    if method.variant in ("frepo", "cig", "rcig"):
+        otherwise["method.target_precision"] = "float32"
+    assert recipe.departures == otherwise
     if method.variant == "rcig":
+        # The paper's solver comes with what its runs did.
+        assert recipe.as_in_paper().method.clips
         assert method.solver.tolerance == (1e-2 if per_class == 1 else 1e-3)
+
+
+@pytest.mark.parametrize(("dataset", "per_class"), [("cifar10", 50), ("cifar100", 5)])
+def test_the_sets_of_figure_7_are_of_500_images_from_10_000(dataset, per_class):
+    recipe, near = (recipes.load(f"rcig/{n}") for n in (f"privacy-{dataset}", f"{dataset}-ipc10"))
+    assert recipe.images_per_class * DATASETS[dataset].classes == 500
+    assert recipe.images_per_class == per_class
+    assert recipe.data == near.data.model_copy(update={"train_images": 10_000})
+    assert recipe.method.model_copy(update={"iterations": near.method.iterations}) == near.method
+    # Five of its kind share no image.
+    assert DATASETS[dataset].training >= 5 * 10_000
 
 
 @pytest.mark.parametrize("name", PRIVACY_NAMES)
@@ -249,7 +287,9 @@ def test_every_row_of_the_dwa_tables_has_exactly_one_recipe():
 def test_a_dwa_recipe_has_the_papers_settings(name):
     recipe = recipes.load(name)
     method, dataset = method_of(recipe, DWASettings), recipe.data.dataset
-    iterations, rate, together, jitter, cropped, variance_weight = SYNTHESIS[dataset]
+    coupled = name.endswith("-sre2l")
+    settings = (COUPLED if coupled else SYNTHESIS)[dataset]
+    iterations, rate, together, jitter, cropped, mean_weight, variance_weight = settings
     for row in recipe.paper:
         assert (row.dataset, row.images_per_class) == (dataset, recipe.images_per_class)
         end, adjustment, start = ADJUSTMENTS[row.method]
@@ -257,9 +297,16 @@ def test_a_dwa_recipe_has_the_papers_settings(name):
         _, teacher, student = TEACHERS[row.distill_arch or ""]
         assert method.teacher.network == NetworkRecipe.model_validate(teacher)
         assert recipe.network == NetworkRecipe.model_validate(student)
-    coupled = end == "-sre2l"
-    assert method.variance_weight == (0.01 if coupled else variance_weight)
-    assert method.mean_weight == 0.01 and method.first_layer_factor == 10
+    assert coupled == (end == "-sre2l")
+    assert method.variance_weight == variance_weight
+    assert method.mean_weight == mean_weight and method.first_layer_factor == 10
+    assert method.storage == "jpeg"
+    assert method.roll == ("both" if coupled and dataset == "tiny_imagenet" else "forward")
+    assert method.adjustment_view == ("plain" if method.adjustment == "none" else "first")
+    assert recipe.departures == DEPARTURES.get(dataset, {})
+    on_imagenet = dataset == "imagenet1k"
+    assert recipe.data.train_squashed == on_imagenet
+    assert recipe.data.test_resize == (256 if on_imagenet else None)
     assert (method.iterations, method.learning_rate) == (iterations, rate)
     assert (method.class_batch, method.jitter) == (together, jitter)
     assert method.resized_crop == method.flip == cropped
@@ -290,6 +337,28 @@ def test_dwa_teachers_are_those_of_the_paper():
     assert method_of(imagenet, DWASettings).teacher.pretrained == "torchvision:resnet18"
     assert imagenet.data.mean == (0.485, 0.456, 0.406)
     assert imagenet.data.std == (0.229, 0.224, 0.225)
+    for end, epochs in (("", 100), ("-sre2l", 50)):
+        recipe = recipes.load(f"dwa/tiny-imagenet-ipc50-resnet18{end}")
+        tiny = method_of(recipe, DWASettings).teacher
+        assert (tiny.epochs, tiny.batch_size, tiny.learning_rate) == (epochs, 256, 0.2)
+        assert (tiny.warmup_epochs, tiny.weight_decay, tiny.crop) == (5, 1e-4, "resized")
+
+
+@pytest.mark.parametrize("end", ["", "-sre2l"])
+def test_a_transformers_teacher_is_trained_as_transformers_are(end):
+    recipe = recipes.load(f"dwa/imagenet1k-ipc50-deit-tiny-bn{end}")
+    teacher = method_of(recipe, DWASettings).teacher
+    assert (teacher.optimiser, teacher.learning_rate, teacher.batch_size) == ("adamw", 1e-3, 1024)
+    assert (teacher.warmup_epochs, teacher.epochs, teacher.weight_decay) == (5, 300, 0.05)
+    assert (teacher.crop, teacher.mix, teacher.label_smoothing) == ("resized", "either", 0.1)
+    assert not teacher.decay_vectors
+
+
+def test_small_recipes_store_what_they_made():
+    """No row of a paper asks for what JPEG leaves, so the images are kept as they are."""
+    for name in NAMES:
+        if not recipes.load(name).paper and recipes.load(name).method.kind == "dwa":
+            assert recipes.load(name).method.storage == "lossless"
 
 
 def test_a_recipe_of_ones_own_takes_the_name_of_its_file(tmp_path):

@@ -8,8 +8,6 @@ from typing import Any, Literal
 from unittest.mock import create_autospec
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from potstill import papers, recipes, runs
 from potstill import reproduce as tables
@@ -120,7 +118,45 @@ def test_a_row_without_a_recipe_says_why():
         assert (one.measurement is None) == bool(one.why)
     whole, *_ = select("rcig/2", "mnist*full*")
     assert whole.why == "the whole data set"
-    assert "rcig/cifar100-ipc50" in select("rcig/fig5")[0].why
+    quoted = select("rcig/2", "mnist-ipc1 KIP*")
+    assert [one.why for one in quoted] == ["another method's, quoted"]
+
+
+def test_a_sweep_is_a_row_for_each_combination():
+    settings = ["method.solver.name=adam"]
+    sweeps = ["method.solver.inner_steps=0,2", "method.solver.inverse_steps = 5,20,30"]
+    own = select("rcig/2", "rcig/mnist-ipc1", settings, sweeps)
+    solvers = [one.measurement.load().method.solver for one in own]
+    assert [(each.inner_steps, each.inverse_steps) for each in solvers] == [
+        (inner, inverse) for inner in (0, 2) for inverse in (5, 20, 30)
+    ]
+    assert len({one.measurement.key for one in own}) == 6
+    assert own[0].settings.endswith("inner_steps=0 method.solver.inverse_steps=5")
+    rows = select("rcig/2", "mnist-ipc1", (), ["images_per_class=1,2"])
+    quoted = [one.name for one in rows if one.measurement is None]
+    assert len(quoted) == len({*quoted}) > 0
+    for wrong in ("method.subset", "method.subset=", "=1,2", "method.subset=1,,2"):
+        with pytest.raises(RecipeError, match="a sweep is key=value,value"):
+            select("rcig/2", None, (), [wrong])
+
+
+def test_figure_5_is_the_accuracy_and_the_memory_of_other_subsets():
+    rows = select("rcig/fig5")
+    asked = [one.measurement for one in rows]
+    assert [one.quantity for one in asked] == ["accuracy", "memory"] * 2
+    assert [one.load().method.subset for one in asked] == [200, 200, 5000, 5000]
+    assert {one.recipe for one in asked} == {"rcig/cifar100-ipc50"}
+    assert {one.load().method.iterations for one in asked} == {4000}
+
+
+def test_a_run_says_how_much_memory_it_took(tmp_path):
+    (entry,) = run([digits("memory")], workplace(tmp_path))
+    assert entry.state == "done" and entry.number.how == "peak on cpu"
+    # PyTorch alone takes a tenth of a gigabyte.
+    assert 0.1 < entry.number.values[0] < 50
+    folder = workplace(tmp_path).folder(digits("memory").measurement, 0)
+    record = json.loads((folder / runs.RECORD).read_text())
+    assert record["peak_memory"] == round(entry.number.values[0] * 1e9)
 
 
 def test_a_pattern_chooses_by_name_or_recipe():
@@ -209,22 +245,38 @@ def test_an_evaluation_is_counted_in_images():
         for best in (False, True)
     ]
     assert found[0] == pytest.approx(5 * (400 * 100 * 4 / 3 + 10_000 / 3))
-    assert found[1] - found[0] == pytest.approx(5 * 399 * 10_000 / 3)
+    assert found[1] - found[0] == pytest.approx(5 * 40 * 10_000 / 3)
 
 
-@given(width=st.integers(1, 3), channels=st.sampled_from([1, 3]))
-def test_a_network_is_timed_once(tmp_path_factory, width, channels):
-    cache = Cache(tmp_path_factory.mktemp("costs") / "new")
-    network, shape = NetworkRecipe(depth=1, width=width), small(channels)
-    first = costs.Stopwatch(cache, "cpu").unit(network, shape)
-    again = costs.Stopwatch(cache, "cpu")
-    assert 0 < first == again.unit(network, shape)
-    assert again.unit(network, shape, "bfloat16") != first
+def test_operations_are_those_of_the_layers():
+    # 3x3 on 8x8 px from 1 to 4 channels, its activation and mean, 64 features to 10 outputs.
+    forward = 2 * (9 * 64 * 4 + 64 * 10)
+    outputs = 64 * 4 + 64 * 4 + 16 * 4 + 10
+    found = costs.operations(NetworkRecipe(depth=1, width=4), 1, 8)
+    assert found == pytest.approx(3 * forward + costs._OUTPUT * outputs)
+    resnet = NetworkRecipe(name="resnet18", normalisation="batch")
+    assert 3 * 2 * 0.5e9 < costs.operations(resnet, 3, 32) < 3 * 2 * 0.9e9
 
 
-def test_without_a_cache_a_network_is_timed_once_as_well():
-    watch, network = costs.Stopwatch(Cache(), "cpu"), NetworkRecipe(depth=1, width=1)
-    assert watch.unit(network, small(1)) == watch.unit(network, small(1))
+def test_one_network_is_timed_in_each_precision_and_kept(tmp_path, monkeypatch):
+    timed = []
+
+    def step(_device: Any, precision: str) -> float:
+        timed.append(precision)
+        return 0.25
+
+    monkeypatch.setattr(costs, "_timed_step", step)
+    small_one, large = NetworkRecipe(depth=1, width=1), NetworkRecipe(depth=1, width=8)
+    for _ in range(2):
+        watch = costs.Stopwatch(Cache(tmp_path / "new"), "cpu")
+        assert watch.unit(costs._TIMED, DATASETS["cifar10"]) == pytest.approx(0.25)
+        assert 0 < watch.unit(small_one, small(1)) < watch.unit(large, small(1)) < 0.25
+        watch.unit(small_one, small(3), "bfloat16")
+    assert timed == ["float32", "bfloat16"]
+
+
+def test_a_step_takes_time():
+    assert 0 < costs.Stopwatch(Cache(), "cpu").unit(NetworkRecipe(depth=1, width=1), small(1)) < 1
 
 
 # Work
@@ -284,6 +336,22 @@ def test_a_stopped_reproduction_goes_on(tmp_path):
     assert len((folder / runs.DISTILLED).read_bytes()) > len(before)
 
 
+def test_a_stopped_reproduction_does_not_go_on_with_other_data(tmp_path, monkeypatch):
+    def stop(stage: str, done: int, total: int, **_: float) -> None:
+        if stage.endswith("iteration") and done == 2:
+            raise KeyboardInterrupt
+
+    one = digits(assignments=(*SMALL, "checkpoint_every=1"))
+    with pytest.raises(KeyboardInterrupt):
+        run([one], workplace(tmp_path), progress=stop)
+    source = workplace(tmp_path).source(one.measurement.load().data)
+    renamed = dataclasses.replace(source, class_names=("zero", *source.class_names[1:]))
+    monkeypatch.setattr(Workplace, "source", lambda *_: renamed)
+    (failed,) = run([one], workplace(tmp_path))
+    assert failed.state == "failed"
+    assert "is of other data: class '0' was removed, class 'zero' was added" in failed.why
+
+
 def test_one_failure_does_not_stop_the_others(tmp_path, monkeypatch):
     other = digits(assignments=(*SMALL, "method.iterations=1"))
     evaluate = places.evaluation.evaluate
@@ -311,9 +379,9 @@ def test_what_is_too_dear_or_has_no_data_is_left_out(tmp_path):
     assert missing.state == "no data" and "tiny_imagenet is not under the data root" in missing.why
 
 
-def audited(out: Path, one: TableRow, *audits: dict[str, Any]) -> Path:
+def audited(out: Path, one: TableRow, *audits: dict[str, Any], start: int = 0) -> Path:
     """The row's run, with these audits of its set."""
-    folder = workplace(out).folder(one.measurement, 0)
+    folder = workplace(out).folder(one.measurement, start)
     digest = DistilledDataset.load(folder / runs.DISTILLED).digest
     for audit in audits:
         runs.record_audit(folder, {"artefact_digest": digest, **audit})
@@ -361,8 +429,8 @@ def test_audits_are_made_as_the_papers_and_once(tmp_path, monkeypatch):
     attacked.assert_called_once()
     learned.assert_called_once()
     asked = attacked.call_args.kwargs
-    # Steps, networks, chunks and students are the library's own, which are the paper's.
-    assert asked["baselines"] and not {"steps", "networks", "chunks", "students"} & asked.keys()
+    # Steps, networks, folds and students are the library's own, which are the paper's.
+    assert asked["baselines"] and not {"steps", "networks", "folds", "students"} & asked.keys()
     assert asked["network"] == wanted[0].measurement.load().network
     assert learned.call_args.kwargs["tasks"] == 5
     assert learned.call_args.kwargs["network"] == NetworkRecipe(growth=1, normalisation="batch")
@@ -370,17 +438,38 @@ def test_audits_are_made_as_the_papers_and_once(tmp_path, monkeypatch):
 
 
 def test_an_audit_reaches_the_run_with_what_it_lacks(tmp_path, monkeypatch):
-    small = {"steps": (2,), "networks": 1, "chunks": 2}
+    small = {"steps": (2,), "networks": 1, "folds": 2}
     for name, value in small.items():
         monkeypatch.setitem(auditing.membership.__kwdefaults__, name, value)
     told = []
     one = digits("membership", attack="rf")
     place = workplace(tmp_path, caches=lambda name: Cache(tmp_path / "cache" / name))
     (entry,) = run([one], place, progress=lambda stage, *_, **__: told.append(stage))
-    assert entry.state == "begun" and len(entry.number.values) == 2
+    assert entry.state == "begun" and len(entry.number.values) == 1
     assert "attack: steps 2 (the paper's 16,000)" in entry.departures
     assert {*told} == {"iteration", "training step"}
     assert len([*(tmp_path / "cache" / "attacks").iterdir()]) == 4
+
+
+@pytest.mark.usefixtures("without_audits")
+def test_every_start_of_a_privacy_row_is_distilled_from_another_chunk(tmp_path):
+    """Their networks are one number, which says how many sets it lacks of the paper's five."""
+    settings = (*SMALL, "data.train_images=200")
+    one = digits("membership", attack="rf", assignments=settings, chunked=True)
+    run([one], workplace(tmp_path), seeds=2)
+    place = workplace(tmp_path)
+    found = [place.run(one.measurement, seed) for seed in range(2)]
+    assert [each.data.train_chunk for each in found] == [0, 1]
+    assert len({each.dataset.header["source"]["fingerprint"] for each in found}) == 2
+    for seed in range(2):
+        audited(tmp_path, one, attack(seed=seed), start=seed)
+    (entry,) = run([one], workplace(tmp_path), seeds=2)
+    assert entry.state == "done" and entry.starts == 2
+    assert len(entry.number.values) == 2 * len(
+        attack()["distilled"]["curve"][-1]["auc"]["rf"]["values"]
+    )
+    assert "attack: sets 2 (the paper's 5)" in entry.departures
+    assert not any("train chunk" in phrase for phrase in entry.departures)
 
 
 def test_audits_add_to_what_a_set_costs(tmp_path):
@@ -421,7 +510,6 @@ def test_numbers_of_audits_are_taken_up(tmp_path):
     ("changes", "phrase"),
     [
         ({"networks": 1}, "attack: networks 1 (the paper's 5)"),
-        ({"chunks": 2}, "attack: chunks 2 (the paper's 5)"),
         ({"network": {"width": 3, "depth": 1}}, "attack: network width 3 (the set's own 2)"),
         (
             {"training": audit_records.TRAINING | {"augmented": False}},

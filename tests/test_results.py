@@ -28,7 +28,7 @@ from tests.report import audit_records, synthetic
 ACCURACY = ["mean", "std", "values"]
 BEST = [*ACCURACY, "epochs"]
 NETWORK = ["name", "depth", "width", "growth", "normalisation"]
-TEACHER = ["digest", "accuracy", "network", "epochs", "settings"]
+TEACHER = ["digest", "accuracy", "network", "epochs", "settings", "surroundings"]
 OF_SET = ["dataset", "images", "images_per_class"]
 EVALUATION = [
     *("protocol", *OF_SET, "network", "steps", "epochs", "labels", "teacher", "accuracy"),
@@ -40,7 +40,7 @@ SCORES = [
 ]
 MEMBERSHIP = [
     *("kind", *OF_SET, "artefact_digest", "source_fingerprint", "network", "training", "attacks"),
-    *("networks", "chunks", "seed", "members", "others", "untrained", "distilled", "baselines"),
+    *("networks", "folds", "seed", "members", "others", "untrained", "distilled", "baselines"),
     "seconds",
 ]
 CONTINUAL = [
@@ -117,7 +117,7 @@ def test_the_keys_of_scores(found, tmp_path):
 
 
 def test_the_keys_of_attack(found, tmp_path):
-    words = ("--steps", "1", "--networks", "1", "--chunks", "2", "--cache", tmp_path)
+    words = ("--steps", "1", "--networks", "1", "--folds", "2", "--cache", tmp_path)
     whole = found("attack", *words, "--baselines")
     assert keys(whole) == MEMBERSHIP
     training = ["optimiser", "learning_rate", "batch_size", "augmented", "steps"]

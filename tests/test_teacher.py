@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import sys
 import types
 from pathlib import Path
@@ -10,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from potstill import storage
 from potstill.config import DataRecipe, NetworkRecipe
 from potstill.data import datasets
 from potstill.data.distilled import DistilledDataset
@@ -70,6 +72,20 @@ def test_a_file_holds_the_whole_teacher(
     images = made.preprocess.apply(digits.test.images)
     assert torch.equal(again.preprocess.apply(digits.test.images), images)
     assert torch.equal(again.logits(images), made.logits(images))
+
+
+def test_a_teacher_of_phases_has_a_format_of_its_own(tmp_path: Path, digits: SourceDataset) -> None:
+    path = tmp_path / "teacher.safetensors"
+    for block, version in ((None, 1), (4, 2)):
+        fitted = fit(DataRecipe(preprocess="zca", zca_block=block), digits.train.images)
+        dataclasses.replace(teacher(digits), preprocess=fitted).save(path)
+        document, tensors = storage.decode(path, storage.TEACHER)
+        assert document["format_version"] == version
+        assert Teacher.load(path).preprocess.describe() == fitted.describe()
+        wrong = {**document, "format_version": 3 - version}
+        storage.save(path, wrong, tensors, storage.TEACHER)
+        with pytest.raises(ArtefactError, match="does not go with what it holds"):
+            Teacher.load(path)
 
 
 def test_a_teacher_is_frozen(digits: SourceDataset) -> None:

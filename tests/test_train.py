@@ -18,6 +18,7 @@ from potstill.train import (
     Training,
     batching_pays,
     half_squared_error,
+    images_at_once,
     train,
 )
 from potstill.train.steps import _Batches
@@ -244,3 +245,10 @@ def test_batching_is_for_tiny_networks_on_a_cpu():
     assert batching_pays(tiny, 640, cpu)
     assert not batching_pays(wide, 640, cpu)
     assert not batching_pays(tiny, 640, cuda)
+
+
+def test_large_images_are_tested_a_few_at_a_time():
+    cpu, card = torch.device("cpu"), torch.device("cuda")
+    sides = (28, 32, 64, 128, 224, 4096)
+    assert [images_at_once(side, card) for side in sides] == [1000, 1000, 512, 128, 41, 1]
+    assert [images_at_once(side, cpu) for side in sides] == [100, 100, 100, 100, 41, 1]

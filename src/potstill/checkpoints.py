@@ -21,15 +21,15 @@ from torch import Tensor
 
 from potstill import storage
 from potstill.errors import RunError
-from potstill.files import atomic_write, open_regular
+from potstill.files import open_regular
 from potstill.quoting import shortened
 
 
 def write(path: Path, state: Any, header: Mapping[str, Any]) -> None:
     """Write ``state`` and a JSON ``header`` to ``path``, atomically.
 
-    Tensors are copied to the CPU without their graph; their strides are kept where they are
-    dense, so that a tensor in channels_last comes back in channels_last.
+    Tensors are kept without their graph; their strides are kept where they are dense, so that a
+    tensor in channels_last comes back in channels_last. One at a time is copied, if at all.
 
     Raises:
         TypeError: a value that is none of the kinds above, or a key that is no string.
@@ -41,7 +41,7 @@ def write(path: Path, state: Any, header: Mapping[str, Any]) -> None:
         "header": _encode(header, tensors, "header"),
         "state": _encode(state, tensors, "state"),
     }
-    atomic_write(path, storage.encode(document, tensors, storage.CHECKPOINT))
+    storage.save(path, document, tensors, storage.CHECKPOINT)
 
 
 def read(path: Path) -> tuple[Any, dict[str, Any]]:
@@ -169,11 +169,11 @@ def _encode(node: Any, tensors: dict[str, Tensor], where: str) -> Any:
     Dicts become lists of pairs under a tag, so that their order stays and no key can be a tag.
     """
     if isinstance(node, Tensor):
-        # A clone drops shared storage; preserve_format keeps dense strides and no others.
-        kept = node.detach().cpu().clone(memory_format=torch.preserve_format)
         name = str(len(tensors))
-        tensors[name] = kept.contiguous()
-        return {"tensor": name, "stride": list(kept.stride())}
+        tensors[name] = node.detach()
+        # Dense strides and no others: such as a copy would have.
+        dense = torch.empty_like(node, device="meta", memory_format=torch.preserve_format)
+        return {"tensor": name, "stride": list(dense.stride())}
     if isinstance(node, Mapping):
         for key in node:
             if not isinstance(key, str):
@@ -188,7 +188,8 @@ def _encode(node: Any, tensors: dict[str, Tensor], where: str) -> Any:
     raise TypeError(f"{where}: cannot keep a {type(node).__name__} in a checkpoint")
 
 
-def _decode(node: Any, tensors: Mapping[str, Tensor]) -> Any:
+def _decode(node: Any, tensors: dict[str, Tensor]) -> Any:
+    """What :func:`_encode` was given; its tensors are taken out of ``tensors``."""
     if isinstance(node, list):
         return [_decode(value, tensors) for value in node]
     if not isinstance(node, dict):
@@ -200,8 +201,10 @@ def _decode(node: Any, tensors: Mapping[str, Tensor]) -> Any:
         return items
     if "float" in node:
         return float(node["float"])
-    stored, stride = tensors[node["tensor"]], node["stride"]
+    stored, stride = tensors.pop(node["tensor"]), node["stride"]
     _require_dense(stored.shape, stride)
+    if stride == list(stored.stride()):
+        return stored
     return torch.empty_strided(stored.shape, stride, dtype=stored.dtype).copy_(stored)
 
 

@@ -60,17 +60,46 @@ class DataRecipe(Strict):
         le=STEPS,
         description="use so many training images, balanced by class; all if absent",
     )
+    train_chunk: int = Field(
+        0,
+        ge=0,
+        le=STEPS,
+        description="with train_images: which of the parts of so many, which share no image",
+    )
     resolution: int | None = Field(
         None, ge=4, le=SIDE, description="resize to a square of this side"
     )
     channels: Literal[1, 3] | None = Field(None, description="convert to this many channels")
     preprocess: Literal["standardise", "zca"] = "standardise"
     zca_regularisation: float = Field(0.1, gt=0, le=1e6, description="times trace(C)/d, added to C")
-    zca_block: int | None = Field(None, ge=4, le=SIDE, description="whiten blocks of this side")
+    zca_block: int | None = Field(
+        None,
+        ge=4,
+        le=SIDE,
+        description="whiten blocks of this side, each the image at a lower resolution",
+    )
     mean: tuple[float, ...] | None = Field(
         None, description="mean of each channel, pixels in [0, 1]; measured if absent"
     )
     std: tuple[float, ...] | None = None
+    train_squashed: bool = Field(
+        False,
+        description="of folders: training images are squeezed into the square whole; otherwise it "
+        "is cut out of their middle",
+    )
+    test_resize: int | None = Field(
+        None,
+        ge=4,
+        le=SIDE,
+        description="of folders: test images are resized to this side first, and the middle is cut "
+        "out of that (ImageNet's 256 for 224)",
+    )
+
+    @model_validator(mode="after")
+    def _chunk_of_something(self) -> DataRecipe:
+        if self.train_chunk and self.train_images is None:
+            raise ValueError("train_chunk is a part of train_images; set data.train_images too")
+        return self
 
     @model_validator(mode="after")
     def _statistics(self) -> DataRecipe:
@@ -147,13 +176,34 @@ class TeacherRecipe(Strict):
     )
     epochs: int = Field(200, ge=1, le=EPOCHS)
     batch_size: int = Field(128, ge=2, le=BATCH)
+    optimiser: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = Field(0.1, gt=0, description="falls to 0 along a cosine")
-    momentum: float = Field(0.9, ge=0, lt=1)
+    warmup_epochs: int = Field(
+        0, ge=0, le=EPOCHS, description="of the epochs, those in which the rate rises from 0"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
     weight_decay: float = Field(5e-4, ge=0)
+    decay_vectors: bool = Field(
+        True, description="whether biases and the weights of norms decay as well"
+    )
+    crop: Literal["padded", "resized"] = Field(
+        "padded", description="resized: RandomResizedCrop, which needs no padding"
+    )
     crop_padding: int = Field(
         4, ge=0, le=SIDE, description="pixels around the image before a random crop"
     )
     flip: bool = True
+    mix: Literal["none", "mixup", "cutmix", "either"] = Field(
+        "none",
+        description="mixup in shares from Beta(0.8, 0.8), cutmix from Beta(1, 1), or for each "
+        "batch one of the two",
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    std: tuple[float, ...] | None = Field(
+        None,
+        description="in place of data.std while the teacher is trained, and then no more, as the "
+        "authors ran CIFAR-10; the same if absent",
+    )
     precision: Precision = "auto"
 
     @model_validator(mode="after")
@@ -164,6 +214,17 @@ class TeacherRecipe(Strict):
             ("torchvision:", "timm:")
         ):
             raise ValueError("pretrained must be torchvision:NAME or timm:NAME")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"a warm-up of {self.warmup_epochs} epochs leaves none of {self.epochs}; lower "
+                "warmup_epochs"
+            )
+        if self.std is not None and not (
+            len(self.std) in (1, 3) and all(1e-6 <= std <= 1e6 for std in self.std)
+        ):
+            raise ValueError(
+                "std must list one number for each of 1 or 3 channels, between 1e-6 and 1e6"
+            )
         if self.network.foreign:
             raise ValueError("a teacher's network of your own goes into module, not network.name")
         return self

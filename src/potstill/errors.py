@@ -33,3 +33,7 @@ class RunError(PotstillError):
 
 class NumericalError(PotstillError):
     """A computation left the finite numbers; the last good state is kept."""
+
+
+class PotstillWarning(UserWarning):
+    """What a user should know and the work can go on with: one line, as errors have it."""

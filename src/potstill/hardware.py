@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
+import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import torch
 
@@ -22,11 +27,14 @@ def prepare() -> None:
     - cuDNN takes its deterministic algorithms only, so that a seed gives the same bytes.
     - Denormal numbers count as zero: softplus at 60 makes them, and they cost half the
       speed. The setting belongs to a thread, and threads made later inherit it.
+    - MKL has as many threads as PyTorch, and not fewer where it finds that there are fewer cores:
+      their number decides the last bits of products.
     - Freed memory stays with the process (glibc only). By default every activation of
       some megabytes is mapped afresh, and its page faults take a third of a forward pass.
     """
     torch.set_flush_denormal(True)
     torch.backends.cudnn.deterministic = True
+    torch.set_num_threads(torch.get_num_threads())
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -35,6 +43,26 @@ def prepare() -> None:
     mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
     mallopt(_M_TRIM_THRESHOLD, _KEEP)
     mallopt(_M_TOP_PAD, _LARGEST_MMAP_THRESHOLD)
+
+
+@contextmanager
+def threads(number: int | None) -> Iterator[None]:
+    """PyTorch splits sums over so many threads in the block, and as before after it.
+
+    None changes nothing. NumPy's products are the same with any number, as far as is known.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def processor() -> str:
+    """What libraries choose their kernels by, such as ``x86_64 AVX512 bfloat16``."""
+    parts = [platform.machine(), torch.backends.cpu.get_cpu_capability()]
+    return " ".join([*parts, "bfloat16"] if native_bfloat16(torch.device("cpu")) else parts)
 
 
 def native_bfloat16(device: torch.device) -> bool:
@@ -73,6 +101,39 @@ def shortage(size: int, copies: int = 1) -> str | None:
     # Sizes that are only declared can be too large for a float.
     wanted = min(size, 10**24) / 1e9
     return f"{wanted:,.1f} GB, more than the {room / 1e9:,.1f} GB that this machine has memory for"
+
+
+class PeakMemory:
+    """The most memory that was held at a time since this was made.
+
+    Of a CUDA device what PyTorch allocated there; else what the process held, the interpreter, its
+    libraries and the data included. Where the system cannot start the count anew (other than
+    Linux), it is since the process began. Other processes are not counted.
+
+    Args:
+        device: such as ``cpu`` or ``cuda``.
+    """
+
+    def __init__(self, device: str) -> None:
+        self._cuda = device.startswith("cuda") and torch.cuda.is_available()
+        self._device = device
+        if self._cuda:
+            torch.cuda.reset_peak_memory_stats(device)
+            return
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+    @property
+    def bytes(self) -> int:
+        """The peak so far."""
+        if self._cuda:
+            return torch.cuda.max_memory_allocated(self._device)
+        with suppress(OSError, ValueError, StopIteration):
+            lines = Path("/proc/self/status").read_text().splitlines()
+            line = next(line for line in lines if line.startswith("VmHWM:"))
+            return int(line.split()[1]) << 10
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak << 10
 
 
 def cores() -> int:

@@ -11,9 +11,19 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    model_validator,
+)
 
 from potstill.config import NetworkRecipe
+
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+"""How many, as JSON has numbers exactly."""
 
 Network = Annotated[NetworkRecipe, PlainSerializer(lambda network: network.model_dump(mode="json"))]
 """A network with all of its settings, defaults included."""
@@ -39,8 +49,8 @@ class Accuracy(Document):
     mean: float
     std: float
     """The sample standard deviation of ``values``; 0 for a single one."""
-    values: tuple[float, ...]
-    """One for each network (areas: for each network and chunk)."""
+    values: tuple[float, ...] = Field(min_length=1)
+    """One for each network."""
 
     @classmethod
     def of(cls, values: Sequence[float], **more: Any) -> Self:
@@ -281,7 +291,7 @@ class TargetTraining(Document):
 
 
 class Areas(Document):
-    """The area under each attack's curve, of networks and chunks; 1/2 for one that guesses."""
+    """The area under each attack's curve, of each network; 1/2 for one that guesses."""
 
     auc: dict[str, Accuracy]
 
@@ -295,7 +305,7 @@ class Attacked(Document):
     member_accuracy: Accuracy | None = None
     """Accuracy on the members, the images that the set was distilled from."""
     auc: dict[str, Accuracy]
-    """The area under each attack's curve, of networks and chunks; 1/2 for one that guesses."""
+    """The area under each attack's curve, of each network; 1/2 for one that guesses."""
 
 
 class Roc(Document):
@@ -319,7 +329,7 @@ class Targets(Document):
     curve: tuple[Attacked, ...] = Field(min_length=1)
     """What was found at each number of training steps that was looked at."""
     roc: Roc
-    """Curves after the last step, the mean over networks and chunks."""
+    """Curves after the last step, the mean over networks and folds."""
 
     @property
     def last(self) -> Attacked:
@@ -339,8 +349,10 @@ class Membership(_OfSet):
     """Names of the attacks."""
     networks: int
     """Number of target models that are trained on each set of images."""
-    chunks: int
+    folds: int = Field(validation_alias=AliasChoices("folds", "chunks"))
     """Parts of members and others; an attack is scored on one and fitted on the rest."""
+    sets: int = 1
+    """Number of distilled sets, each with members of its own, whose audits are put together."""
     seed: int = 0
     members: int
     """Number of training images that are guessed at."""

@@ -1,27 +1,26 @@
-"""A JSON document and tensors as the bytes of one safetensors file, and back.
+"""A JSON document and tensors as one safetensors file, and back.
 
-Distilled sets, teachers and checkpoints are such files; ``docs/artefact.md`` specifies the first
-two. The invariant: the same document and tensors give the same bytes, and a file whose bytes say
-anything else than was written is refused.
+Distilled sets, teachers, checkpoints and cached whitenings are such files; ``docs/artefact.md``
+specifies the first two. The invariant: the same document and tensors give the same bytes, and a
+file whose bytes say anything else than was written is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-import safetensors
-import safetensors.torch
 from torch import Tensor
 
-from potstill import hardware
+from potstill import container, hardware
 from potstill.errors import ArtefactError, PotstillError, RunError
-from potstill.files import open_regular
+from potstill.files import atomic_write, open_regular
 from potstill.hashing import add_tensor
 from potstill.quoting import quoted
 
@@ -45,8 +44,9 @@ class Kind:
         return self.error(f"{cause}; {self.remedy or remedy}")
 
 
-DISTILLED_SET = Kind("distilled set", "potstill", newest=3)
-TEACHER = Kind("teacher", "potstill.teacher", newest=1)
+DISTILLED_SET = Kind("distilled set", "potstill", newest=4)
+TEACHER = Kind("teacher", "potstill.teacher", newest=2)
+WHITENING = Kind("whitening", "potstill.whitening", newest=1)
 CHECKPOINT = Kind(
     "checkpoint",
     "potstill.checkpoint",
@@ -54,9 +54,10 @@ CHECKPOINT = Kind(
     error=RunError,
     remedy="restore a copy, or delete it to start this run from the beginning",
 )
-_KINDS = (DISTILLED_SET, TEACHER, CHECKPOINT)
+_KINDS = (DISTILLED_SET, TEACHER, WHITENING, CHECKPOINT)
 _LONGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
 _DEEPEST, _LARGEST_INTEGER = 200, 1 << 200
+_LARGEST_DOCUMENT = 1 << 26  # bytes of a file that is JSON alone
 
 
 def canonical(document: Any) -> str:
@@ -78,8 +79,8 @@ def parsed(text: str | bytes) -> Any:
     """What JSON says.
 
     Raises:
-        ValueError: it is no JSON, or is nested deeper, has larger integers or other text than
-            anything that potstill writes.
+        ValueError: it is no JSON, or is nested deeper, has larger or other numbers or other text
+            than anything that potstill writes.
     """
     try:
         document = json.loads(text)
@@ -94,11 +95,27 @@ def parsed(text: str | bytes) -> Any:
             node.encode()  # refuses half a pair of surrogates, which no file or screen can have
         elif isinstance(node, int) and abs(node) > _LARGEST_INTEGER:
             raise ValueError("a number has too many digits")
+        elif isinstance(node, float) and not math.isfinite(node):
+            raise ValueError("a number is not finite")
         elif isinstance(node, list):
             pending.extend((child, depth + 1) for child in node)
         elif isinstance(node, dict):
             pending.extend((child, depth + 1) for pair in node.items() for child in pair)
     return document
+
+
+def read_json(path: Path) -> Any:
+    """What a file says that is JSON alone.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+        ValueError: as :func:`parsed`, or it is larger than any that potstill writes.
+    """
+    with open_regular(path) as file:
+        data = file.read(_LARGEST_DOCUMENT + 1)
+    if len(data) > _LARGEST_DOCUMENT:
+        raise ValueError(f"it has more than {_LARGEST_DOCUMENT:,} bytes")
+    return parsed(data)
 
 
 def content_digest(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
@@ -110,15 +127,20 @@ def content_digest(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
     return digest.hexdigest()
 
 
-def encode(document: Mapping[str, Any], tensors: Mapping[str, Tensor], kind: Kind) -> bytes:
-    """The file of a document (with ``format_version``, without ``digest``) and its tensors.
+def save(
+    path: Path, document: Mapping[str, Any], tensors: Mapping[str, Tensor], kind: Kind
+) -> None:
+    """Write a document (with ``format_version``, without ``digest``) and its tensors, atomically.
+
+    They take no memory besides themselves but for one tensor at a time, where it is not on the
+    CPU or not contiguous.
 
     Raises:
         ArtefactError: the document holds a value that JSON does not have.
+        RunError: the file cannot be written.
     """
     text = canonical({**document, "digest": _digests(document, tensors)})
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    return safetensors.torch.save(contiguous, {kind.key: text})
+    atomic_write(path, lambda file: container.write(file, tensors, {kind.key: text}))
 
 
 def decode(path: Path, kind: Kind) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -130,19 +152,20 @@ def decode(path: Path, kind: Kind) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     try:
         with open_regular(path) as file:
-            _require_room(path, os.fstat(file.fileno()).st_size, kind)
-            data = file.read()
+            size = os.fstat(file.fileno()).st_size
+            _require_room(path, size, kind)
+            entries = _header(path, file, size, kind)
+            document = _document(path, entries.pop("__metadata__", None), kind)
+            _check_version(path, document, kind)
+            try:
+                tensors = container.read(file, entries, size - file.tell())
+                intact = document.pop("digest") == _digests(document, tensors)
+            # Malformed entries, missing keys, NaN as JSON, types that NumPy does not have.
+            except (ArtefactError, KeyError, ValueError, TypeError, RuntimeError):
+                intact = False
     except OSError as error:
         reason = error.strerror or str(error)
         raise kind.error(f"cannot read {path}: {reason}; check the path") from None
-    document = _document(path, _metadata(path, data, kind), kind)
-    _check_version(path, document, kind)
-    try:
-        tensors = safetensors.torch.load(data)
-        intact = document.pop("digest") == _digests(document, tensors)
-    # Besides safetensors' own errors: missing keys, NaN as JSON, types that NumPy does not have.
-    except (safetensors.SafetensorError, ArtefactError, KeyError, TypeError, RuntimeError):
-        intact = False
     if not intact:
         raise kind.refusal(
             f"{path} was altered after it was written: its digest does not match",
@@ -152,7 +175,7 @@ def decode(path: Path, kind: Kind) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _require_room(path: Path, size: int, kind: Kind) -> None:
-    shortage = hardware.shortage(size, copies=2)  # the bytes, and the tensors made of them
+    shortage = hardware.shortage(size)
     if shortage is not None:
         raise kind.error(f"{path} has {shortage}; use a machine with more")
 
@@ -166,29 +189,35 @@ def _digests(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict
     return {"content": content, "results": hashlib.sha256(results.encode()).hexdigest()}
 
 
-def _metadata(path: Path, data: bytes, kind: Kind) -> Mapping[str, Any]:
-    """The metadata of a safetensors file, whose bytes must all be there."""
+def _header(path: Path, file: BinaryIO, size: int, kind: Kind) -> dict[str, Any]:
+    """The header of a safetensors file, whose bytes must all be there; ``file`` stands behind it.
+
+    Raises:
+        PotstillError: ``kind.error``, as it is no such file or a part of one.
+    """
     truncated = kind.refusal(f"{path} is truncated", "copy or download it again")
-    length = int.from_bytes(data[:8], "little")
-    if len(data) > 8 and (data[8:9] != b"{" or length > _LONGEST_HEADER):
+    length = int.from_bytes(file.read(8), "little")
+    if size > 8 and (file.peek(1)[:1] != b"{" or length > _LONGEST_HEADER):  # type: ignore[attr-defined]
         raise kind.refusal(f"{path} is no safetensors file", "pass one that potstill wrote")
-    if len(data) < 8 + max(length, 2):
+    if size < 8 + max(length, 2):
         raise truncated
     try:
-        header = parsed(data[8 : 8 + length])
-        metadata = header.pop("__metadata__", {})
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-        missing = 8 + length + end - len(data)
+        header: dict[str, Any] = parsed(file.read(length))
+        tensors = (entry for name, entry in header.items() if name != "__metadata__")
+        end = max((entry["data_offsets"][1] for entry in tensors), default=0)
+        missing = 8 + length + end - size
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         raise kind.refusal(
             f"{path} has a damaged safetensors header", "get the original file again"
         ) from None
     if missing > 0:
         raise truncated
-    return metadata if isinstance(metadata, dict) else {}
+    return header
 
 
-def _document(path: Path, metadata: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
+def _document(path: Path, metadata: Any, kind: Kind) -> dict[str, Any]:
+    if not isinstance(metadata, dict):
+        metadata = {}
     if kind.key not in metadata:
         for other in _KINDS:
             if other.key in metadata:

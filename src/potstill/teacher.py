@@ -8,7 +8,7 @@ how the network is built and where it comes from.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,24 +18,33 @@ from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
 from potstill import storage
-from potstill.config import NetworkRecipe
-from potstill.data.header import Count, Name, Section, Seed, Side, Source, as_json, checked_names
+from potstill.config import Name, NetworkRecipe
+from potstill.data.header import (
+    UNRECORDED,
+    MadeIn,
+    Section,
+    Seed,
+    Side,
+    Source,
+    as_json,
+    checked_names,
+)
 from potstill.data.preprocess import Preprocess
-from potstill.data.source import Split
+from potstill.data.source import SourceDataset, Split
+from potstill.data.transforms import in_phases
 from potstill.errors import ArtefactError, DataError
-from potstill.files import atomic_write
 from potstill.hashing import add_tensor
 from potstill.networks import pretrained, zoo
 from potstill.networks.convnet import channels_last
 from potstill.networks.factory import from_factory
 from potstill.quoting import fault, quoted, shortened
+from potstill.results import Count
+from potstill.train import images_at_once
 
 # What the file's document has besides.
 _DERIVED = frozenset({"class_names", "digest", "format_version", "preprocess"})
 _NETWORK, _PREPROCESS = "network.", "preprocess."
 _BATCH = 1000
-# On a processor the activations of so many images stay in its cache.
-_BATCH_CPU = 100
 
 
 class _Measured(Section):
@@ -59,6 +68,7 @@ class _Header(Section):
     epochs: Count
     seed: Seed
     versions: dict[Name, Name]
+    surroundings: MadeIn = UNRECORDED
     results: tuple[_Measured, ...]
 
 
@@ -72,8 +82,9 @@ class Teacher:
         class_names: C names; output k of the network is class k.
         header: as JSON: ``network`` (a network recipe, {"module": factory} or {"pretrained":
             name}), ``teacher`` (its recipe), ``source`` (name, fingerprint, classes, channels,
-            resolution), ``epochs`` it was trained for, ``seed``, ``versions`` and ``results``,
-            each of which has its ``accuracy`` on the test images as a fraction.
+            resolution), ``epochs`` it was trained for, ``seed``, ``versions``, ``surroundings``
+            (absent from a teacher of an earlier potstill) and ``results``, each of which has its
+            ``accuracy`` on the test images as a fraction.
     """
 
     network: nn.Module
@@ -124,16 +135,34 @@ class Teacher:
     def summary(self) -> dict[str, Any]:
         """What a result made with its help says of it, as JSON.
 
-        ``digest``, ``accuracy``, ``network``, the ``epochs`` it was trained for, and
-        ``settings``, its recipe.
+        ``digest``, ``accuracy``, ``network``, the ``epochs`` it was trained for, ``settings``,
+        its recipe, and ``surroundings`` if it says in which it was trained.
         """
-        return {
+        facts = {
             "digest": self.digest,
             "accuracy": self.accuracy,
             "network": self.header["network"],
             "epochs": self.header["epochs"],
             "settings": self.header["teacher"],
         }
+        return facts | {k: self.header[k] for k in ("surroundings",) if k in self.header}
+
+    def require_for(self, source: SourceDataset) -> None:
+        """Refuse other data than it was made for.
+
+        Raises:
+            DataError: classes, channels or resolution differ.
+        """
+        for what, theirs, ours in (
+            ("classes", _shortened(self.class_names), _shortened(source.class_names)),
+            ("channels", self.channels, source.channels),
+            ("resolution", self.resolution, source.resolution),
+        ):
+            if theirs != ours:
+                raise DataError(
+                    f"the teacher was made for {what} {theirs} and {source.name} has {ours}; take "
+                    "a teacher that was trained on this data"
+                )
 
     @torch.no_grad()
     def logits(self, images: Tensor, batch: int | None = None) -> Tensor:
@@ -145,17 +174,18 @@ class Teacher:
         """
         device = next(self.network.parameters()).device
         on_cpu = device.type == "cpu"
-        size = batch or (_BATCH_CPU if on_cpu else _BATCH)
+        size = batch or images_at_once(images.shape[-1], device)
         arrange = channels_last if on_cpu else torch.Tensor.contiguous
         parts = [self.network(arrange(part.to(device))) for part in images.split(size)]
         return torch.cat(parts).float()
 
     def score(self, split: Split) -> float:
         """The fraction of ``split``, which must not be empty, that the network gets right."""
-        hits = 0
+        hits, device = 0, next(self.network.parameters()).device
         for first in range(0, len(split), _BATCH):
             part = slice(first, first + _BATCH)
-            predicted = self.logits(self.preprocess.apply(split.images[part])).argmax(1)
+            images = self.preprocess.apply(split.images[part].to(device))
+            predicted = self.logits(images).argmax(1)
             hits += int((predicted.cpu() == split.labels[part].cpu()).sum())
         return hits / len(split)
 
@@ -168,18 +198,13 @@ class Teacher:
         """
         document = {
             **self.header,
-            "format_version": storage.TEACHER.newest,
+            "format_version": _format_version(self.preprocess),
             "class_names": list(self.class_names),
             "preprocess": self.preprocess.describe(),
         }
-        # Copies: safetensors refuses weights that share memory.
-        weights = {
-            _NETWORK + name: tensor.cpu().clone(memory_format=torch.contiguous_format)
-            for name, tensor in self.network.state_dict().items()
-        }
+        weights = {_NETWORK + name: value for name, value in self.network.state_dict().items()}
         parts = {_PREPROCESS + name: value for name, value in self.preprocess.tensors().items()}
-        content = storage.encode(document, {**weights, **parts}, storage.TEACHER)
-        atomic_write(Path(path), content)
+        storage.save(Path(path), document, {**weights, **parts}, storage.TEACHER)
 
     @classmethod
     def load(cls, path: Path | str, factory: str | None = None) -> Teacher:
@@ -202,6 +227,11 @@ class Teacher:
             preprocess = Preprocess.from_parts(
                 document["preprocess"], _with_prefix(tensors, _PREPROCESS)
             )
+            if document["format_version"] != _format_version(preprocess):
+                raise ArtefactError(
+                    f"format {document['format_version']} does not go with what it holds; "
+                    "get the original file again"
+                )
             as_json(header, _Header)
             names = checked_names(document["class_names"])
             weights = _with_prefix(tensors, _NETWORK)
@@ -216,6 +246,10 @@ class Teacher:
                 f"{path}: its weights and its network do not fit ({reason}); get the original "
                 "file again, or the version of the network that it was trained with"
             ) from None
+
+
+def _format_version(preprocess: Preprocess) -> int:
+    return 2 if in_phases(preprocess) else 1
 
 
 def _build(
@@ -253,6 +287,11 @@ def _build(
                     f"{tuple(tensor.shape)} in the network it names; get the original file again"
                 )
     return zoo.build(recipe, **shape, classes=classes)
+
+
+def _shortened(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:5])
+    return f"{len(names)} ({shown}{', ...' if len(names) > 5 else ''})"
 
 
 def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

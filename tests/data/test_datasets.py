@@ -314,6 +314,24 @@ def test_some_training_images_are_balanced_and_the_same_for_every_recipe() -> No
     assert larger.train.images.shape == (200, 1, 16, 16)
 
 
+def test_chunks_of_the_training_images_share_none() -> None:
+    whole = load(DataRecipe(), None)
+    parts = [load(DataRecipe(train_images=350, train_chunk=chunk), None) for chunk in range(4)]
+    assert parts[0].fingerprint == load(DataRecipe(train_images=350), None).fingerprint
+    places = {image.numpy().tobytes(): row for row, image in enumerate(whole.train.images)}
+    rows = [[places[image.numpy().tobytes()] for image in part.train.images] for part in parts]
+    assert all(each == sorted(each) for each in rows)
+    assert len({row for each in rows for row in each}) == 4 * 350
+    for each, part in zip(rows, parts, strict=True):
+        assert torch.bincount(part.train.labels).tolist() == [35] * 10
+        assert torch.equal(whole.train.labels[each], part.train.labels)
+        assert torch.equal(part.test.images, whole.test.images)
+    message = refusal(DataRecipe(train_images=350, train_chunk=4), None)
+    assert message.endswith("set data.train_chunk to 3 at most")
+    with pytest.raises(ValueError, match=r"set data\.train_images too"):
+        DataRecipe(train_chunk=1)
+
+
 def test_training_images_that_cannot_be_are_refused() -> None:
     assert "multiple of 10" in refusal(DataRecipe(train_images=205), None)
     smallest = int(torch.bincount(load(DataRecipe(), None).train.labels).min())

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from potstill import storage
 from potstill.config import DataRecipe
 from potstill.data.distilled import DistilledDataset
-from potstill.data.preprocess import Standardise, fit
+from potstill.data.preprocess import Preprocess, Standardise, fit
 from potstill.errors import ArtefactError, DataError, RunError
 from potstill.methods.describing import description_of, recipe_of
 from potstill.rng import normal, stream
@@ -87,12 +87,12 @@ def rewritten(path: Path, to: Path, change: Any, *, seal: bool) -> Path:
     """The file with its document and tensors changed; sealed, its digests are made to fit."""
     document, tensors = storage.decode(path, storage.DISTILLED_SET)
     change(document, tensors)
-    data = storage.encode(document, tensors, storage.DISTILLED_SET)
-    if not seal:
-        original = json.loads(safetensors_metadata(path.read_bytes())["potstill"])
-        document["digest"] = original["digest"]
-        data = safetensors.torch.save(tensors, {"potstill": storage.canonical(document)})
-    to.write_bytes(data)
+    if seal:
+        storage.save(to, document, tensors, storage.DISTILLED_SET)
+        return to
+    original = json.loads(safetensors_metadata(path.read_bytes())["potstill"])
+    document["digest"] = original["digest"]
+    to.write_bytes(safetensors.torch.save(tensors, {"potstill": storage.canonical(document)}))
     return to
 
 
@@ -247,15 +247,20 @@ def test_the_set_owns_its_tensors_and_header() -> None:
     assert dataset.digest == digest
 
 
-@pytest.mark.parametrize("kind", ["standardise", "zca", "zca in blocks", "pixels"])
+@pytest.mark.parametrize(
+    "kind", ["standardise", "zca", "zca in phases", "zca in contiguous blocks", "pixels"]
+)
 def test_the_reader_in_the_specification_agrees(tmp_path: Path, kind: str) -> None:
     """The Python block of docs/artefact.md: safetensors, JSON and NumPy, nothing of ours."""
     pixels = torch.from_numpy(stream(0, "test/reader").integers(0, 256, (12, 3, 4, 8)))
     recipe = DataRecipe(
         preprocess="zca" if "zca" in kind else "standardise",
-        zca_block=4 if "blocks" in kind else None,
+        zca_block=4 if " in " in kind else None,
     )
     preprocess = fit(recipe, pixels.byte())
+    if "contiguous" in kind:
+        earlier = {k: v for k, v in preprocess.describe().items() if k != "tiling"}
+        preprocess = Preprocess.from_parts(earlier, preprocess.tensors())
     images = pixels[:2].byte() if kind == "pixels" else preprocess.apply(pixels[:2].byte()) * 1.5
     document = header(results=[result()])
     dataset = DistilledDataset(images, torch.eye(2), ("a", "é"), preprocess, document)
@@ -268,6 +273,7 @@ def test_the_reader_in_the_specification_agrees(tmp_path: Path, kind: str) -> No
     exec(code, reader)
     found, tensors = reader["read"](tmp_path / "a.safetensors")
     assert found["class_names"] == ["a", "é"]
+    assert found["format_version"] == (4 if kind == "zca in phases" else 1)
     assert reader["content_digest"](found, tensors) == found["digest"]["content"] == dataset.digest
     assert reader["results_digest"](found) == found["digest"]["results"]
     np.testing.assert_allclose(reader["pictures"](found, tensors), dataset.pixels(), atol=1e-5)
@@ -362,9 +368,9 @@ def test_files_that_are_not_ours(tmp_path: Path) -> None:
 
 def test_a_newer_format_asks_for_an_upgrade_whatever_else_it_holds(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    text = json.dumps({"format_version": 4, "pictures": "elsewhere"})
+    text = json.dumps({"format_version": 5, "pictures": "elsewhere"})
     path.write_bytes(safetensors.torch.save({"x": torch.zeros(2)}, {"potstill": text}))
-    assert "was made by a newer potstill (format 4, this one reads 3); upgrade" in refusal(path)
+    assert "was made by a newer potstill (format 5, this one reads 4); upgrade" in refusal(path)
     for version in (None, "1", 0, True, 1.0):
         text = json.dumps({"format_version": version})
         path.write_bytes(safetensors.torch.save({"x": torch.zeros(2)}, {"potstill": text}))

@@ -13,6 +13,7 @@ from PIL import Image
 from potstill.config import DataRecipe
 from potstill.data import pixels
 from potstill.data.datasets import load
+from potstill.data.pixels import Fit
 from potstill.errors import DataError
 from potstill.rng import stream
 
@@ -224,18 +225,18 @@ def test_every_mode_becomes_gray_or_rgb(tmp_path: Path, mode: str) -> None:
     path = put(tmp_path / ("a.tif" if mode in ("CMYK", "I") else "a.png"), image)
     with Image.open(path) as stored:
         assert stored.mode == mode.split()[0]
-    found = pixels.read(path, None, None)
+    found = pixels.read(path, Fit(), None)
     assert found.dtype == np.uint8
     assert np.array_equal(found, expected)
-    assert pixels.read(path, None, 1).shape == (1, 8, 8)
-    assert pixels.read(path, 4, None).shape == (len(expected), 4, 4)
+    assert pixels.read(path, Fit(), 1).shape == (1, 8, 8)
+    assert pixels.read(path, Fit(4), None).shape == (len(expected), 4, 4)
 
 
 def test_transparency_lies_on_white(tmp_path: Path) -> None:
     image = np.zeros((2, 2, 4), np.uint8)
     image[0, 0] = (10, 20, 30, 255)
     image[1, 1] = (0, 0, 0, 128)
-    found = pixels.read(put(tmp_path / "a.png", image), None, None)
+    found = pixels.read(put(tmp_path / "a.png", image), Fit(), None)
     assert found[:, 0, 0].tolist() == [10, 20, 30]
     assert found[:, 0, 1].tolist() == [255, 255, 255]
     assert found[:, 1, 1].tolist() == [127, 127, 127]
@@ -253,7 +254,7 @@ def test_photographs_are_turned_upright(tmp_path: Path) -> None:
     exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
     path = put(tmp_path / "a.png", RGB, exif=exif)
     expected = np.rot90(RGB, -1).transpose(2, 0, 1)
-    assert np.array_equal(pixels.read(path, None, None), expected)
+    assert np.array_equal(pixels.read(path, Fit(), None), expected)
 
 
 @settings(deadline=None, max_examples=30)
@@ -265,7 +266,7 @@ def test_the_central_square_is_what_is_resized(height: int, width: int, side: in
     # A plane, 0 to 200 across the square, stays a plane under bilinear resampling.
     ramp = 200 * ((column + 0.5 - left) + (row + 0.5 - top)) / (2 * square)
     image = Image.fromarray(np.clip(ramp.round(), 0, 255).astype(np.uint8))
-    cut = pixels._central(image.size)
+    cut = Fit(side).box(image.size)
     found = np.asarray(image.resize((side, side), Image.Resampling.BILINEAR, box=cut), float)
     y, x = np.mgrid[:side, :side]
     expected = 200 * (x + y + 1) / (2 * side)
@@ -278,10 +279,40 @@ def test_a_large_jpeg_decoded_at_a_fraction_is_the_same_picture(tmp_path: Path) 
     y, x = np.mgrid[:300, :400] / 400
     picture = 127.5 + 60 * np.stack([np.sin(9 * x), np.cos(7 * y), np.sin(5 * (x + y))], -1)
     path = put(tmp_path / "a.jpg", picture.round().astype(np.uint8), quality=95)
-    found = pixels.read(path, 32, None).astype(int)
+    found = pixels.read(path, Fit(32), None).astype(int)
     with Image.open(path) as image:
         whole = image.resize((32, 32), Image.Resampling.BILINEAR, box=(50, 0, 350, 300))
     assert np.abs(found - np.asarray(whole, int).transpose(2, 0, 1)).max() <= 4
+
+
+def test_folders_are_read_as_imagenets_scripts_read_them(tmp_path: Path) -> None:
+    """Training images squeezed whole; test images by Resize(32) and CenterCrop(28)."""
+    y, x = np.mgrid[:60, :90] / 60
+    picture = (
+        127.5 + 60 * np.stack([np.sin(9 * x), np.cos(7 * y), np.sin(5 * (x + y))], -1)
+    ).round()
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            put(tmp_path / "pets" / split / name / "0.png", picture.astype(np.uint8))
+    found = load(recipe(resolution=28, train_squashed=True, test_resize=32), tmp_path)
+    image = Image.fromarray(picture.astype(np.uint8))
+    squashed = np.asarray(image.resize((28, 28), Image.Resampling.BILINEAR))
+    assert np.array_equal(found.train.images[0].permute(1, 2, 0).numpy(), squashed)
+    resized = np.asarray(image.resize((48, 32), Image.Resampling.BILINEAR), int)
+    middle = found.test.images[0].permute(1, 2, 0).numpy()
+    assert np.abs(middle - resized[2:30, 10:38]).max() <= 2
+    plain = load(recipe(resolution=28), tmp_path)
+    assert np.abs(plain.test.images[0].permute(1, 2, 0).numpy() - resized[2:30, 10:38]).max() > 8
+    assert plain.fingerprint != found.fingerprint
+
+
+def test_what_cannot_be_cut_out_is_refused(folder: Path) -> None:
+    with pytest.raises(DataError, match=r"the middle of 8 px is cut out .* data\.resolution"):
+        load(recipe(resolution=8, test_resize=7), folder.parent)
+    with pytest.raises(DataError, match=r"the middle of no px"):
+        load(recipe(test_resize=8), folder.parent)
+    with pytest.raises(DataError, match="are for folders of images, not for digits"):
+        load(DataRecipe(train_squashed=True), None)
 
 
 def test_a_folder_can_be_whitened_and_scored_like_any_other_set(folder: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from potstill.config import DataRecipe
 from potstill.data import statistics
+from potstill.data.blocks import Blocks, Tiling
 from potstill.data.preprocess import ZCA, Preprocess, Standardise, fit
 from potstill.errors import ArtefactError, DataError
 from potstill.rng import stream
@@ -117,23 +118,118 @@ def test_zca_round_trips_both_ways(
 
 
 @pytest.mark.usefixtures("chunked")
-def test_blocks_share_one_whitening_of_the_averaged_covariance() -> None:
-    images = natural(20, 3, 8, 12)
+@pytest.mark.parametrize("count", [60, 20])
+def test_phases_share_one_whitening_of_their_averaged_covariance(count: int) -> None:
+    images = natural(count, 3, 8, 12)
     fitted = fit(recipe(zca_block=4), images)
     assert isinstance(fitted, ZCA)
     whole = reference.fit(images.numpy(), 0.1)
     mean, std = whole["mean"][:, None, None], whole["std"][:, None, None]
     centred = (images.numpy() / 255 - mean) / std - whole["pixel_mean"]
-    rows = np.stack([block for image in centred for block in reference.blocks(image, 4)])
-    assert rows.shape == (20 * 6, 48)
-    covariance = rows.T @ rows / len(rows)
-    shifted = covariance + 0.1 * np.trace(covariance) / 48 * np.eye(48)
-    np.testing.assert_allclose(white_of(fitted) @ shifted @ white_of(fitted), np.eye(48), atol=1e-4)
+    rows = np.stack([block for image in centred for block in reference.phases(image, 4)])
+    assert rows.shape == (count * 6, 48)
+    # 20 images are fewer than the 48 dimensions, their 120 rows are not: 28 directions stay.
+    expected = reference.matrix(rows.T @ rows / len(rows), 0.1, count)
+    np.testing.assert_allclose(white_of(fitted), expected, atol=2e-6)
+    kept = np.isclose(np.linalg.eigvalsh(white_of(fitted)), 1, atol=1e-6).sum()
+    assert kept == max(0, 48 - count)
     white = fitted.apply(images)
-    expected = rows @ fitted.whitening.numpy()
-    found = [block for image in white.numpy() for block in reference.blocks(image, 4)]
-    np.testing.assert_allclose(np.stack(found), expected, atol=1e-5)
+    found = [block for image in white.numpy() for block in reference.phases(image, 4)]
+    np.testing.assert_allclose(np.stack(found), rows @ expected, atol=2e-5)
     assert (fitted.invert(white) - images / 255).abs().max() < 1e-5
+
+
+def test_the_blocks_of_sets_made_before_are_contiguous() -> None:
+    images = natural(60, 3, 8, 12)
+    fitted = fit(recipe(zca_block=4), images)
+    described = fitted.describe()
+    assert described.pop("tiling") == "phases"
+    earlier = Preprocess.from_parts(described, fitted.tensors())
+    assert earlier.describe() == described
+    whole = reference.fit(images.numpy(), 0.1)
+    mean, std = whole["mean"][:, None, None], whole["std"][:, None, None]
+    centred = (images.numpy() / 255 - mean) / std - whole["pixel_mean"]
+    rows = np.stack([block for image in centred for block in reference.blocks(image, 4)])
+    white = earlier.apply(images)
+    found = [block for image in white.numpy() for block in reference.blocks(image, 4)]
+    np.testing.assert_allclose(np.stack(found), rows @ white_of(fitted), atol=2e-5)
+    assert (earlier.invert(white) - images / 255).abs().max() < 1e-5
+    assert (white - fitted.apply(images)).abs().max() > 0.1
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.tuples(st.integers(1, 3), st.sampled_from([1, 3]), st.integers(1, 4), st.integers(1, 4)),
+    st.integers(1, 5),
+    st.sampled_from(["phases", "contiguous"]),
+)
+def test_blocks_are_cut_and_joined(shape: tuple[int, ...], side: int, tiling: Tiling) -> None:
+    count, channels, down, across = shape
+    images = torch.arange(count * channels * down * across * side * side).reshape(
+        count, channels, down * side, across * side
+    )
+    cut = Blocks(side, tiling).cut(images)
+    slow = reference.phases if tiling == "phases" else reference.blocks
+    expected = [block for image in images.numpy() for block in slow(image, side)]
+    np.testing.assert_array_equal(cut, np.stack(expected))
+    assert torch.equal(Blocks(side, tiling).join(cut, images.shape), images)
+
+
+@pytest.mark.usefixtures("chunked")
+@pytest.mark.parametrize("block", [None, 4])
+def test_moments_are_those_of_float64(block: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "_PANEL", 20)
+    images = natural(50, 3, 8, 8)
+    _, std = statistics.channel_statistics(images)
+    pixels = images.double() / 255
+    centred = (pixels - pixels.mean(0)) / std.view(-1, 1, 1)
+    rows = Blocks(block).cut(centred)
+    found = statistics.covariance(images, std, Blocks(block))
+    np.testing.assert_allclose(found, rows.T @ rows / len(rows), rtol=1e-12, atol=1e-13)
+    shuffled = images[torch.randperm(50, generator=torch.Generator().manual_seed(0))]
+    assert torch.equal(statistics.covariance(shuffled, std, Blocks(block)), found)
+
+
+def test_float32_products_of_the_largest_pixels_are_exact() -> None:
+    rows = torch.full((statistics._EXACT_ROWS, 2), -128.0)
+    rows[1::2, 1] = 127
+    total = torch.zeros(2, 2, dtype=torch.float64)
+    statistics._add_products(total, rows)
+    assert torch.equal(total, rows.double().T @ rows.double())
+    assert total[0, 0] == 2**24  # one more row, and the sum need not be exact
+
+
+@pytest.mark.parametrize("shape", [(100, 3, 4, 4), (5, 3, 4, 4), (100, 3, 12, 12)])
+def test_whitening_in_float32_is_within_its_bound_of_float64(shape: tuple[int, ...]) -> None:
+    images = natural(*shape)
+    expected = reference.fit(images.numpy(), 0.1)
+    exact = reference.apply(expected, images.numpy()).reshape(len(images), -1)
+    rows, whitening = exact @ expected["inverse"], expected["whitening"]
+    mean, std = expected["mean"][:, None, None], expected["std"][:, None, None]
+    sizes = (images.numpy() / 255 + mean) / std + np.abs(expected["pixel_mean"])
+    terms = rows.shape[1] ** 0.5 * np.abs(rows) + 4 * sizes.reshape(rows.shape)
+    bound = 2.0**-24 * (terms @ np.abs(whitening))
+    found = fit(recipe(), images).apply(images).flatten(1).double().numpy()
+    assert (np.abs(found - exact) <= bound).all()
+    # A bound that says something: ten bits of the products, as TF32 has them, are beyond it.
+    short = (torch.from_numpy(rows).float().view(torch.int32) & ~0x1FFF).view(torch.float32)
+    assert (np.abs(short.double().numpy() @ whitening - exact) > bound).any()
+
+
+def test_pixels_are_whitened_where_they_are() -> None:
+    images = natural(9, 3, 4, 4)
+    for changes in ({"preprocess": "standardise"}, {}, {"zca_block": 4}):
+        fitted = fit(recipe(**changes), images)
+        assert fitted.apply(images.to("meta")).device.type == "meta"
+        assert fitted.apply(images).device.type == "cpu"
+
+
+def test_a_matrix_is_brought_to_a_device_once() -> None:
+    fitted = fit(recipe(), natural(9, 3, 4, 4))
+    assert isinstance(fitted, ZCA)
+    first = fitted._on(torch.device("meta"))
+    assert fitted._on(torch.device("meta"))[1] is first[1]
+    assert fitted._on(torch.device("cpu"))[1] is fitted.whitening
 
 
 def test_one_block_is_the_whole_image() -> None:
@@ -227,6 +323,10 @@ def test_parts_that_do_not_fit_are_refused() -> None:
         (describe, {"pixel_mean": tensors["pixel_mean"]}, "expected float32 tensors"),
         (describe, {**tensors, "whitening": tensors["whitening"][:1]}, "expected float32"),
         ({**describe, "block": 3}, tensors, "disagree"),
+        ({**describe, "tiling": "phases"}, tensors, "tiling must be phases, of blocks, or absent"),
+        ({**describe, "block": 4, "tiling": "contiguous"}, tensors, "tiling must be phases"),
+        ({**describe, "block": 4, "tiling": ["phases"]}, tensors, "tiling"),
+        ({**describe, "block": 4, "tiling": None}, tensors, "tiling"),
         ({**describe, "std": [1.0, 0.0, 1.0]}, tensors, "std.1: Input should be greater"),
         ({k: v for k, v in describe.items() if k != "shape"}, tensors, "shape"),
         ({**describe, "kind": "standardise"}, tensors, "expected float32 tensors"),

@@ -184,7 +184,7 @@ def test_a_version_1_reader_asks_for_an_upgrade(
 
 def test_a_file_of_another_kind_is_named_for_what_it_is(saved: Path, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    path.write_bytes(storage.encode({"format_version": 1}, {}, storage.TEACHER))
+    storage.save(path, {"format_version": 1}, {}, storage.TEACHER)
     assert "is a teacher, no distilled set" in refusal(path)
     with pytest.raises(ArtefactError, match="is a distilled set, no teacher"):
         storage.decode(saved, storage.TEACHER)

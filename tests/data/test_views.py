@@ -162,11 +162,12 @@ def test_rectangles_follow_torchvisions_law() -> None:
         assert np.abs(ranks[0] - ranks[1]).max() < 0.042  # Kolmogorov-Smirnov at 1 %
 
 
-def test_roll_is_one_shift_in_the_limits() -> None:
+@pytest.mark.parametrize("backwards", [None, 0])
+def test_roll_is_one_shift_in_the_limits(backwards: int | None) -> None:
     images = batch((3, 2, 7, 8))
     seen = set()
     for step in range(300):
-        rolled = views.roll(images, 2, stream(0, "test", step))
+        rolled = views.roll(images, 2, stream(0, "test", step), backwards)
         shifts = [
             (down, across)
             for down in range(-2, 3)
@@ -175,7 +176,8 @@ def test_roll_is_one_shift_in_the_limits() -> None:
         ]
         assert len(shifts) == 1
         seen.add(shifts[0])
-    assert len(seen) == 25
+    assert len(seen) == (25 if backwards is None else 9)
+    assert backwards is None or min(map(min, seen)) == 0
 
 
 @given(shapes, st.sampled_from([0.2, 0.8, 1.0]), st.integers(0, 99))

@@ -7,6 +7,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from potstill import rng
 from potstill.data.operations import rotation
@@ -35,7 +37,10 @@ def affine(*rows: list[float]) -> np.ndarray:
 
 
 def sampled(image: torch.Tensor, matrix: np.ndarray) -> torch.Tensor:
-    """Pixel by pixel: where it comes from, and the mean of the four pixels about it."""
+    """Pixel by pixel: where it comes from, and the mean of the four pixels about it.
+
+    Outside the image stands the nearest pixel of its edge.
+    """
     side = image.shape[-1]
     result = torch.zeros_like(image)
     for row in range(side):
@@ -44,9 +49,9 @@ def sampled(image: torch.Tensor, matrix: np.ndarray) -> torch.Tensor:
             x, y = ((matrix @ place + 1) * side - 1) / 2
             for i in (math.floor(y), math.floor(y) + 1):
                 for j in (math.floor(x), math.floor(x) + 1):
-                    if 0 <= i < side and 0 <= j < side:
-                        weight = (1 - abs(y - i)) * (1 - abs(x - j))
-                        result[:, row, column] += weight * image[:, i, j]
+                    weight = (1 - abs(y - i)) * (1 - abs(x - j))
+                    edge = [min(max(place, 0), side - 1) for place in (i, j)]
+                    result[:, row, column] += weight * image[:, edge[0], edge[1]]
     return result
 
 
@@ -65,10 +70,12 @@ def test_a_mirror_image_is_a_mirror_image():
     torch.testing.assert_close(mirrored, pictures(1).flip(-1), rtol=0, atol=1e-5)
 
 
-def test_a_translation_by_whole_pixels_moves_them_and_fills_with_zeros():
+def test_a_translation_by_whole_pixels_moves_them_and_repeats_the_edge():
     moved = apply(pictures(1), nothing(1, matrix=affine([1, 0, 2 / 8], [0, 1, -4 / 8])))
-    expected = torch.zeros_like(moved)
+    expected = torch.empty_like(moved)
     expected[:, :, 2:, :-1] = pictures(1)[:, :, :-2, 1:]
+    expected[:, :, 2:, -1] = pictures(1)[:, :, :-2, -1]
+    expected[:, :, :2] = expected[:, :, 2:3]
     torch.testing.assert_close(moved, expected, rtol=0, atol=1e-5)
 
 
@@ -194,3 +201,19 @@ def test_augmentation_is_a_pure_function_of_images_and_stream(channels):
 def test_the_numbers_of_the_paper():
     assert (module.BRIGHTNESS, module.LOG_CONTRAST, module.LOG_SATURATION) == (0.25, 0.25, 0.25)
     assert (module.ZOOM, module.DEGREES, module.TRANSLATION, module.HOLE) == (1.25, 15, 0.125, 4)
+
+
+def test_what_is_drawn_goes_to_the_device_in_two_copies() -> None:
+    class Copies(TorchDispatchMode):
+        number = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            leaves = [x for x in tree_leaves(args) if isinstance(x, torch.Tensor)]
+            if isinstance(result, torch.Tensor) and result.is_meta:
+                self.number += any(x.device.type == "cpu" and x.ndim for x in leaves)
+            return result
+
+    with Copies() as copies:
+        apply(torch.empty(40, 3, 32, 32, device="meta"), draw(40, 3, rng.stream(0, "test")))
+    assert copies.number == 2

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from potstill import rng
 from potstill.config import NetworkRecipe
-from potstill.data import siamese
+from potstill.data import dc_views, siamese
 from potstill.data.siamese import ALL, WITHOUT_FLIP
 from potstill.data.source import centred_one_hot, sample_per_class
 from potstill.errors import ArtefactError, RecipeError
@@ -21,8 +21,9 @@ from potstill.train import Optimisation
 from tests.evaluation.problems import numbers, set_of
 
 NETWORK = NetworkRecipe(depth=2, width=6, growth=1, normalisation="instance")
-PLAIN = MatchingProtocol("plain", 4, augmented=False)
-VIEWS = MatchingProtocol("views", 4, augmented=True)
+PLAIN = MatchingProtocol("plain", 4)
+VIEWS = MatchingProtocol("views", 4, views="siamese")
+OWN = MatchingProtocol("own", 4, views="dc", batch_size=100)
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +52,21 @@ def test_the_rate_falls_at_the_end_of_epoch_half_and_one(some, epochs, early, la
 
 def test_the_named_protocols(some):
     assert PROTOCOLS["dc"].training(some) == matching.MatchingTraining(300, None)
+    assert PROTOCOLS["dc-mnist"].training(some) == matching.MatchingTraining(
+        1000, None, dc_views=True
+    )
     assert PROTOCOLS["dsa"].training(some) == matching.MatchingTraining(1000, WITHOUT_FLIP)
-    assert not PROTOCOLS["dsa"].takes_teacher
+    assert PROTOCOLS["cafe"].training(some) == matching.MatchingTraining(600, None)
+    assert PROTOCOLS["datadam-as-run"].training(some) == matching.MatchingTraining(
+        1800, WITHOUT_FLIP, batch_size=64
+    )
+    for name in ("dc", "dc-mnist", "dsa", "cafe", "datadam-as-run"):
+        protocol = PROTOCOLS[name]
+        assert protocol.name == name and not protocol.takes_teacher
+        assert protocol.with_augmentation().views == (
+            "siamese" if protocol.views == "none" else protocol.views
+        )
+        assert protocol.without_augmentation().views == "none"
 
 
 def test_epochs_are_the_callers_else_the_sets_else_the_protocols(digits, some):
@@ -94,8 +108,11 @@ def reference(some, training, seed, index) -> tuple[dict[str, torch.Tensor], int
                 weight_decay=5e-4,
             )
         order = torch.from_numpy(rng.stream(seed, f"{purpose}/order", epoch).permutation(300))
-        for step, rows in enumerate((order[:256], order[256:])):
+        for step, rows in enumerate(order.split(training.batch_size)):
             images = some.images[rows]
+            if training.dc_views:
+                generator = rng.stream(seed, f"{purpose}/draw/{epoch}", step)
+                images = dc_views.augmented(images, generator)
             if training.strategy is not None:
                 generator = rng.stream(seed, f"{purpose}/draw/{epoch}", step)
                 drawn = siamese.draw(training.strategy, 8, generator, len(rows))
@@ -107,7 +124,7 @@ def reference(some, training, seed, index) -> tuple[dict[str, torch.Tensor], int
     return network.state_dict(), steps
 
 
-@pytest.mark.parametrize("protocol", [PLAIN, VIEWS], ids=["plain", "views"])
+@pytest.mark.parametrize("protocol", [PLAIN, VIEWS, OWN], ids=lambda one: one.name)
 def test_networks_are_trained_as_the_protocol_is_written_down(digits, some, protocol, monkeypatch):
     trained = []
 
@@ -121,7 +138,7 @@ def test_networks_are_trained_as_the_protocol_is_written_down(digits, some, prot
     assert len(trained) == 2  # the test set is looked at once
     for index, found in enumerate(trained):
         wanted, steps = reference(some, protocol.training(some), 3, index)
-        assert result.steps == steps == 2 * 5
+        assert result.steps == steps == -(-300 // protocol.batch_size) * 5
         torch.testing.assert_close(found, wanted, rtol=0, atol=2e-5)
 
 

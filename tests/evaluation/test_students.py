@@ -16,7 +16,7 @@ from potstill import rng
 from potstill.data.source import centred_one_hot
 from potstill.data.views import Mix
 from potstill.errors import DataError, RecipeError
-from potstill.evaluation import PROTOCOLS, StudentProtocol, evaluate
+from potstill.evaluation import PROTOCOLS, StudentProtocol, evaluate, students
 from potstill.evaluation import plan as plan_module
 from potstill.evaluation.labelling import ViewSettings
 from potstill.evaluation.students import StudentTraining, by_size, hard_loss, soft_loss
@@ -63,6 +63,7 @@ def test_settings_follow_the_size_of_the_images(
     assert (optimisation.weight_decay, optimisation.warmup_epochs) == (decay, warmup)
     assert (training.temperature, training.squared_temperature) == (temperature, squared)
     assert training.views.batch_size == 128
+    assert optimisation.decay_vectors == (shape[1] < 224)
 
 
 def test_views_follow_the_size_of_the_images():
@@ -227,6 +228,28 @@ def test_the_best_epoch_stands_beside_the_last_and_never_in_its_place(digits, re
     assert set(result.baseline.document()) == {"kind", "mean", "std", "values", "best_on_test"}
     once = run(1, best=True)
     assert once.best_on_test.document() == {**once.accuracy.document(), "epochs": [1, 1]}
+
+
+def test_the_best_is_looked_for_where_the_authors_looked(digits, real, teacher, monkeypatch):
+    """In epochs 1, 11, 21, ... and the last for CIFAR and ImageNet-1K; in all for Tiny-ImageNet."""
+    looked = [by_size(3, side).lasting(22).looked_at() for side in (32, 64, 224)]
+    assert looked == [(1, 11, 21, 22), tuple(range(1, 23)), (1, 11, 21, 22)]
+    assert by_size(3, 32).lasting(21).looked_at() == (1, 11, 21)
+    rising = iter([0.5, 0.9, 0.7])
+    monkeypatch.setattr(students, "accuracies", lambda *_: [next(rising)])
+    found = evaluate(
+        real,
+        digits,
+        protocol="dwa-paper",
+        teacher=teacher,
+        epochs=12,
+        networks=1,
+        network=NETWORK,
+        best=True,
+    )
+    assert next(rising, None) is None
+    assert found.accuracy.values == (0.7,)
+    assert (found.best_on_test.values, found.best_on_test.epochs) == ((0.9,), (11,))
 
 
 def test_progress_counts_every_step_of_set_and_baseline(digits, real, teacher):

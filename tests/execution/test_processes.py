@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import importlib
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,31 @@ def where(unit: int, tell: Tell) -> int:
 
 def test_several_workers_and_units_run_elsewhere() -> None:
     assert os.getpid() not in list(in_processes(2).map(where, range(2), ignore))
+
+
+class Threads:
+    """Work that needs PyTorch, as all but the tests' does."""
+
+    def __setstate__(self, _state: object) -> None:
+        importlib.import_module("torch")
+
+    def __getstate__(self) -> object:
+        return True
+
+    def __call__(self, unit: int, tell: Tell) -> int:
+        return int(sys.modules["torch"].get_num_threads())
+
+
+def test_sums_are_split_over_as_many_threads_there_as_here() -> None:
+    """More than there are cores, which no process would have of its own accord."""
+    import torch  # not above: workers that need not import it start sooner
+
+    before, more = torch.get_num_threads(), 1 + (os.cpu_count() or 1)
+    torch.set_num_threads(more)
+    try:
+        assert list(Processes(2).map(Threads(), range(2), ignore)) == [more, more]
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_one_unit_or_one_worker_runs_here() -> None:

@@ -16,7 +16,9 @@ from torch import Tensor
 
 from potstill import checkpoints, storage
 from potstill.audits.diversity import diversity
+from potstill.data.blocks import Blocks
 from potstill.data.distilled import DistilledDataset
+from potstill.data.preprocess import ZCA
 from potstill.errors import ArtefactError, NumericalError, PotstillError, RunError
 from potstill.evaluation import labelled_views
 from potstill.evaluation.labelling import ViewSettings
@@ -29,8 +31,10 @@ from potstill.methods.loop import iterate
 from potstill.methods.method import Session
 from potstill.methods.rcig.distil import Distiller
 from potstill.methods.recipe import dump, parse
+from potstill.quoting import differences
 from potstill.recipes import load as shipped
 from potstill.runs import Run
+from potstill.surroundings import present
 from potstill.teacher import Teacher
 from tests.data.test_distilled import result, sample
 from tests.hostile.mutations import deep, mutated
@@ -88,6 +92,16 @@ def old_set() -> DistilledDataset:
     }
     parts = base.images, base.labels, base.class_names, base.preprocess
     return DistilledDataset(*parts, header).with_result(result())
+
+
+def phased_set() -> DistilledDataset:
+    """Format 4: it is whitened in phases of 2 x 2 pixels."""
+    base, set_ = sample(zca=False), new_set()
+    mean, std = base.preprocess.mean, base.preprocess.std
+    images, blocks = base.images.repeat(1, 1, 2, 2), Blocks(4)
+    zca = ZCA(mean, std, torch.zeros(3, 8, 8), 2 * torch.eye(48), 0.1, blocks)
+    header = {key: value for key, value in set_.header.items() if key != "relabelling"}
+    return DistilledDataset(images, base.labels, base.class_names, zca, header)
 
 
 def parts_of(made: Any, folder: Path) -> tuple[Document, Tensors]:
@@ -168,6 +182,7 @@ def set_at(document: Document, where: str, value: Any) -> Document:
         ("source.fingerprint", KeyError, "source.fingerprint: Field required"),
         ("source.classes", "ten", "source.classes"),
         ("evaluation.protocol", KeyError, "evaluation.protocol: Field required"),
+        ("evaluation.protocol", "a\0", "evaluation.protocol"),
         ("evaluation.network", {"width": 10**12}, "evaluation.network.width"),
         ("evaluation.networks", -1, "evaluation.networks"),
         ("evaluation.epochs", "many", "evaluation.epochs"),
@@ -203,6 +218,9 @@ def set_at(document: Document, where: str, value: Any) -> Document:
         ("preprocess.std", [1e-300] * 3, "std"),
         ("preprocess.std", [1.0, 1.0], "equally long"),
         ("preprocess.block", 0, "block"),
+        ("preprocess.tiling", "phases", "tiling must be phases, of blocks, or absent"),
+        ("preprocess.tiling", "contiguous", "tiling must be phases, of blocks, or absent"),
+        ("preprocess.tiling", {"phases": 1}, "tiling"),
         ("preprocess.regularisation", "x", "regularisation"),
         ("images", None, "the header says images None"),
     ],
@@ -255,7 +273,24 @@ def test_views_that_nobody_draws_are_refused(tmp_path: Path, change: Document):
     assert "cannot draw" in refusal(lambda: next(labelled_views(dataset, 0)))
 
 
-@pytest.mark.parametrize("make", [new_set, old_set])
+def test_blocks_are_what_the_format_says_they_are(tmp_path: Path):
+    document, tensors = parts_of(phased_set(), tmp_path)
+    assert document["format_version"] == 4
+    path = tmp_path / "a.safetensors"
+    for version in (1, 2, 3):
+        older = {**document, "format_version": version}
+        sealed(path, older, tensors, storage.DISTILLED_SET)
+        assert f"format {version} does not go" in refusal(lambda: DistilledDataset.load(path))
+    del document["preprocess"]["tiling"]
+    sealed(path, document, tensors, storage.DISTILLED_SET)
+    assert "format 4 does not go" in refusal(lambda: DistilledDataset.load(path))
+    sealed(path, {**document, "format_version": 3}, tensors, storage.DISTILLED_SET)
+    earlier = DistilledDataset.load(path)
+    assert isinstance(earlier.preprocess, ZCA) and earlier.preprocess.blocks.tiling == "contiguous"
+    used(path)
+
+
+@pytest.mark.parametrize("make", [new_set, old_set, phased_set])
 def test_a_mutated_set_is_refused_or_good_for_every_use(
     tmp_path: Path, make: Callable[[], DistilledDataset]
 ):
@@ -443,7 +478,8 @@ def test_a_method_does_not_go_on_from_a_state_that_is_not_its_own(tmp_path: Path
     "change",
     [{"images": torch.zeros(10, 1, 9, 9).byte()}, {"images": torch.zeros(10, 1, 8, 8)},
      {"images": None}, {"history": []}, {"history": [{}]}, {"history": [{"iteration": "x"}]},
-     {"adjustment": None}, {"seconds": []}, {"seconds": {"synthesis": "x"}}, None],
+     {"adjustment": None}, {"seconds": []}, {"seconds": {"synthesis": "x"}},
+     {"surroundings": {"threads": 1}}, None],
 )  # fmt: skip
 def test_a_group_that_nobody_inverted_is_refused(tmp_path: Path, change: Document | None):
     group = Group(0, 0, tuple(range(10)))
@@ -453,6 +489,7 @@ def test_a_group_that_nobody_inverted_is_refused(tmp_path: Path, change: Documen
         "history": [{"iteration": 3, "loss": 1.0}],
         "adjustment": 0.0,
         "seconds": {"synthesis": 1.0},
+        "surroundings": present("cpu").model_dump(mode="json"),
     }
     path = tmp_path / f"{group.name}.safetensors"
     checkpoints.write(path, state, {})
@@ -506,3 +543,14 @@ def test_a_teacher_of_other_than_finite_numbers_sees_nothing():
         weights.fill_(float("nan"))
     made = distill(problems.recipe(), problems.source(), teacher=problems.teacher())
     assert "take another teacher" in refusal(lambda: diversity(made, teacher), NumericalError)
+
+
+def test_differences_are_told_in_words_of_a_line():
+    there, here = {"a": "x" * 9000, "b": 10**4000, "c": 1, "d" * 9000: 1}, {"b": [0] * 9000, "c": 1}
+    said = differences(there, here)
+    assert [each[:3] for each in said] == ["a (", "b (", "ddd"]
+    assert all(len(each) < 400 for each in said)
+    assert differences({"seed": 1, "x": "a"}, {"seed": 2, "x": "b"}) == [
+        "seed (1 there, 2 here)",
+        "x (a there, b here)",
+    ]

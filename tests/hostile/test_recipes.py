@@ -112,7 +112,16 @@ def numbers(node: Any, where: str = "") -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "name", ["quickstart/digits-rcig", "quickstart/digits-dwa", "dm/cifar10-ipc10-cpu"]
+    "name",
+    [
+        "quickstart/digits-rcig",
+        "quickstart/digits-dwa",
+        "dm/cifar10-ipc10-cpu",
+        "dc/cifar10-ipc10-cpu",
+        "coreset/cifar10-ipc10-herding",
+        "cafe/mnist-ipc1-dynamic-cpu",
+        "datadam/cifar10-ipc10-cpu",
+    ],
 )
 def test_no_whole_number_is_without_bounds(name: str):
     found = numbers(recipes.load(name).model_dump(mode="json"))

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from potstill.networks.convnet import ConvNet
+from potstill.networks.convnet_jacobian import _Convolution, _Patches
 from potstill.networks.functional import Functional, Layout, flatten
 from potstill.networks.init import initialise
 from potstill.networks.jacobian import Jacobian
@@ -67,6 +68,17 @@ def test_products_equal_the_dense_jacobian_and_are_adjoint(norm: str) -> None:
     assert torch.allclose(j.jvp(v).flatten(), dense @ v)
     assert torch.allclose(j.vjp(u), dense.T @ u.flatten())
     assert float((j.jvp(v) * u).sum()) == pytest.approx(float(j.vjp(u) @ v))
+
+
+@pytest.mark.parametrize(("channels", "padding"), [(1, 3), (3, 1)])
+def test_patches_of_the_first_block_equal_the_librarys_convolution(channels, padding) -> None:
+    a, w, b = draw(2, channels, 6, 6), draw(4, channels, 3, 3, seed=1), draw(4, seed=2)
+    one, other = (kind(a, w, padding, first=True) for kind in (_Patches, _Convolution))
+    z = one.forward(w, b)
+    assert torch.allclose(z, other.forward(w, b))
+    dz = draw(*z.shape, seed=3)
+    for ours, theirs in zip(one.backward(dz), other.backward(dz), strict=True):
+        assert torch.allclose(ours, theirs)
 
 
 @pytest.mark.parametrize("norm", ["none", "group"])

@@ -30,6 +30,7 @@ def build(name: str, normalisation: str = "none", resolution: int = 32, channels
 CONVOLUTIONAL = [name for name in zoo.names() if not name.startswith("deit")]
 META = torch.device("meta")  # shapes without numbers
 DEEP = ("resnet101", "vgg16")
+TABLE_3 = ("vgg11", "alexnet", "resnet18")
 # The deep share their blocks with the others; a few networks show the exchange of layers.
 COMBINATIONS = [
     (name, kind)
@@ -60,7 +61,15 @@ def test_every_network_in_every_normalisation_gives_outputs_and_gradients(name, 
 
 @pytest.mark.parametrize(
     ("name", "layers"),
-    [("convnet", 3), ("resnet18", 20), ("mobilenet_v2", 52), ("vgg11", 8), ("alexnet", 5)],
+    [
+        ("convnet", 3),
+        ("resnet18", 20),
+        ("mobilenet_v2", 52),
+        ("vgg11", 8),
+        ("alexnet", 5),
+        ("resnet18_rcig", 1),
+        ("vgg11_rcig", 8),
+    ],
 )
 @pytest.mark.parametrize("kind", KINDS)
 def test_normalisation_layers_are_exchanged_and_none_is_forgotten(name, layers, kind):
@@ -95,6 +104,23 @@ def test_sizes_are_those_known_of_the_small_image_forms():
     convolutions = [(3, 128, 5), (128, 192, 5), (192, 256, 3), (256, 192, 3), (192, 192, 3)]
     by_hand = sum(i * o * k * k + o for i, o, k in convolutions) + (192 * 4 * 4 + 1) * 10
     assert parameters(build("alexnet")) == by_hand
+
+
+def test_the_students_of_rcigs_table_3_are_as_run():
+    """Sizes by hand; average pooling; one norm in ResNet-18, whose last map is all features."""
+    with META:
+        vgg, alexnet, resnet = (build(f"{name}_rcig", "batch") for name in TABLE_3)
+        plain = build("alexnet", "batch")
+    convolutions = (3 * 9 + 1) * 128 + 7 * (128 * 9 + 1) * 128 + 8 * 2 * 128
+    assert parameters(vgg) == convolutions + 129 * 10
+    assert parameters(alexnet) == parameters(plain)
+    for network, pools in ((vgg, 5), (alexnet, 3)):
+        assert sum(isinstance(part, nn.AvgPool2d) for part in network.modules()) == pools
+        assert not any(isinstance(part, nn.MaxPool2d) for part in network.modules())
+    assert resnet.head.in_features == 512 * 4 * 4
+    # The published size, less the norms of the blocks, and with a larger head.
+    norms = 2 * (4 * 64 + 5 * 128 + 5 * 256 + 5 * 512)
+    assert parameters(resnet) == 11_173_962 - norms + (512 * 16 - 512) * 10
 
 
 def test_resnet_keeps_small_images_large_and_reduces_large_ones():

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import torch
 import yaml
+from torch import nn
+from torchvision.ops import StochasticDepth
 
 from potstill import methods, papers, recipes
 from potstill.config import NetworkRecipe, PaperRow
@@ -15,7 +18,9 @@ from potstill.description import Description
 from potstill.errors import RecipeError
 from potstill.evaluation import PROTOCOLS
 from potstill.methods.method import Method, MethodSettings, Work
-from potstill.papers.answers import LASTING, PAPERS, answer
+from potstill.networks import zoo
+from potstill.papers import ACCURACY
+from potstill.papers.answers import LASTING, PAPERS, answer, published
 from potstill.papers.departures import paper_recipe
 from potstill.papers.rcig import TRANSFER
 
@@ -31,8 +36,8 @@ class Settings(MethodSettings):
 def stranger(tmp_path: Path) -> Iterator[None]:
     """A method of somebody else's, with recipes that name rows of both papers."""
     shared = {"table": "1", "dataset": "cifar10", "images_per_class": 10, "method": "MTT"}
-    small = {"dataset": "cifar10", "images_per_class": 10, "method": "DSA"}
-    private = {"dataset": "mnist", "images_per_class": 50, "method": "DSA"}
+    small = {"dataset": "cifar10", "images_per_class": 10, "method": "MTT"}
+    private = {"dataset": "mnist", "images_per_class": 50, "method": "FRePo"}
     convnet = {"distill_arch": "convnet-128", "eval_arch": "convnet-128"}
     named = {
         "cifar10-ipc10": [
@@ -92,7 +97,7 @@ def test_epochs_of_a_paper_are_those_of_the_protocol_here() -> None:
             for dataset, epochs in by_data.items():
                 side = {"tiny_imagenet": 64, "imagenet1k": 224}.get(dataset, 32)
                 work = PROTOCOLS[name].work(10, 3, side, epochs=None, mirrored=False)
-                assert work.tests == epochs
+                assert work.shown == 10 * epochs
     lasting = {name: getattr(one, "lasting", None) for name, one in PROTOCOLS.items()}
     assert {name: number for name, number in lasting.items() if number} == LASTING
 
@@ -104,8 +109,8 @@ def test_table_3_evaluates_the_networks_it_names() -> None:
     }
     plain, batch = found["Conv-NN", "ResNet-DN"], found["Conv-BN", "VGG-BN"]
     assert plain is not None and batch is not None
-    assert plain.network == NetworkRecipe(name="resnet18", normalisation="none")
-    assert batch.network == NetworkRecipe(name="vgg11", normalisation="batch")
+    assert plain.network == NetworkRecipe(name="resnet18_rcig", normalisation="none")
+    assert batch.network == NetworkRecipe(name="vgg11_rcig", normalisation="batch")
     assert batch.load().network.normalisation == "batch" and plain.assignments == ()
     assert plain.protocol == batch.protocol == TRANSFER
     training = PROTOCOLS[plain.protocol].training(100)  # type: ignore[attr-defined]
@@ -114,6 +119,41 @@ def test_table_3_evaluates_the_networks_it_names() -> None:
         own = found["Conv-BN", name]
         assert own is not None and own.network == NetworkRecipe()
         assert own.protocol == own.load().evaluation.protocol != TRANSFER
+
+
+def test_imagenets_students_are_torchvisions_own() -> None:
+    """With dropout and stochastic depth, and ShuffleNetV2 at half its width."""
+    found = {row.eval_arch: answer(row) for row in papers.rows(paper="dwa", table=5, method="DWA")}
+    names = {arch: one.network.name for arch, one in found.items() if one is not None}
+    assert names == {
+        "mobilenet_v2": "torchvision:mobilenet_v2",
+        "shufflenet_v2": "torchvision:shufflenet_v2_x0_5",
+        "efficientnet_b0": "torchvision:efficientnet_b0",
+    }
+    for one in found.values():
+        assert one is not None
+        with torch.device("meta"):
+            network = zoo.build(one.network, channels=3, resolution=224, classes=1000)
+        random = [m for m in network.modules() if isinstance(m, nn.Dropout | StochasticDepth)]
+        assert bool(random) == (one.network.name.endswith(("mobilenet_v2", "efficientnet_b0")))
+    small = papers.rows(paper="dwa", table=4, eval_arch="mobilenet_v2", method="DWA")[0]
+    on_cifar = answer(small)
+    assert on_cifar is not None and on_cifar.network.name == "mobilenet_v2"
+
+
+def test_what_is_known_of_how_a_number_was_taken() -> None:
+    def said(**filters: str | int) -> set[str]:
+        return {published(row) for row in papers.rows(paper="dwa", metric=ACCURACY, **filters)}
+
+    tenth = "best of every 10th epoch and the last on the test set, labeller in {} mode"
+    assert said(dataset="cifar100", table=3) == {tenth.format("training")}
+    assert said(dataset="imagenet1k", method="DWA") == {tenth.format("evaluation")}
+    assert said(dataset="tiny_imagenet", method="DWA") == {
+        "best of all epochs on the test set, labeller in evaluation mode"
+    }
+    assert said(method="MTT") == {""}
+    assert said(dataset="imagenet1k", method="SRe2L") == {""}
+    assert {published(row) for row in papers.rows(paper="rcig")} == {""}
 
 
 def test_baselines_of_attacks_are_those_of_rcigs_set() -> None:
@@ -150,7 +190,10 @@ def test_a_paper_is_the_recipe_without_its_departures() -> None:
     (row,) = papers.rows(paper="rcig", table=2, dataset="mnist", images_per_class=1, method="RCIG")
     paper, ours = paper_recipe(row), recipes.load("rcig/mnist-ipc1")
     assert paper is not None
-    assert recipes.differing(paper, ours) == {"method.solver.name": "adam"}
+    assert recipes.differing(paper, ours) == {
+        "method.solver.name": "adam",
+        "method.target_precision": "float32",
+    }
 
 
 @pytest.mark.usefixtures("stranger")
@@ -160,19 +203,19 @@ def test_a_strangers_recipes_answer_rows_of_either_paper() -> None:
         assert {one.recipe.split("/")[0] for one in found.values() if one} == {"stranger"}
         return found
 
-    main = of(paper="rcig", table=2, dataset="cifar10", images_per_class=10, method="DSA")
+    main = of(paper="rcig", table=2, dataset="cifar10", images_per_class=10, method="MTT")
     assert main["convnet"].network == INSTANCE and main["convnet"].networks == 20
-    students = of(paper="rcig", table=3, method="DSA")
+    students = of(paper="rcig", table=3, method="MTT")
     assert {one.protocol for one in students.values()} == {"dsa"}
     assert {name: one.network for name, one in students.items()} == {
         "Conv-DN": INSTANCE,
         "Conv-NN": NetworkRecipe(growth=1, normalisation="none"),
-        "ResNet-DN": NetworkRecipe(name="resnet18", normalisation="none"),
-        "ResNet-BN": NetworkRecipe(name="resnet18", normalisation="batch"),
-        "VGG-BN": NetworkRecipe(name="vgg11", normalisation="batch"),
-        "AlexNet": NetworkRecipe(name="alexnet", normalisation="none"),
+        "ResNet-DN": NetworkRecipe(name="resnet18_rcig", normalisation="none"),
+        "ResNet-BN": NetworkRecipe(name="resnet18_rcig", normalisation="batch"),
+        "VGG-BN": NetworkRecipe(name="vgg11_rcig", normalisation="batch"),
+        "AlexNet": NetworkRecipe(name="alexnet_rcig", normalisation="none"),
     }
-    attacked = papers.rows(paper="rcig", table=5, method="DSA", metric="attack_auc_rf")[0]
+    attacked = papers.rows(paper="rcig", table=5, method="FRePo", metric="attack_auc_rf")[0]
     found = answer(attacked)
     assert found is not None
     assert (found.recipe, found.trained_on, found.attack) == (

@@ -16,6 +16,8 @@ from potstill.runs import records
 from tests.report import synthetic
 
 NAME = "dwa/cifar100-ipc50-resnet18"
+# As run, CIFAR's labeller was in training mode; the recipe scores with one in evaluation mode.
+LABELLER = "evaluation: protocol dwa-paper (the paper's dwa-as-run)"
 
 
 def scored(of, network: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
@@ -49,7 +51,9 @@ def test_each_row_is_beside_the_result_on_its_own_network(tmp_path: Path) -> Non
     for (_, network), (_, ours, unlike) in found.items():
         name = {"convnet-128": "convnet"}.get(network or "", network)
         assert ours is not None and ours.network.name == name
-        assert unlike == ()
+        assert unlike == (LABELLER,)
+    as_run = read(tmp_path / "as-run", of, [scored(of, protocol="dwa-as-run")])
+    assert all(entry.departures == () for entry in comparison.compare(as_run))
 
 
 def test_without_a_result_the_recipes_own_network_is_shown(tmp_path: Path) -> None:
@@ -65,7 +69,7 @@ def test_the_recipes_protocol_goes_before_a_newer_result(tmp_path: Path) -> None
     (first, *_) = comparison.compare(read(tmp_path / "run", of, [scored(of), hard]))
     assert first.ours is not None and first.ours.protocol == "dwa-paper"
     (first, *_) = comparison.compare(read(tmp_path / "other", of, [hard]))
-    assert first.departures == ("evaluation: protocol hard-label (the paper's dwa-paper)",)
+    assert first.departures == ("evaluation: protocol hard-label (the paper's dwa-as-run)",)
 
 
 def test_what_was_changed_is_named(tmp_path: Path) -> None:
@@ -90,6 +94,7 @@ def test_what_was_changed_is_named(tmp_path: Path) -> None:
         "teacher: epochs 20 (the paper's 200)",
         "unfinished, after 50,000 iterations",
         "jitter 2 (the paper's 4)",
+        LABELLER,
         "evaluation: network width 64 (the paper's 128)",
         "evaluation: network growth 2 (the paper's 1)",
         "evaluation: network normalisation instance (the paper's batch)",

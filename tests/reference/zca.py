@@ -14,17 +14,28 @@ def fit(images: np.ndarray, regularisation: float) -> dict[str, np.ndarray]:
     pixel_mean = z.mean(axis=0)
     x = (z - pixel_mean).reshape(len(z), -1)
     covariance = sum(np.outer(row, row) for row in x) / len(x)
-    size = len(covariance)
-    shifted = covariance + regularisation * np.trace(covariance) / size * np.eye(size)
-    values, vectors = np.linalg.eigh(shifted)
+    whitening = matrix(covariance, regularisation, len(images))
     return {
         "mean": mean,
         "std": std,
         "pixel_mean": pixel_mean,
         "covariance": covariance,
-        "whitening": vectors @ np.diag(values**-0.5) @ vectors.T,
-        "inverse": vectors @ np.diag(values**0.5) @ vectors.T,
+        "whitening": whitening,
+        "inverse": np.linalg.inv(whitening),
     }
+
+
+def matrix(covariance: np.ndarray, regularisation: float, images: int) -> np.ndarray:
+    """W of C (d, d): one direction after the other, that of the largest eigenvalue first."""
+    size = len(covariance)
+    shift = regularisation * np.trace(covariance) / size
+    vectors, values, _ = np.linalg.svd(covariance + shift * np.eye(size))
+    scaled = size if images >= size else min(images, np.linalg.matrix_rank(covariance))
+    whitening = np.zeros_like(covariance)
+    for place in range(size):
+        factor = values[place] ** -0.5 if place < scaled else 1.0
+        whitening += factor * np.outer(vectors[:, place], vectors[:, place])
+    return whitening
 
 
 def apply(parts: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
@@ -34,8 +45,14 @@ def apply(parts: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
     return (rows @ parts["whitening"]).reshape(images.shape)
 
 
+def phases(image: np.ndarray, side: int) -> list[np.ndarray]:
+    """The blocks of one (c, h, w) image, checkerboard fashion, each flattened."""
+    rows, cols = image.shape[1] // side, image.shape[2] // side
+    return [image[:, i::rows, j::cols].reshape(-1) for i in range(rows) for j in range(cols)]
+
+
 def blocks(image: np.ndarray, side: int) -> list[np.ndarray]:
-    """The square blocks of one (c, h, w) image in reading order, each flattened."""
+    """Neighbouring square blocks of one (c, h, w) image in reading order, each flattened."""
     _, height, width = image.shape
     return [
         image[:, top : top + side, left : left + side].reshape(-1)

@@ -56,7 +56,7 @@ def membership(baselines: bool = True, **changes: Any) -> dict[str, Any]:
         "members": 10_000,
         "others": 10_000,
         "networks": 5,
-        "chunks": 5,
+        "folds": 5,
         "untrained": {"auc": {name: summary(0.5, 0.501) for name in ATTACKS}},
         "distilled": targets(500, 0.05),
         "seconds": 12.0,
@@ -82,7 +82,7 @@ def scores(**changes: Any) -> dict[str, Any]:
         "teacher": None,
         "hlr": {
             "value": 0.30,
-            "real": summary(0.97, 0.99) | how | {"budget_steps": 5000, "kept": False},
+            "real": summary(0.97, 0.99) | how | {"budget_steps": 5000, "kept": 0},
             "distilled": summary(0.67, 0.69) | how,
         },
         "ior": over(0.65, 0.60),

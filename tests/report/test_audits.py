@@ -209,15 +209,17 @@ def test_other_students_stand_beside_table_3(tmp_path):
     of = synthetic.recipe(data={"dataset": "cifar10"}, images_per_class=10)
     results = [
         synthetic.result(of, [0.5]),
-        synthetic.result(of, [0.4]) | {"network": {"name": "resnet18", "normalisation": "none"}},
-        synthetic.result(of, [0.45]) | {"network": {"name": "resnet18", "normalisation": "none"}},
-        synthetic.result(of, [0.3]) | {"network": {"name": "vgg11", "normalisation": "batch"}},
+        synthetic.result(of, [0.4])
+        | {"network": {"name": "resnet18_rcig", "normalisation": "none"}},
+        synthetic.result(of, [0.45])
+        | {"network": {"name": "resnet18_rcig", "normalisation": "none"}},
+        synthetic.result(of, [0.3]) | {"network": {"name": "vgg11_rcig", "normalisation": "batch"}},
     ]
     document = synthetic.record("finished", 3, results)
     folder = synthetic.write_run(tmp_path / "run", of, record=document)
     text = page_of(folder).text
-    assert "resnet18, no norm 45.0 1 network not measured 51.3 ± 1.7 RCIG, Table 3" in text
-    assert "vgg11, batch norm 30.0 1 network not measured 46.2 ± 1.8 RCIG, Table 3" in text
+    assert "resnet18_rcig, no norm 45.0 1 network not measured 51.3 ± 1.7 RCIG, Table 3" in text
+    assert "vgg11_rcig, batch norm 30.0 1 network not measured 46.2 ± 1.8 RCIG, Table 3" in text
 
 
 def test_a_damaged_audit_is_named(tmp_path):
@@ -238,7 +240,7 @@ def test_what_the_audits_return_is_read(tmp_path):
     header["source"] = {**header["source"], "fingerprint": source.fingerprint}
     dataset = DistilledDataset(made.images, made.labels, made.class_names, made.preprocess, header)
     small = NetworkRecipe(depth=1, width=2)
-    attacked = membership(dataset, source, steps=(1, 2), networks=1, chunks=2, network=small)
+    attacked = membership(dataset, source, steps=(1, 2), networks=1, folds=2, network=small)
     short = Protocol("short", augmented=False, steps=(2, 2), schedule_length=(2, 2), warmup=1)
     learned = continual(dataset, source, tasks=2, protocol=short, networks=1, network=small)
     folder = audit_records.audited_run(tmp_path / "run", attacked.document(), learned.document())

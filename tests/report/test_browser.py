@@ -106,7 +106,7 @@ def students(folder: Path) -> Path:
         | {"protocol": protocol, "epochs": 1200, "steps": 1_200_000, "seconds": 43_000.0}
         | {"labels": "on the fly"}
         for norm in ("none", "batch", "instance")
-        for protocol in ("rcig-transfer-augmented", "rcig-as-run-augmented")
+        for protocol in ("rcig-transfer-augmented", "rcig-as-run")
     ]
     record = synthetic.record("finished", 200, results)
     return synthetic.write_run(folder, of, record=record)

@@ -42,7 +42,12 @@ def test_the_papers_percent_and_our_fraction_are_compared(tmp_path: Path) -> Non
     of = synthetic.recipe(
         data={"dataset": "mnist"},
         network={},
-        method={"iterations": 15_000, "solver": {"name": "adam"}},
+        method={
+            "iterations": 15_000,
+            "solver": {"name": "adam"},
+            "label_margin": True,
+            "target_precision": "float32",
+        },
         paper=[ROW],
     )
     accuracies = [0.93, 0.95, 0.94, 0.94, 0.94]
@@ -69,6 +74,8 @@ def test_what_differs_from_the_papers_setting_is_spelt_out(tmp_path: Path) -> No
         "network normalisation batch (the paper's none)",
         "target batch 256 (the paper's 1,024)",
         "solver pcg (the paper's adam)",
+        "label margin no (the paper's yes)",
+        "target precision auto (the paper's float32)",
         "unfinished, after 3,500 iterations",
     )
 
@@ -99,9 +106,12 @@ def test_processor_recipes_stand_for_no_row_and_say_why(tmp_path: Path) -> None:
         "iterations 800 (the paper's 15,000)",
         "target batch 256 (the paper's 1,024)",
         "solver pcg (the paper's adam)",
-        "image learning rate 0.03 (the paper's 0.003)",
-        "label learning rate 0.01 (the paper's 0.003)",
+        "label margin no (the paper's yes)",
+        "image learning rate 0.0333 (the paper's 0.003)",
+        "label learning rate 0.0111 (the paper's 0.003)",
+        "temperature learning rate 0.0333 (the paper's 0.03)",
         "final learning rate 0.05 (the paper's 1)",
+        "target precision auto (the paper's float32)",
     )
 
 
@@ -110,8 +120,17 @@ def test_shipped_recipes_of_a_row_follow_the_paper_but_in_what_they_say(
     tmp_path: Path, name: str
 ) -> None:
     of = recipes.load(name)
-    run = read(tmp_path / "run", of, of.method.iterations, None)
-    said = ("solver pcg (the paper's adam)",) if of.departures else ()
+    run = read(tmp_path / "run", of, getattr(of.method, "iterations", 0), None)
+    phrases = {
+        "method.solver.name": "solver pcg (the paper's adam)",
+        "method.target_precision": "target precision auto (the paper's float32)",
+        "data.mean": "mean unset (the paper's 0.4914, 0.4822, 0.4465)",
+        "data.std": "std unset (the paper's 0.2023, 0.1994, 0.201)",
+        "method.teacher.std": "teacher: std unset (the paper's 0.247, 0.2435, 0.2616)",
+    }
+    concerned = of.departures.keys() - {"evaluation.protocol"}
+    said = tuple(phrase for key, phrase in phrases.items() if key in concerned)
+    assert len(said) == len(concerned)
     for entry in comparison.compare(run):
         assert entry.departures == said
 

@@ -63,6 +63,6 @@ def test_no_paper_s_method_is_held_against_it(tmp_path: Path, ours: RunRecord) -
     assert departures.of_nearest(imported(ours)) == ()
     of = synthetic.recipe(data={"dataset": "cifar10"}, images_per_class=10)
     table = run_of(tmp_path / "cifar", of)
-    student = NetworkRecipe(name="resnet18", normalisation="none")
+    student = NetworkRecipe(name="resnet18_rcig", normalisation="none")
     assert audits.transfer(table, student) is not None
     assert audits.transfer(imported(table), student) is None

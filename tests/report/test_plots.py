@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from potstill.description import Curve, Panel
-from potstill.report import drawings, plots
+from potstill.report import plots
 from potstill.report.dots import Dots, dot_plot
 from potstill.results import Embedding
 from potstill.runs.records import Series
@@ -128,13 +128,6 @@ def test_a_class_name_can_be_read_among_its_points() -> None:
     assert plots.embedding_file(POINTS, "svg").count(b"fill: #ffffff; opacity: 0.75") == 3
 
 
-def test_what_a_stranger_has_logged_is_drawn_in_part_and_the_rest_counted() -> None:
-    logged = {f"x{number:04}": line([1.0, 2.0]) for number in range(60)}
-    panels = [Panel(title="Mine", note="a note", curves=(Curve("x", "x0059"),))] * 2
-    drawn = drawings.curves(logged, panels, "a")
-    assert [each.title for each in drawn[:3]] == ["Mine", "Mine", "X0000"]
-    assert len(drawn) == 50 and drawn[-1].note == "11 drawings more left out; the log has them."
-    assert drawings.curves(logged, panels * 25, "a")[-1].note.startswith("a note. 59 drawings")
-    assert drawings.curves({}, panels, "a") == []
+def test_a_panel_has_as_many_curves_as_can_be_told_apart() -> None:
     with pytest.raises(ValidationError):
         Panel(title="Four", curves=(Curve("x", "x"),) * 4)

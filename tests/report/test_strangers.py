@@ -12,7 +12,8 @@ import torch
 import yaml
 
 from potstill.data.distilled import DistilledDataset
-from potstill.report import write
+from potstill.report import drawings, plots, write
+from potstill.runs.records import Series
 from tests.report import synthetic
 from tests.report.test_page import Page
 
@@ -114,6 +115,12 @@ def test_a_whole_run_of_a_method_unheard_of_has_its_curves_and_its_results(tmp_p
     assert "theirs/digits" in shown.text and "Seed 7" in shown.text
     spoken = [a.get("aria-label", "") for a in shown.of("div")]
     assert any(words.startswith("Wobble over the iterations. wobble: 1 at") for words in spoken)
+
+
+def test_a_log_of_thousands_of_quantities_is_drawn_in_part(monkeypatch) -> None:
+    monkeypatch.setattr(plots, "curves", lambda *series, **more: "<svg></svg>")
+    logged = {f"wobble{place}": Series("wobble", (1,), (1.0,)) for place in range(3000)}
+    assert len(drawings.curves(logged, (), "run")) == 40
 
 
 def test_a_run_of_the_first_format_has_each_result_once(tmp_path: Path) -> None:

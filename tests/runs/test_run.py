@@ -7,6 +7,7 @@ import math
 import os
 import re
 import struct
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from potstill import checkpoints, runs, storage
 from potstill.errors import RunError
 from potstill.methods.recipe import Recipe, parse, read_yaml
 from potstill.runs import Run
+from tests.memory import PeakMemory
+from tests.report import synthetic
 
 RECIPE = Recipe(name="test")
 
@@ -189,7 +192,7 @@ def test_other_files_and_formats_are_refused(tmp_path, monkeypatch):
     path.write_bytes(safetensors.torch.save({"x": torch.ones(2)}))
     with pytest.raises(RunError, match=r"no checkpoint.* delete it"):
         checkpoints.read(path)
-    path.write_bytes(storage.encode({"format_version": 1, "results": []}, {}, storage.TEACHER))
+    storage.save(path, {"format_version": 1, "results": []}, {}, storage.TEACHER)
     with pytest.raises(RunError, match=r"is a teacher, no checkpoint; .* delete it"):
         checkpoints.read(path)
     with pytest.raises(RunError, match="cannot read"):
@@ -210,6 +213,24 @@ def test_a_checkpoint_of_format_1_says_what_to_do(tmp_path):
     with pytest.raises(RunError, match=r"\(format 1\); finish .* start again with") as caught:
         checkpoints.read(path)
     assert "another --out" in one_line(caught)
+
+
+def test_writing_and_reading_hold_the_state_once(tmp_path):
+    laid_out = torch.randn(10, 3, 20, 20).to(memory_format=torch.channels_last)
+    state = {"pool": [torch.randn(250_000) for _ in range(8)], "images": laid_out}
+    size = 4 * (8 * 250_000 + laid_out.numel())
+    path = tmp_path / "c.safetensors"
+    with PeakMemory():  # under which PyTorch imports much when a tensor is first made
+        checkpoints.write(path, {"x": torch.ones(1)}, {})
+    for work in (lambda: checkpoints.write(path, state, {}), lambda: checkpoints.read(path)):
+        tracemalloc.start()
+        with PeakMemory() as memory:
+            found = work()
+        beside = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        whole = 0 if found is None else size
+        assert memory.peak + beside <= whole + size / 8
+    assert same(found[0], state)
 
 
 # A run's folder
@@ -489,12 +510,13 @@ def test_audits_are_appended_to_a_finished_run(tmp_path):
 def test_what_an_older_record_says_of_evaluations_stays(tmp_path):
     Run.create(tmp_path, RECIPE).close()
     assert "results" not in runs.read_record(tmp_path)
-    old = runs.read_record(tmp_path) | {"results": [{"protocol": "p"}]}
+    result = synthetic.result(RECIPE, [0.5])
+    old = runs.read_record(tmp_path) | {"results": [result]}
     (tmp_path / runs.RECORD).write_text(json.dumps(old))
     Run.create(tmp_path, RECIPE, resume=True).close()
     runs.record_audit(tmp_path, {"kind": "a"})
     after = runs.read_record(tmp_path)
-    assert (after["results"], after["audits"]) == ([{"protocol": "p"}], [{"kind": "a"}])
+    assert (after["results"], after["audits"]) == ([result], [{"kind": "a"}])
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ from torch import nn
 
 from potstill.data.preprocess import Preprocess
 from potstill.data.source import Split, centred_one_hot
-from potstill.train import favour_layout, in_favoured_layout
+from potstill.train import favour_layout, images_at_once, in_favoured_layout
 
 ATTACKS = ("threshold", "lr", "mlp", "rf", "knn")
 """Attacks as the papers' tables name them: threshold on the loss, logistic regression, multi-layer
@@ -42,8 +42,6 @@ FALSE_POSITIVE_RATES = (
     *(round(0.1 + 0.025 * step, 3) for step in range(37)),
 )
 """Where curves are kept; dense at the left, where an attacker who is sure of a few shows."""
-
-_BATCH, _BATCH_CPU = 1000, 100
 
 
 @dataclass(frozen=True)
@@ -90,9 +88,9 @@ def observe(network: nn.Module, split: Split, preprocess: Preprocess) -> Evidenc
     """What ``network``, put in evaluation mode, shows of the images, without augmentation."""
     device = next(network.parameters()).device
     favour_layout(network.eval())
-    size = _BATCH_CPU if device.type == "cpu" else _BATCH
+    size = images_at_once(split.images.shape[-1], device)
     parts = [
-        network(in_favoured_layout(preprocess.apply(images).to(device))).double().cpu()
+        network(in_favoured_layout(preprocess.apply(images.to(device)))).double().cpu()
         for images in split.images.split(size)
     ]
     outputs = torch.cat(parts)

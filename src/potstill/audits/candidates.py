@@ -12,7 +12,7 @@ from potstill import rng
 from potstill.data.source import SourceDataset
 from potstill.errors import DataError
 
-# Pairs in a chunk: fewer say nothing.
+# Pairs in a fold: fewer say nothing.
 _FEWEST = 10
 
 
@@ -25,23 +25,23 @@ class Candidates:
     others: NDArray[np.int64]
     """(m,) rows of the test images."""
 
-    def chunks(self, number: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    def folds(self, number: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """For each of so many parts: the pairs that are in it, and those that are not."""
         pairs = np.arange(len(self.members))
         for inside in np.array_split(pairs, number):
             yield inside, np.setdiff1d(pairs, inside)
 
 
-def pair_up(source: SourceDataset, chunks: int, seed: int) -> Candidates:
+def pair_up(source: SourceDataset, folds: int, seed: int) -> Candidates:
     """Random pairs of a member and another image, of every class as many as there can be.
 
     Args:
         source: training images are members, test images are not.
-        chunks: number of parts that there must be pairs for.
+        folds: number of parts that there must be pairs for.
         seed: seed of streams "audits/membership/members", others and order.
 
     Raises:
-        DataError: the pairs are too few for so many chunks.
+        DataError: the pairs are too few for so many folds.
     """
     shuffled = []
     for kind, split in (("members", source.train), ("others", source.test)):
@@ -49,10 +49,10 @@ def pair_up(source: SourceDataset, chunks: int, seed: int) -> Candidates:
         classes = split.labels.numpy()[rows]
         shuffled.append([rows[classes == label] for label in range(source.classes)])
     most = [min(map(len, rows)) for rows in zip(*shuffled, strict=True)]
-    if sum(most) < _FEWEST * chunks:
+    if sum(most) < _FEWEST * folds:
         raise DataError(
             f"{source.name} has {sum(most)} pairs of a training and a test image of one class, "
-            f"too few for {chunks} chunks of {_FEWEST}; use fewer chunks or more images"
+            f"too few for {folds} folds of {_FEWEST}; use fewer folds or more images"
         )
     order = rng.stream(seed, "audits/membership/order").permutation(sum(most))
     members, others = (

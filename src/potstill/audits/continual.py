@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from potstill import rng
@@ -125,18 +124,25 @@ def _evaluation(
 ) -> Evaluation:
     """The result on the part of the set that has these classes, cached or new."""
     key = _key(dataset, source, teacher, classes, asked)
-    try:
-        return Evaluation.model_validate(cache.get(key) or {})
-    except ValidationError:
-        result = evaluate(
-            restricted_set(dataset, classes),
-            restricted_source(source, classes),
-            teacher=None if teacher is None else restricted_teacher(teacher, classes),
-            progress=progress,
-            **asked,
-        )
-        cache.put(key, result.document())
-        return result
+    cached = cache.get(key, Evaluation)
+    if cached is not None and _answers(cached, asked):
+        return cached
+    result = evaluate(
+        restricted_set(dataset, classes),
+        restricted_source(source, classes),
+        teacher=None if teacher is None else restricted_teacher(teacher, classes),
+        progress=progress,
+        **asked,
+    )
+    cache.put(key, result.document())
+    return result
+
+
+def _answers(result: Evaluation, asked: dict[str, Any]) -> bool:
+    """Whether a result, which may be of a file that somebody changed, is of what was asked."""
+    found = (result.protocol, result.network, len(result.accuracy.values), bool(result.baseline))
+    network, networks, baseline = (asked[name] for name in ("network", "networks", "baseline"))
+    return found == (asked["protocol"].name, network, networks, baseline)
 
 
 def _audit(

@@ -155,7 +155,7 @@ class _Eye:
         features, logits = [], []
         for part in pixels.split(_BATCH):
             self._caught.clear()
-            logits.append(self._network(self._preprocess.apply(part).to(self._device)).cpu())
+            logits.append(self._network(self._preprocess.apply(part.to(self._device))).cpu())
             features.append(self._caught[-1].flatten(1).cpu())
         seen = _Seen(torch.cat(features), torch.cat(logits))
         if not (seen.features.isfinite().all() and seen.logits.isfinite().all()):

@@ -9,24 +9,27 @@ and test images differ, as MNIST's do, which are by other writers.
 
 Every member is guessed at beside a test image of its class. (The paper takes 10,000 of both. Of
 MNIST's test images fewer are fives and more are ones, so that beside members balanced by class the
-label alone would give an attack 0.515.) The pairs are cut into chunks; an attack is fitted on all
-chunks but one and scored on that one, so that none is scored on what it was fitted on. Each pair
-of a network and a chunk gives one area: 25 for 5 networks and 5 chunks. The tables' "n = 25" is not
-explained further; several parts of the training set that are each distilled are several sets here,
-and several audits.
+label alone would give an attack 0.515.) The pairs are cut into folds; an attack is fitted on all
+folds but one and scored on that one, so that none is scored on what it was fitted on. The mean over
+folds is the area of a network: one number for each network.
+
+The paper's 25 are 5 networks on each of 5 sets, distilled from parts of the training images that
+share none (Appendix C; ``data.train_chunk``). Each set is an audit;
+:func:`potstill.audits.several.together` makes one of them.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from potstill.audits.attacks import ATTACKS, FALSE_POSITIVE_RATES
@@ -49,7 +52,7 @@ STEPS = (100, 200, 500, 1000, 2000, 4000, 8000, 16000)
 """When students are attacked; the tables show the last."""
 
 _FIT = 10
-"""Steps of training that the attacks' fits to one chunk are counted as."""
+"""Steps of training that the attacks' fits to one fold are counted as."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class _Case:
     source: SourceDataset
     network: NetworkRecipe
     networks: int
-    chunks: int
+    folds: int
     steps: tuple[int, ...]
     students: Students
     seed: int
@@ -86,7 +89,7 @@ class _Case:
             self.source,
             preprocess,
             candidates,
-            chunks=self.chunks,
+            folds=self.folds,
             seed=self.seed,
             index=index,
         )
@@ -98,7 +101,7 @@ def membership(
     *,
     steps: Sequence[int] = STEPS,
     networks: int = 5,
-    chunks: int = 5,
+    folds: int = 5,
     baselines: bool = False,
     network: NetworkRecipe | None = None,
     students: Students | None = None,
@@ -116,7 +119,7 @@ def membership(
         steps: training steps after which each network is attacked; the largest ends its training.
         networks: number of networks to train. Network i starts from stream
             "audits/membership/network" at step i, whatever it is trained on.
-        chunks: number of parts that members and others are cut into.
+        folds: number of parts that members and others are cut into, to fit and to score on.
         baselines: also attack networks trained on all members, and on random ones.
         network: the network to train; the one the set was distilled for if None.
         students: how networks are trained; as in the paper if None.
@@ -129,9 +132,9 @@ def membership(
     Raises:
         ArtefactError: the set does not say which network it was made for, and none was passed.
         DataError: the source is not what the set was distilled from, has too few images for
-            so many chunks, or the set fewer images than classes to compare a baseline with.
+            so many folds, or the set fewer images than classes to compare a baseline with.
         NetworkError: the network does not fit the images.
-        RecipeError: no network, no step, or fewer than two chunks.
+        RecipeError: no network, no step, or fewer than two folds.
         NumericalError: a training left the finite numbers.
     """
     start = time.perf_counter()
@@ -141,7 +144,7 @@ def membership(
         source=source,
         network=chosen,
         networks=networks,
-        chunks=chunks,
+        folds=folds,
         steps=tuple(sorted({*steps})),
         students=students or Students(),
         seed=seed,
@@ -149,7 +152,7 @@ def membership(
         cache=Cache() if cache is None or chosen.foreign else cache,
     )
     warnings = _check(case, baselines)
-    candidates = pair_up(source, chunks, seed)
+    candidates = pair_up(source, folds, seed)
     sets = {"distilled": (dataset.images, dataset.labels)}
     if baselines:
         sets["members"] = _members(case)
@@ -176,7 +179,7 @@ def membership(
         training=_training(case),
         attacks=ATTACKS,
         networks=networks,
-        chunks=chunks,
+        folds=folds,
         seed=seed,
         members=len(candidates.members),
         others=len(candidates.others),
@@ -195,7 +198,7 @@ def _targets(
     progress: Progress,
 ) -> list[list[Target]]:
     """At each step the k networks that are trained on (n, c, h, w) or (k, n, c, h, w)."""
-    total = case.steps[-1] + len(case.steps) * case.chunks * _FIT
+    total = case.steps[-1] + len(case.steps) * case.folds * _FIT
     targets = []
     for index in range(case.networks):
 
@@ -215,7 +218,7 @@ def _targets(
             found = []
             for done, network in enumerate(snapshots, start=1):
                 found.append(case.attack(candidates, network, index))
-                report(case.steps[-1] + done * case.chunks * _FIT)
+                report(case.steps[-1] + done * case.folds * _FIT)
             return found
 
         targets.append(_once(case, name, index, train))
@@ -241,16 +244,17 @@ def _once(case: _Case, name: str, index: int, attacked: Callable[[], list[Target
         "what": f"attacks on networks trained on {name}",
         "set": case.dataset.digest if name == "distilled" else None,
         "images": class_sizes(case.dataset) if name == "random" else None,
-        "students": asdict(case.students),
+        "students": case.students.key(),
         "steps": [] if name == "nothing" else case.steps,
-        "chunks": case.chunks,
+        "chunks": case.folds,  # the name that files in caches have
         "network_index": index,
     }
-    try:
-        targets = _Cached.model_validate(case.cache.get(key) or {}, strict=True).targets
-    except ValidationError:
-        targets = attacked()
-        case.cache.put(key, _Cached(targets=targets).model_dump(mode="json", by_alias=True))
+    cached = case.cache.get(key, _Cached)
+    moments = max(1, len(key["steps"]))
+    if cached is not None and [one.folds for one in cached.targets] == [case.folds] * moments:
+        return cached.targets
+    targets = attacked()
+    case.cache.put(key, _Cached(targets=targets).model_dump(mode="json", by_alias=True))
     return targets
 
 
@@ -281,10 +285,8 @@ def _scores(steps: Sequence[int], targets: list[list[Target]], images: int) -> T
 
 
 def _areas(networks: list[Target]) -> dict[str, Accuracy]:
-    return {
-        name: Accuracy.of([area for one in networks for area in one.areas[name]])
-        for name in ATTACKS
-    }
+    """Of each attack the area on each network, the mean over folds."""
+    return {name: Accuracy.of([fmean(one.areas[name]) for one in networks]) for name in ATTACKS}
 
 
 def _members(case: _Case) -> tuple[Tensor, Tensor]:
@@ -296,10 +298,10 @@ def _members(case: _Case) -> tuple[Tensor, Tensor]:
 
 def _check(case: _Case, baselines: bool) -> list[str]:
     """Refuse what cannot be audited; warnings."""
-    if case.networks < 1 or case.chunks < 2 or not case.steps or case.steps[0] < 1:
+    if case.networks < 1 or case.folds < 2 or not case.steps or case.steps[0] < 1:
         raise RecipeError(
             f"cannot attack {case.networks} networks after {list(case.steps)} steps in "
-            f"{case.chunks} chunks; ask for at least 1 network, 1 step and 2 chunks"
+            f"{case.folds} folds; ask for at least 1 network, 1 step and 2 folds"
         )
     source, dataset = case.source, case.dataset
     ours, real = (

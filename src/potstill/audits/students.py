@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
-from potstill.evaluation.augment import augment
+from potstill.evaluation.augment import OUTSIDE, augment
 from potstill.progress import Progress
 from potstill.train import Schedule, Training, train
 
@@ -26,6 +27,10 @@ class Students:
     learning_rate: float = 3e-4
     batch_size: int = 256
     augmented: bool = True
+
+    def key(self) -> dict[str, Any]:
+        """All that decides how networks are trained, for a cache."""
+        return {**asdict(self), **({"outside": OUTSIDE} if self.augmented else {})}
 
     def training(self, steps: int) -> Training:
         """A training of so many steps."""

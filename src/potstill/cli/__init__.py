@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 
 from potstill import interrupt, methods
 from potstill.cli.commands import app
-from potstill.errors import PotstillError
+from potstill.cli.terminal import say, say_crash, speak_for_libraries, warn
+from potstill.errors import PotstillError, PotstillWarning
 
 # The base of all usage errors, for which typer has no public name.
 _USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
@@ -29,6 +32,7 @@ def main() -> None:
     # Read when PyTorch starts its threads. Waiting threads that spin, the default, are twenty
     # times slower as soon as anything else uses a core, and hardly faster when nothing does.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    speak_for_libraries()
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
@@ -36,14 +40,33 @@ def main() -> None:
         # The reader left, as `| head` does. What is still buffered must not raise at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except Exception:
+        say_crash()
+        code = 1
     sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
-    with interrupt.termination_as_ctrl_c() as termination:
+    with interrupt.termination_as_ctrl_c() as termination, _own_warnings_in_a_line():
         code = _run(arguments)
     return _TERMINATED if code == _STOPPED and termination.came else code
+
+
+@contextmanager
+def _own_warnings_in_a_line() -> Iterator[None]:
+    others = warnings.showwarning
+
+    def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, PotstillWarning):
+            warn(str(message))
+        else:
+            others(message, category, *where, **more)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", PotstillWarning)
+        warnings.showwarning = show
+        yield
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -56,7 +79,7 @@ def _run(arguments: Sequence[str]) -> int:
         message = _mendable(error)
         if message is None:
             raise
-        print(f"error: {' '.join(message.split())}", file=sys.stderr)
+        say(f"error: {' '.join(message.split())}")
         return 2
     return code if isinstance(code, int) else 0
 

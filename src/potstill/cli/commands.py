@@ -13,8 +13,9 @@ import typer
 from potstill import methods, recipes
 from potstill.cli import continual, importing, making, privacy, robust, scoring, showing, tables
 from potstill.cli.keeping import keep_result
-from potstill.cli.options import app, chosen_device, read_set, read_source, say
+from potstill.cli.options import app, chosen_device, read_set, read_source
 from potstill.cli.teachers import labeller_of
+from potstill.cli.terminal import print_lines, say
 from potstill.cli.text import summary
 
 if TYPE_CHECKING:
@@ -32,9 +33,9 @@ def _root(
     if version:
         from potstill import __version__
 
-        print(__version__)
+        print_lines(__version__)
     elif context.invoked_subcommand is None:
-        print(context.get_help())
+        print_lines(*context.get_help().split("\n"))
 
 
 @app.command()
@@ -47,14 +48,14 @@ def quickstart(
     folders = {method: out / method for method in chosen}
     for method, folder in folders.items():
         say(f"{chosen[method].name}:")
-        result = _quickstart(chosen[method], folder, device)
-        print(f"{method}: {summary(result)}")
+        first, *more = summary(_quickstart(chosen[method], folder, device))
+        print_lines(f"{method}: {first}", *more)
     page = out / "report.html"
     showing.write_report([*folders.values()], page)
     for method, folder in folders.items():
-        print(f"{method + ' set':15}{folder / 'distilled.safetensors'}")
-        print(f"{'its images':15}{folder / 'distilled.png'}")
-    print(f"{'report':15}{page}")
+        print_lines(f"{method + ' set':15}{folder / 'distilled.safetensors'}")
+        print_lines(f"{'its images':15}{folder / 'distilled.png'}")
+    print_lines(f"{'report':15}{page}")
 
 
 def quickstart_recipes() -> dict[str, Recipe]:

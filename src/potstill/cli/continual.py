@@ -102,7 +102,7 @@ def continual(
     deliver(audit, artefact, summary, as_json=as_json, no_save=no_save, cache=store)
 
 
-def summary(audit: Continual) -> str:
+def summary(audit: Continual) -> list[str]:
     """A line for each task."""
     width = len(str(audit.tasks[-1].classes_so_far))
     lines = [f"for each task: {', '.join(training_texts(audit.training, audit.networks))}"]
@@ -113,4 +113,4 @@ def summary(audit: Continual) -> str:
             f"{task.classes_so_far:{width}} {classes}, {count(task.images, 'image')}: "
             f"{accuracy_text(task.accuracy, 2)} %{baseline}"
         )
-    return "\n".join([*lines, f"average {100 * audit.average_accuracy:.2f} %"])
+    return [*lines, f"average {100 * audit.average_accuracy:.2f} %"]

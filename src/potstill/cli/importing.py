@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from potstill.cli.keeping import CacheFolder, warn_of, whitenings_of
 from potstill.cli.networks import ScoringNetwork
 from potstill.cli.options import DataRoot, Download, Json, app, read_source
+from potstill.cli.terminal import print_json, print_lines
 from potstill.config import DataRecipe, NetworkRecipe
 from potstill.errors import DataError
 from potstill.methods.recipe import parse
@@ -116,6 +117,7 @@ def import_images(
     ] = None,
     data_root: DataRoot = None,
     download: Download = False,
+    cache: CacheFolder = None,
     as_json: Json = False,
 ) -> None:
     """Make a distilled set of images from elsewhere, and check what is said of them."""
@@ -152,7 +154,7 @@ def import_images(
         },
         source="potstill import",
     )
-    source = _at_hand(stated.data, data_root, download)
+    source, whitenings = _at_hand(stated.data, data_root, download), whitenings_of(cache)
     imported = importing.import_set(
         given,
         importing.Statement(space, label_kind, mirror_images),
@@ -162,12 +164,16 @@ def import_images(
         class_names=None if class_names is None else _words(class_names),
         source=source,
         fitted_on=_fitted_on(stated.data, fit_on, source, data_root, download),
+        whitenings=whitenings,
         versions=surroundings.versions(),
     )
+    warn_of(whitenings)
     _require_fit(stated.network, imported)
     artefact = _written(imported, out)
-    document = _document(imported, artefact)
-    print(json.dumps(document, indent=2) if as_json else _text(imported, artefact))
+    if as_json:
+        print_json(_document(imported, artefact))
+    else:
+        print_lines(*_text(imported, artefact))
 
 
 def _statistics(mean: str | None, std: str | None) -> dict[str, list[float] | None]:
@@ -280,8 +286,8 @@ def _document(imported: DistilledDataset, out: Path) -> dict[str, Any]:
     }
 
 
-def _text(imported: DistilledDataset, out: Path) -> str:
+def _text(imported: DistilledDataset, out: Path) -> list[str]:
     checks = imported.header["import"]["checks"]
     width = max(len(check["check"]) for check in checks)
     lines = [f"{check['verdict']:8}{check['check']:{width}}  {check['value']}" for check in checks]
-    return "\n".join([*lines, str(out)])
+    return [*lines, str(out)]

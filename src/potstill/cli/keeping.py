@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from potstill.cli.options import say, warn
+from potstill.cli.terminal import print_json, print_lines, say, warn
 from potstill.errors import ArtefactError, RunError
 from potstill.files import expanded
 
 if TYPE_CHECKING:
+    from potstill.data.whitening_cache import WhiteningCache
     from potstill.evaluation.cache import Cache
     from potstill.results import Audit, Evaluation
 
@@ -30,7 +30,7 @@ CacheFolder = Annotated[
     Path | None,
     typer.Option(
         envvar="POTSTILL_CACHE",
-        help="Folder that keeps what networks reached, for the next time  [~/.cache/potstill]",
+        help="Folder that keeps what took long, for the next time  [~/.cache/potstill]",
     ),
 ]
 
@@ -40,6 +40,19 @@ def cache_of(folder: Path | None, kind: str) -> Cache:
     from potstill.evaluation.cache import Cache
 
     return Cache(expanded(folder or _default_cache()) / kind)
+
+
+def whitenings_of(folder: Path | None) -> WhiteningCache:
+    """The cache of fitted ZCA, below ``folder`` or where users' caches are."""
+    from potstill.data.whitening_cache import WhiteningCache
+
+    return WhiteningCache(expanded(folder or _default_cache()) / "whitenings")
+
+
+def warn_of(whitenings: WhiteningCache) -> None:
+    """A warning if something could not be stored there."""
+    if whitenings.problem is not None:
+        warn(f"the fitted ZCA is not kept for the next time: {whitenings.problem}")
 
 
 @contextmanager
@@ -65,26 +78,37 @@ def keep_result(artefact: Path, result: Evaluation) -> None:
 def deliver(
     audit: _A,
     artefact: Path,
-    text: Callable[[_A], str],
+    text: Callable[[_A], Sequence[str]],
     *,
     as_json: bool,
     no_save: bool,
     cache: Cache | None = None,
 ) -> None:
-    """Print an audit, as ``text`` has it or as JSON, and add it to the record of the set's run.
+    """Print an audit, as JSON or in the lines of ``text``, and add it to the record of its run.
 
     ``cache`` is where parts of it were stored for the next time.
     """
+    if not no_save:
+        keep_audit(audit, artefact)
+    announce(audit, text, as_json=as_json, cache=cache)
+
+
+def announce(
+    audit: _A, text: Callable[[_A], Sequence[str]], *, as_json: bool, cache: Cache | None = None
+) -> None:
+    """Print an audit, as ``text`` has it or as JSON, after its warnings."""
     for warning in audit.warnings:
         warn(warning)
     if cache is not None and cache.problem is not None:
         warn(f"what was trained is not kept for the next time: {cache.problem}")
-    if not no_save:
-        _record(audit, artefact)
-    print(json.dumps(audit.document(), indent=2) if as_json else text(audit))
+    if as_json:
+        print_json(audit.document())
+    else:
+        print_lines(*text(audit))
 
 
-def _record(audit: Audit, artefact: Path) -> None:
+def keep_audit(audit: Audit, artefact: Path) -> None:
+    """Add an audit to the record of its set's run; a note or a warning if that cannot be."""
     from potstill import runs
 
     if not _in_run(artefact):

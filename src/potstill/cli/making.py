@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from potstill import methods, recipes
+from potstill.cli.keeping import CacheFolder, warn_of, whitenings_of
 from potstill.cli.options import (
     Assignments,
     DataRoot,
@@ -16,18 +17,20 @@ from potstill.cli.options import (
     Recipes,
     RecipeSeed,
     Resume,
+    Threads,
     app,
     chosen_device,
     read_source,
     read_teacher,
-    say,
     stop,
 )
 from potstill.cli.progress import reporting
+from potstill.cli.terminal import print_lines, say
 from potstill.methods.recipe import Recipe
 
 if TYPE_CHECKING:
     from potstill.data.source import SourceDataset
+    from potstill.data.whitening_cache import WhiteningCache
 
 
 @app.command()
@@ -50,22 +53,27 @@ def distill(
         int | None,
         typer.Option(min=1, help="Groups of images made at a time  [cpu: one a core; cuda: 1]"),
     ] = None,
+    threads: Threads = None,
+    cache: CacheFolder = None,
 ) -> None:
     """Distil a dataset as RECIPE says."""
     resolved = _resolved(recipe, assignments, seed)
     where = chosen_device(device)
     source = read_source(resolved.data, data_root, download=download, require_test=False)
-    print(
-        distil(
-            resolved,
-            source,
-            out or Path("runs") / f"{recipes.folder_name(resolved)}-seed{resolved.seed}",
-            resume=resume,
-            device=where,
-            teacher=teacher,
-            workers=workers,
-        )
+    whitenings = whitenings_of(cache)
+    artefact = distil(
+        resolved,
+        source,
+        out or Path("runs") / f"{recipes.folder_name(resolved)}-seed{resolved.seed}",
+        resume=resume,
+        device=where,
+        teacher=teacher,
+        workers=workers,
+        threads=threads,
+        whitenings=whitenings,
     )
+    warn_of(whitenings)
+    print_lines(str(artefact))
 
 
 @app.command()
@@ -78,6 +86,7 @@ def teacher(
     ] = None,
     seed: RecipeSeed = None,
     device: Device = "auto",
+    threads: Threads = None,
     download: Download = False,
 ) -> None:
     """Train the teacher that RECIPE asks for, or go on with it."""
@@ -92,13 +101,15 @@ def teacher(
     make_folder(folder)
     try:
         with reporting("teacher epoch") as tell:
-            trained = squeeze(resolved, source, folder=folder, device=where, progress=tell)
+            trained = squeeze(
+                resolved, source, folder=folder, device=where, threads=threads, progress=tell
+            )
     except KeyboardInterrupt:
         say(f"stopped; the same command goes on with the teacher in {folder}")
         raise typer.Exit(130) from None
     if trained.accuracy is not None:
         say(f"accuracy {100 * trained.accuracy:.2f} % on the test images")
-    print(folder / TEACHER)
+    print_lines(str(folder / TEACHER))
 
 
 def distil(
@@ -110,6 +121,8 @@ def distil(
     device: str,
     teacher: Path | None = None,
     workers: int | None = None,
+    threads: int | None = None,
+    whitenings: WhiteningCache | None = None,
 ) -> Path:
     """Distil into the folder ``out``; the path of the distilled set."""
     from potstill.methods.distilling import distill
@@ -121,6 +134,7 @@ def distil(
         given = read_teacher(teacher, settings_of(recipe).module, device)
     with Run.create(out, recipe, resume, device=device) as run:
         if run.finished:
+            run.begin(source, device=device, threads=threads)
             say(f"{out} holds this run, finished")
             return run.artefact
         try:
@@ -132,6 +146,8 @@ def distil(
                     device=device,
                     teacher=given,
                     workers=_workers(recipe, workers, device),
+                    threads=threads,
+                    whitenings=whitenings,
                     progress=tell,
                 )
         except KeyboardInterrupt:

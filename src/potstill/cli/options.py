@@ -1,14 +1,14 @@
-"""What the commands share: the app, their options, and how they speak."""
+"""What the commands share: the app, their options, and how they read and stop."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from potstill.cli.groups import Grouped
+from potstill.cli.terminal import say
 from potstill.config import DataRecipe
 
 if TYPE_CHECKING:
@@ -47,6 +47,15 @@ Recipes = Annotated[
     str,
     typer.Argument(
         metavar="RECIPE", help="A recipe: a YAML file, or a name such as rcig/mnist-ipc1"
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=4096,
+        help="Threads to compute with; they decide the last bits  [those of a run that goes on, "
+        "else OMP_NUM_THREADS, else one a core]",
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in its folder")]
@@ -103,13 +112,3 @@ def stop(note: str) -> typer.Exit:
     """What to raise after Ctrl-C."""
     say(f"stopped{note}; continue with --resume")
     return typer.Exit(130)
-
-
-def say(message: str) -> None:
-    """One line to stderr."""
-    print(message, file=sys.stderr)
-
-
-def warn(message: str) -> None:
-    """One warning to stderr."""
-    say(f"warning: {message}")

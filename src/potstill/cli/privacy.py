@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,13 +11,13 @@ import typer
 from potstill.cli.keeping import (
     CacheFolder,
     NoSaveAudit,
+    announce,
     cache_of,
-    deliver,
+    keep_audit,
     stoppable,
 )
 from potstill.cli.networks import Network, network_of
 from potstill.cli.options import (
-    Artefact,
     DataRoot,
     Device,
     Download,
@@ -28,6 +29,7 @@ from potstill.cli.options import (
     read_source,
 )
 from potstill.cli.progress import reporting
+from potstill.progress import part
 from potstill.text import accuracy_text, count, network_text, spread
 
 if TYPE_CHECKING:
@@ -43,7 +45,14 @@ _UNTRAINED = "nothing yet"
 
 @app.command()
 def attack(
-    artefact: Artefact,
+    artefacts: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="ARTEFACT...",
+            help="Distilled .safetensors files; of several, each is attacked and one result "
+            "printed",
+        ),
+    ],
     steps: Annotated[
         str | None,
         typer.Option(
@@ -54,7 +63,7 @@ def attack(
     networks: Annotated[
         int, typer.Option(min=1, help="Number of networks to train and attack")
     ] = 5,
-    chunks: Annotated[
+    folds: Annotated[
         int,
         typer.Option(
             min=2,
@@ -82,52 +91,57 @@ def attack(
 ) -> None:
     """Guess from networks trained on ARTEFACT which images it was distilled from."""
     from potstill.audits import membership
+    from potstill.audits.several import together
     from potstill.audits.students import Students
 
     moments = membership.STEPS if steps is None else _steps(steps)
     where = chosen_device(device)
-    dataset = read_set(artefact)
-    source = read_source(dataset.data_recipe, data_root, download=download)
     store = cache_of(cache, "attacks")
-    with (
-        reporting("training step") as tell,
-        stoppable("the networks attacked so far are kept", goes_on=True),
-    ):
-        audit = membership.membership(
-            dataset,
-            source,
-            steps=moments,
-            networks=networks,
-            chunks=chunks,
-            baselines=baselines,
-            network=network_of(network, source),
-            students=Students(augmented=augment),
-            device=where,
-            seed=seed,
-            cache=store,
-            progress=tell,
-        )
-    deliver(audit, artefact, summary, as_json=as_json, no_save=no_save, cache=store)
+    audits = []
+    for done, artefact in enumerate(artefacts):
+        dataset = read_set(artefact)
+        source = read_source(dataset.data_recipe, data_root, download=download)
+        with (
+            reporting("training step") as tell,
+            stoppable("the networks attacked so far are kept", goes_on=True),
+        ):
+            audit = membership.membership(
+                dataset,
+                source,
+                steps=moments,
+                networks=networks,
+                folds=folds,
+                baselines=baselines,
+                network=network_of(network, source),
+                students=Students(augmented=augment),
+                device=where,
+                seed=seed,
+                cache=store,
+                progress=part(tell, done, len(artefacts)),
+            )
+        audits.append(audit)
+        if not no_save:
+            keep_audit(audit, artefact)
+    announce(together(audits), summary, as_json=as_json, cache=store)
 
 
-def summary(audit: Membership) -> str:
+def summary(audit: Membership) -> list[str]:
     """A line for each set that networks were trained on, at the last step."""
     cases = {"distilled": audit.distilled, **audit.baselines}
     width = max(map(len, (_UNTRAINED, *(_CASES[name] for name in cases))))
     last = audit.distilled.last
-    values = len(last.auc[audit.attacks[0]].values)
-    mean = f", mean of {values}," if values > 1 else ""
+    several = f" on each of {count(audit.sets, 'set')}" if audit.sets > 1 else ""
     lines = [
         f"{count(audit.members, 'member')}, {count(audit.others, 'other')}; area under the "
-        f"curve{mean} of {count(audit.networks, 'network')} ({network_text(audit.network)}) after "
-        f"{count(last.steps, 'step')} on (0.5 is a guess):"
+        f"curve of {count(audit.networks, 'network')}{several} ({network_text(audit.network)}) "
+        f"after {count(last.steps, 'step')} on (0.5 is a guess):"
     ]
     for name, case in cases.items():
         accuracy = f"accuracy {accuracy_text(case.last.accuracy, 2)} %"
         lines.append(f"{_CASES[name]:{width}}  {_areas(case.last.auc)}  {accuracy}")
     if audit.untrained is not None:
         lines.append(f"{_UNTRAINED:{width}}  {_areas(audit.untrained.auc)}")
-    return "\n".join(lines)
+    return lines
 
 
 def _areas(areas: Mapping[str, Accuracy]) -> str:

@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from rich import progress as bars
 from rich.console import Console
 
+from potstill.cli.terminal import say
 from potstill.progress import Progress
+from potstill.quoting import printable
 
 _LINES = 10
 _SECONDS_BETWEEN_LINES = 60.0
@@ -22,10 +24,10 @@ def reporting(title: str) -> Iterator[Progress]:
     """Show how far something is, under ``title`` until a stage is told of."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Lines(console)
+        yield _Lines()
         return
     with bars.Progress(
-        bars.TextColumn("{task.description}"),
+        bars.TextColumn("{task.description}", markup=False),
         bars.BarColumn(),
         bars.MofNCompleteColumn(),
         bars.TextColumn("{task.fields[note]}"),
@@ -33,14 +35,14 @@ def reporting(title: str) -> Iterator[Progress]:
         console=console,
         transient=True,
     ) as progress:
-        task = progress.add_task(title, total=None, note="")
+        task = progress.add_task(printable(title), total=None, note="")
         shown = title
 
         def report(stage: str, done: int, total: int, **values: float) -> None:
             nonlocal shown
             if stage != shown:
                 shown = stage
-                progress.reset(task, description=stage)
+                progress.reset(task, description=printable(stage))
             progress.update(task, completed=done, total=total, note=_note(values))
 
         yield report
@@ -49,8 +51,7 @@ def reporting(title: str) -> Iterator[Progress]:
 class _Lines:
     """A line at every tenth of the way, and once a minute in between."""
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self) -> None:
         self._stage: str | None = None
         self._first = 0, 0.0
         self._tenth = -1
@@ -66,8 +67,7 @@ class _Lines:
             return
         self._tenth, self._last = tenth, now
         parts = [f"{stage} {done}/{total}", _note(values), self._remaining(done, total, now)]
-        line = "  ".join(part for part in parts if part)
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        say("  ".join(part for part in parts if part))
 
     def _remaining(self, done: int, total: int, now: float) -> str:
         first, start = self._first

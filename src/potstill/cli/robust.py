@@ -101,9 +101,9 @@ def scores(
     deliver(audit, artefact, _text, as_json=as_json, no_save=no_save)
 
 
-def _text(audit: RobustScores) -> str:
+def _text(audit: RobustScores) -> list[str]:
     hlr, ior, ars = audit.hlr, audit.ior, audit.ars
-    lines = [
+    return [
         f"HLR {_points(hlr.value)}  real {accuracy_text(hlr.real, 2)} %, distilled "
         f"{accuracy_text(hlr.distilled, 2)} %, hard labels (less is better)",
         f"IOR {_points(ior.value)}  distilled {accuracy_text(ior.distilled, 2)} %, random "
@@ -114,7 +114,6 @@ def _text(audit: RobustScores) -> str:
         f"real: {_lasting(hlr.real)}; {count(audit.networks, 'network')} each: "
         f"{network_text(audit.network)}",
     ]
-    return "\n".join(lines)
 
 
 def _lasting(real: OnReal) -> str:

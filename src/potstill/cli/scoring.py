@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -22,11 +21,10 @@ from potstill.cli.options import (
     chosen_device,
     read_set,
     read_source,
-    say,
-    warn,
 )
 from potstill.cli.progress import reporting
 from potstill.cli.teachers import Labeller, TeacherFile, labeller_of, teacher_of
+from potstill.cli.terminal import print_json, print_lines, say, warn
 from potstill.cli.text import diversity_summary, earlier, summary, table
 from potstill.progress import staged
 from potstill.text import count, network_text
@@ -101,11 +99,11 @@ def evaluate(
             keep_result(artefact, result)
     if as_json:
         documents = [result.document() for result in results]
-        print(json.dumps(documents[0] if network is None else {"results": documents}, indent=2))
+        print_json(documents[0] if network is None else {"results": documents})
     else:
         said = summary(results[0]) if network is None else table(results)
         before = () if dataset.soft_labels is None else dataset.earlier_results
-        print("\n".join([said, *earlier(before)]))
+        print_lines(*said, *earlier(before))
 
 
 @app.command()
@@ -155,7 +153,7 @@ def relabel(
             f"{count(before, 'result')} measured before these labels were stored "
             f"{'stays' if before == 1 else 'stay'} in the set, listed apart from those to come"
         )
-    print(target)
+    print_lines(str(target))
 
 
 @app.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 
 from potstill import recipes
 from potstill.cli.options import Artefact, Json, app, read_set
+from potstill.cli.terminal import print_json, print_lines
 from potstill.cli.text import description, paper_row
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def list_recipes() -> None:
     for name in recipes.names():
         recipe = recipes.load(name)
         stands_for = "; ".join(paper_row(row) for row in recipe.paper)
-        print(f"{name:{width}}  {stands_for or recipe.description}")
+        print_lines(f"{name:{width}}  {stands_for or recipe.description}")
 
 
 @app.command()
@@ -39,7 +39,10 @@ def info(artefact: Artefact, as_json: Json = False) -> None:
         "digest": dataset.digest,
         "header": dataset.header,
     }
-    print(json.dumps(document, indent=2) if as_json else description(dataset, document))
+    if as_json:
+        print_json(document)
+    else:
+        print_lines(*description(dataset, document))
 
 
 @app.command()
@@ -49,7 +52,7 @@ def show(
 ) -> None:
     """Draw the images in natural colours."""
     draw(read_set(artefact), png)
-    print(png)
+    print_lines(str(png))
 
 
 @app.command()
@@ -59,7 +62,7 @@ def report(
 ) -> None:
     """Write one HTML page about the runs."""
     write_report(runs, out)
-    print(out)
+    print_lines(str(out))
 
 
 def draw(dataset: DistilledDataset, png: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -10,18 +9,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from potstill.cli.keeping import CacheFolder, cache_of
+from potstill.cli.keeping import CacheFolder, cache_of, whitenings_of
 from potstill.cli.options import (
     Assignments,
     DataRoot,
     Device,
     Download,
     Json,
+    Threads,
     app,
     chosen_device,
-    say,
 )
 from potstill.cli.progress import reporting
+from potstill.cli.terminal import print_json, print_lines, say
 from potstill.errors import DataError
 from potstill.files import expanded
 
@@ -56,20 +56,30 @@ def reproduce(
         typer.Option(min=0, help="Minutes that a set and its scores may be estimated to take"),
     ] = 60.0,
     assignments: Assignments = None,
+    sweeps: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep",
+            metavar="KEY=VALUE,...",
+            help="Every row once for each value of a setting; of several, for each combination",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder to keep the runs in")] = Path("runs/tables"),
     data_root: DataRoot = None,
     device: Device = "auto",
+    threads: Threads = None,
     download: Download = False,
     cache: CacheFolder = None,
     as_json: Json = False,
 ) -> None:
     """Run the rows of a paper's TABLE that fit this machine, or go on with them."""
+    from potstill import hardware
     from potstill import reproduce as tables
 
     if table is None and not listing:
         raise typer.BadParameter("name a table, such as rcig/2, or all; --list shows what there is")
     where = chosen_device(device)
-    chosen = tables.select(table or "all", rows, assignments or ())
+    chosen = tables.select(table or "all", rows, assignments or (), sweeps or ())
     root = None if data_root is None else expanded(data_root, DataError)
     place = tables.Workplace(
         out,
@@ -77,13 +87,14 @@ def reproduce(
         device=where,
         download=download and not listing,
         caches=lambda name: cache_of(cache, name),
+        whitenings=whitenings_of(cache),
     )
     limit = 60 * budget
     if listing:
         standings = tables.survey(chosen, place, seeds=seeds, budget=limit)
     else:
         try:
-            with reporting("") as bar:
+            with hardware.threads(threads), reporting("") as bar:
                 standings = tables.reproduce(
                     chosen,
                     place,
@@ -96,9 +107,9 @@ def reproduce(
             say(f"stopped; the same command goes on with what is in {out}")
             raise typer.Exit(130) from None
     if as_json:
-        print(json.dumps({"rows": [standing.document() for standing in standings]}, indent=2))
+        print_json({"rows": [standing.document() for standing in standings]})
     else:
-        print("\n".join(_listed(standings) if listing else _beside(standings)))
+        print_lines(*(_listed(standings) if listing else _beside(standings)))
     if any(standing.state == "failed" for standing in standings):
         raise typer.Exit(2)
 
@@ -117,23 +128,29 @@ def _listed(standings: Sequence[Standing]) -> Iterator[str]:
 def _listed_row(standing: Standing) -> tuple[str, ...]:
     row, asked = standing.table_row.row, standing.table_row.measurement
     paper = _value(row.value, row.std, row)
-    led = asked.recipe if asked else standing.why
+    led = f"{asked.recipe} {standing.table_row.settings}".strip() if asked else standing.why
     return row.name, paper, standing.state, _cost(standing), led
 
 
 def _beside(standings: Sequence[Standing]) -> Iterator[str]:
     """The paper's numbers beside ours; rows without ours say why."""
+    from potstill.papers.answers import published
     from potstill.text import count
 
     for title, rows in _by_table(standings):
         own = [standing for standing in rows if standing.table_row.measurement is not None]
         notes: dict[tuple[str, ...], int] = {}
+        taken: dict[str, str] = {"": ""}
         for standing in own:
             if standing.departures:
                 notes.setdefault(standing.departures, len(notes) + 1)
+            taken.setdefault(published(standing.table_row.row), f" ({chr(96 + len(taken))})")
         yield title
         head = ("row", "paper", "ours", "difference", "how")
-        yield from _aligned([head, *(_cells(standing, notes) for standing in own)])
+        yield from _aligned([head, *(_cells(standing, notes, taken) for standing in own)])
+        for text, mark in taken.items():
+            if text:
+                yield f" {mark} the paper's number: {text}"
         for departures, number in notes.items():
             yield f"  [{number}] unlike the paper: {'; '.join(departures)}"
         if len(own) < len(rows):
@@ -146,11 +163,14 @@ def _beside(standings: Sequence[Standing]) -> Iterator[str]:
     yield f"{done} of {own_rows} rows measured{aside}"
 
 
-def _cells(standing: Standing, notes: Mapping[tuple[str, ...], int]) -> tuple[str, ...]:
+def _cells(
+    standing: Standing, notes: Mapping[tuple[str, ...], int], taken: Mapping[str, str]
+) -> tuple[str, ...]:
+    from potstill.papers.answers import published
     from potstill.text import count
 
     row = standing.table_row.row
-    paper = _value(row.value, row.std, row)
+    paper = _value(row.value, row.std, row) + taken[published(row)]
     if standing.number is None or standing.ours is None or standing.difference is None:
         why = f"{standing.state}: {standing.why}" if standing.why else f"not run ({standing.state})"
         return row.name, paper, "-", "-", why

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from potstill.results import Distances, Diversity, Evaluation
 
 
-def summary(result: Evaluation) -> str:
+def summary(result: Evaluation) -> list[str]:
     """An evaluation in a line or a few."""
     lines = [f"accuracy {result_text(result, 2)}, {count(result.steps, 'step')}"]
     best, baseline = result.best_on_test, result.baseline
@@ -25,10 +25,10 @@ def summary(result: Evaluation) -> str:
         )
     if baseline is not None:
         lines.append(f"{baseline.kind}: {accuracy_text(baseline, 2)} %")
-    return "\n".join(lines)
+    return lines
 
 
-def table(results: Sequence[Evaluation]) -> str:
+def table(results: Sequence[Evaluation]) -> list[str]:
     """Evaluations on several networks, all trained alike, a line for each."""
     names = [network_text(result.network) for result in results]
     width = max(map(len, names))
@@ -39,24 +39,25 @@ def table(results: Sequence[Evaluation]) -> str:
         + (f"  random {accuracy_text(result.baseline, 2)} %" if result.baseline else "")
         for name, result in zip(names, results, strict=True)
     ]
-    return "\n".join([", ".join(how), *lines])
+    return [", ".join(how), *lines]
 
 
 def earlier(results: Sequence[Evaluation]) -> list[str]:
     """Lines on what was measured on the set before it was given the labels it has."""
     if not results:
         return []
-    return ["measured before the labels were stored:", *map(summary, results)]
+    said = (line for result in results for line in summary(result))
+    return ["measured before the labels were stored:", *said]
 
 
-def diversity_summary(audit: Diversity) -> str:
+def diversity_summary(audit: Diversity) -> list[str]:
     """A diversity audit in a few lines."""
     lines = [f"mean squared feature distance of two images of a class: {_number(audit.distance)}"]
     if audit.real is not None:
         lines.append(f"as many random real images: {_number(audit.real)}")
         if audit.relative is not None:
             lines.append(f"ratio: {audit.relative:.3f}")
-    return "\n".join(lines)
+    return lines
 
 
 def _number(distance: Distances) -> str:
@@ -64,7 +65,7 @@ def _number(distance: Distances) -> str:
     return "undefined, one image a class" if mean is None else f"{mean:.4g}"
 
 
-def description(dataset: DistilledDataset, document: dict[str, Any]) -> str:
+def description(dataset: DistilledDataset, document: dict[str, Any]) -> list[str]:
     """A set, where it comes from, and what was measured on it, a line for each."""
     from potstill.methods.describing import description_of
 
@@ -82,6 +83,7 @@ def description(dataset: DistilledDataset, document: dict[str, Any]) -> str:
         "seed": header["seed"],
         "protocol": header["evaluation"]["protocol"],
         "versions": ", ".join(f"{name} {number}" for name, number in header["versions"].items()),
+        "made on": _made_on(header.get("surroundings")),
         "size": f"{document['bytes']} bytes",
         "digest": document["digest"],
     }
@@ -89,7 +91,16 @@ def description(dataset: DistilledDataset, document: dict[str, Any]) -> str:
     results = dataset.results
     if not results:
         lines.append("not evaluated yet; potstill evaluate does it")
-    return "\n".join([*lines, *map(summary, results), *earlier(dataset.earlier_results)])
+    said = (line for result in results for line in summary(result))
+    return [*lines, *said, *earlier(dataset.earlier_results)]
+
+
+def _made_on(surroundings: dict[str, Any] | None) -> str:
+    if surroundings is None:
+        return "not recorded"
+    parts = [surroundings["device"], surroundings["processor"]]
+    parts += [count(surroundings["threads"], "thread"), *surroundings["mixed"]]
+    return ", ".join(parts)
 
 
 def _shortened(class_names: list[str]) -> str:

@@ -16,6 +16,8 @@ refused: three equal channels cost three times the work and add nothing.
 ``data.train_images`` takes so many of the training images, as many of each class, and the others
 are not seen by anything: neither by the preprocessing nor by a baseline. Which they are is the
 same for every recipe and seed, so that several sets can be distilled from the same images.
+``data.train_chunk`` takes another part of so many: parts 0, 1, ... share no image, so that sets
+distilled from them are independent of each other.
 """
 
 from __future__ import annotations
@@ -53,8 +55,8 @@ def load(
     """Read the recipe's data set.
 
     Args:
-        recipe: ``dataset``, ``folder``, ``train_images``, ``resolution`` and ``channels`` are
-            used.
+        recipe: ``dataset``, ``folder``, ``train_images``, ``train_chunk``, ``resolution``,
+            ``channels``, ``train_squashed`` and ``test_resize`` are used.
         root: the data root; ``digits`` needs none, nor does a folder that is found without.
         download: fetch a published data set that is absent.
         require_test: refuse an image folder without test images; otherwise its test split is
@@ -73,12 +75,19 @@ def load(
             "data.dataset to image_folder"
         )
     info = DATASETS.get(name)
+    if (recipe.train_squashed or recipe.test_resize) and info and info.reader != "image folder":
+        raise DataError(
+            f"data.train_squashed and data.test_resize are for folders of images, not for {name}; "
+            "remove them"
+        )
     if info is None or info.reader == "image folder":
         folder = _folder(recipe, root)
         class_names, train, test = image_folder.read(
             folder,
             resolution=recipe.resolution or (info.resolution if info else None),
             channels=recipe.channels,
+            train_squashed=recipe.train_squashed,
+            test_resize=recipe.test_resize,
             require_test=require_test,
         )
         name = name if info else folder.resolve().name
@@ -90,12 +99,12 @@ def load(
         )
         train, test = (_fit_recipe(name, split, recipe) for split in (train, test))
     if recipe.train_images is not None:
-        train = _subset(name, train, len(class_names), recipe.train_images)
+        train = _chunk(name, train, len(class_names), recipe.train_images, recipe.train_chunk)
     return SourceDataset(name, class_names, train, test, fingerprint(train, test))
 
 
-def _subset(name: str, train: Split, classes: int, images: int) -> Split:
-    """So many training images, as many of each class, in the order they had."""
+def _chunk(name: str, train: Split, classes: int, images: int, chunk: int) -> Split:
+    """Part ``chunk`` of so many training images, as many of each class, in the order they had."""
     per_class, rest = divmod(images, classes)
     if rest:
         raise DataError(
@@ -108,8 +117,18 @@ def _subset(name: str, train: Split, classes: int, images: int) -> Split:
             f"{name} has a class of {smallest} training images, fewer than the {per_class} that "
             f"data.train_images={images} takes; set it to {classes * smallest} at most"
         )
-    # Of no recipe's seed: runs that differ in it are about the same images.
-    rows = sample_per_class(train, classes, per_class, rng.stream(0, "data/subset")).sort().values
+    if (chunk + 1) * per_class > smallest:
+        raise DataError(
+            f"{name} has a class of {smallest} training images, enough for {smallest // per_class} "
+            f"parts of {images}; set data.train_chunk to {smallest // per_class - 1} at most"
+        )
+    left = torch.arange(len(train))
+    for number in range(chunk + 1):
+        # Of no recipe's seed: runs that differ in it are about the same images.
+        generator = rng.stream(0, "data/subset", number)
+        unused = Split(left, train.labels[left])  # rows in place of images
+        rows = left[sample_per_class(unused, classes, per_class, generator).sort().values]
+        left = left[torch.isin(left, rows, invert=True)]
     return Split(train.images[rows], train.labels[rows])
 
 

@@ -19,10 +19,12 @@ from potstill import storage
 from potstill.config import DataRecipe, NetworkRecipe
 from potstill.data.header import checked, checked_names, implied_mirror_images
 from potstill.data.preprocess import Preprocess
+from potstill.data.transforms import in_phases
 from potstill.errors import ArtefactError, DataError
-from potstill.files import atomic_write, locked
+from potstill.files import locked, remove_leftovers
 from potstill.quoting import fault, quoted
 from potstill.results import Evaluation, of_set, standing
+from potstill.surroundings import Surroundings
 
 # What the file's document has besides, written from the tensors and the preprocessing.
 _DERIVED = frozenset({"class_names", "digest", "images", "labels", "preprocess", "soft_labels"})
@@ -40,9 +42,9 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         class_names: C names; column k of ``labels`` is class k.
         preprocess: from pixels to network space and back.
         header: method, description, data, mirror_images, evaluation, source, versions, seed,
-            iterations, results and format_version, as JSON has them; recipe, if a recipe made
-            it; relabelling where there are soft labels. Files from before a set described itself
-            have method, recipe, evaluation and what follows.
+            iterations, results and format_version, as JSON has them; recipe and surroundings, if a
+            recipe made it; relabelling where there are soft labels. Files from before a set
+            described itself have method, recipe, evaluation and what follows.
         soft_labels: (e, n, C) float16 or float32, a teacher's outputs before the softmax on a
             view of each image in each of e epochs, or None. ``header["relabelling"]`` says which
             views and which teacher.
@@ -81,7 +83,7 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         self.class_names = checked_names(class_names)
         self.preprocess = preprocess
         self.soft_labels = None if soft_labels is None else _copy_soft(soft_labels)
-        self.header = _header(header, self.soft_labels is not None)
+        self.header = _header(header, self.soft_labels is not None, in_phases(preprocess))
         self._check_tensors()
         preprocess.check(self._stored)
         pixels = self.space == "pixels"
@@ -196,6 +198,11 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         header = {**self.header, "relabelling": dict(relabelling), "results": stamped}
         return self._like(header, soft_labels)
 
+    def made_in(self, surroundings: Surroundings) -> DistilledDataset:
+        """The same set, which says in what surroundings it was made."""
+        header = {**self.header, "surroundings": surroundings.document()}
+        return self._like(header, self.soft_labels)
+
     def save(self, path: Path | str) -> None:
         """Write the set as one file: the whole file or none, the same set to the same bytes.
 
@@ -204,8 +211,7 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
             ArtefactError: tensors were changed in place to numbers that are not finite.
         """
         self._check_tensors()
-        content = storage.encode(self._document(), self._tensors(), storage.DISTILLED_SET)
-        atomic_write(Path(path), content)
+        storage.save(Path(path), self._document(), self._tensors(), storage.DISTILLED_SET)
 
     @classmethod
     def load(cls, path: Path | str) -> DistilledDataset:
@@ -253,6 +259,7 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
             RunError: the file cannot be written.
         """
         with locked(Path(path)):
+            remove_leftovers(Path(path).parent)
             scored = cls.load(path).with_result(result)
             scored.save(path)
         return scored
@@ -297,10 +304,13 @@ def _copy(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.detach().to("cpu", dtype, copy=True, memory_format=torch.contiguous_format)
 
 
-def _header(header: Mapping[str, Any], soft: bool) -> dict[str, Any]:
-    """A copy as JSON returns it, checked field by field; ``soft``: there are soft labels."""
-    described = "description" in header
-    given = {"results": [], **header, "format_version": 3 if described else 2 if soft else 1}
+def _header(header: Mapping[str, Any], soft: bool, phases: bool) -> dict[str, Any]:
+    """A copy as JSON returns it, checked field by field.
+
+    ``soft``: there are soft labels. ``phases``: see :func:`in_phases`.
+    """
+    version = 4 if phases else 3 if "description" in header else 2 if soft else 1
+    given = {"results": [], **header, "format_version": version}
     if isinstance(given.get("relabelling"), dict) != soft:
         raise ArtefactError(
             "soft labels and header field 'relabelling' belong together; give both or none"

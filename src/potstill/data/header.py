@@ -12,18 +12,17 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from potstill import storage
-from potstill.config import EPOCHS, SIDE, NetworkRecipe
+from potstill.config import EPOCHS, SIDE, Name, NetworkRecipe
 from potstill.description import Description
 from potstill.errors import ArtefactError
-from potstill.quoting import fault, quoted
-from potstill.results import Evaluation
+from potstill.quoting import fault, is_text, quoted
+from potstill.results import Count, Evaluation
+from potstill.surroundings import MOST_THREADS
 
 # Characters of a class's name: a folder's name has 255 at most.
 _LONGEST_CLASS = 255
 
-Name = Annotated[str, Field(max_length=1000)]
 Seed = Annotated[int, Field(ge=0, lt=1 << 64)]
-Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 Side = Annotated[int, Field(ge=1, le=SIDE)]
 
 
@@ -84,6 +83,18 @@ class _Recipe(Section):
     method: dict[str, Any] = {}
 
 
+class MadeIn(Section):
+    """The surroundings of a set or of a teacher (:mod:`potstill.surroundings`)."""
+
+    device: Name
+    processor: Name
+    threads: int = Field(ge=1, le=MOST_THREADS)
+    mixed: tuple[Name, ...]
+
+
+UNRECORDED = MadeIn(device="", processor="", threads=1, mixed=())
+
+
 class _Header(Section):
     method: Name
     evaluation: _MadeFor
@@ -92,6 +103,7 @@ class _Header(Section):
     seed: Seed
     iterations: Count
     results: tuple[Evaluation, ...]
+    surroundings: MadeIn = UNRECORDED
     recipe: _Recipe = _Recipe()
     description: Description = Description(title="")
     data: dict[str, Any] = {}
@@ -148,7 +160,7 @@ def checked_names(names: Sequence[str]) -> tuple[str, ...]:
     if isinstance(names, str) or not isinstance(names, Sequence) or not names:
         raise ArtefactError(f"class_names must be a list of names, not {quoted(names)}; list them")
     for name in names:
-        if not isinstance(name, str) or len(name) > _LONGEST_CLASS:
+        if not isinstance(name, str) or len(name) > _LONGEST_CLASS or not is_text(name):
             raise ArtefactError(
                 f"class name {quoted(name)} is no text of at most {_LONGEST_CLASS} characters; "
                 "name the class"

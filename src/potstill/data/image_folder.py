@@ -14,8 +14,10 @@ import torch
 from PIL import Image
 
 from potstill.data import pixels
+from potstill.data.pixels import Fit
 from potstill.data.source import Split
 from potstill.errors import DataError
+from potstill.quoting import is_text, quoted
 
 _SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _FILES_PER_TASK = 128
@@ -23,7 +25,13 @@ _MOST_THREADS = 8
 
 
 def read(
-    folder: Path, *, resolution: int | None, channels: int | None, require_test: bool = True
+    folder: Path,
+    *,
+    resolution: int | None,
+    channels: int | None,
+    train_squashed: bool = False,
+    test_resize: int | None = None,
+    require_test: bool = True,
 ) -> tuple[tuple[str, ...], Split, Split]:
     """Class names in sorted order, training and test split of a folder of images.
 
@@ -35,15 +43,19 @@ def read(
         folder: holds ``train`` and ``test`` (or ``val``), each with one folder per class.
         resolution: side to resize to; if None, all images must be squares of one size.
         channels: 1 converts to gray, 3 asks for RGB; if None, 1 if every image is gray, else 3.
+        train_squashed: squeeze training images into the square whole, whatever their form.
+        test_resize: resize test images to this side before their middle is cut out.
         require_test: refuse a folder without a test split.
 
     Raises:
         DataError: a folder or split is missing, has no classes, an empty class or other classes
             than its companion; an image cannot be read or has another size; or every image is
-            gray and 3 channels are asked for.
+            gray and 3 channels are asked for; or ``test_resize`` is less than the side.
     """
+    train_fit, test_fit = _fits(resolution, train_squashed, test_resize)
     if not folder.is_dir():
         raise DataError(f"image folder {folder} does not exist; check data.folder and data root")
+    _require_text(folder.resolve())
     train_files = _class_files(_split_folder(folder, ("train",)))
     names = tuple(train_files)
     test_files: dict[str, list[Path]] = {}
@@ -51,8 +63,13 @@ def read(
         test_files = _class_files(_split_folder(folder, ("test", "val")))
         _compare(folder, names, tuple(test_files))
 
-    files = [path for split in (train_files, test_files) for c in split for path in split[c]]
-    images = torch.from_numpy(_decode(files, resolution, channels))
+    files = [
+        (path, fit)
+        for split, fit in ((train_files, train_fit), (test_files, test_fit))
+        for paths in split.values()
+        for path in paths
+    ]
+    images = torch.from_numpy(_decode(files, channels))
     if channels == 3 and images.shape[1] == 1:
         raise DataError(
             f"every image in {folder} is grayscale; the recipe asks for 3 channels; "
@@ -75,9 +92,21 @@ def read_classes(
     """
     if not folder.is_dir():
         raise DataError(f"image folder {folder} does not exist; check the path")
-    files = _class_files(folder)
-    images = _decode([path for paths in files.values() for path in paths], resolution, channels)
+    files, fit = _class_files(folder), Fit(resolution)
+    images = _decode([(path, fit) for paths in files.values() for path in paths], channels)
     return tuple(files), Split(torch.from_numpy(images), _labels(files))
+
+
+def _fits(side: int | None, train_squashed: bool, test_resize: int | None) -> tuple[Fit, Fit]:
+    """What becomes of training and of test images."""
+    if test_resize is None:
+        return Fit(side, train_squashed), Fit(side)
+    if side is None or test_resize < side:
+        raise DataError(
+            f"data.test_resize is {test_resize}, and the middle of {side or 'no'} px is cut out "
+            "of that; set data.resolution to less, or leave test_resize out"
+        )
+    return Fit(side, train_squashed), Fit(side, share=side / test_resize)
 
 
 def _split_folder(folder: Path, names: tuple[str, ...]) -> Path:
@@ -96,6 +125,8 @@ def _class_files(split: Path) -> dict[str, list[Path]]:
         classes = sorted(
             entry.name for entry in split.iterdir() if entry.is_dir() and entry.name[0] != "."
         )
+        for name in classes:
+            _require_text(split / name)
         found = {name: _images_below(split / name) for name in classes}
     except OSError as error:
         raise DataError(
@@ -110,6 +141,12 @@ def _class_files(split: Path) -> dict[str, list[Path]]:
                 f"class folder {split / name} holds no images ({kinds}); add some, or remove it"
             )
     return found
+
+
+def _require_text(path: Path) -> None:
+    """Refuse the name of a folder that would become the name of a class or of the data."""
+    if not is_text(path.name):
+        raise DataError(f"the name of folder {quoted(str(path))} is not UTF-8; rename it")
 
 
 def _images_below(folder: Path) -> list[Path]:
@@ -155,23 +192,27 @@ def _no_second_word() -> Iterator[None]:
 
 
 @_no_second_word()
-def _decode(files: Sequence[Path], side: int | None, channels: int | None) -> np.ndarray:
-    """Decode all files, in threads but in order: (n, c, h, w) uint8, c = 1 if all are gray."""
+def _decode(files: Sequence[tuple[Path, Fit]], channels: int | None) -> np.ndarray:
+    """Decode all files, in threads but in order: (n, c, h, w) uint8, c = 1 if all are gray.
+
+    All are fitted to squares of one side, or none is.
+    """
+    paths, side = [path for path, _ in files], files[0][1].side
     if side is not None:
         pixels.require_room(len(files), 1, side)
     Image.init()  # loads Pillow's plugins, which threads must not do at the same time
-    first = _read(files[0], side, channels)
+    first = _read(*files[0], channels)
     height, width = first.shape[1:]
     if height != width:
         raise DataError(
-            f"{files[0]} is {width}x{height}, not square; set data.resolution to crop and resize"
+            f"{paths[0]} is {width}x{height}, not square; set data.resolution to crop and resize"
         )
     pixels.require_room(len(files), len(first), height)
     result = np.empty((len(files), 1, height, width), dtype=np.uint8)
-    for index, image in enumerate(_in_order(files, side, channels)):
+    for index, image in enumerate(_in_order(files, channels)):
         if image.shape[1:] != (height, width):
             raise DataError(
-                f"{files[index]} is {image.shape[2]}x{image.shape[1]} but {files[0]} is "
+                f"{paths[index]} is {image.shape[2]}x{image.shape[1]} but {paths[0]} is "
                 f"{width}x{height}; set data.resolution to resize all images"
             )
         if len(image) > result.shape[1]:
@@ -181,20 +222,18 @@ def _decode(files: Sequence[Path], side: int | None, channels: int | None) -> np
     return result
 
 
-def _in_order(
-    files: Sequence[Path], side: int | None, channels: int | None
-) -> Iterator[np.ndarray]:
+def _in_order(files: Sequence[tuple[Path, Fit]], channels: int | None) -> Iterator[np.ndarray]:
     def task(start: int) -> list[np.ndarray]:
-        return [_read(path, side, channels) for path in files[start : start + _FILES_PER_TASK]]
+        return [_read(*file, channels) for file in files[start : start + _FILES_PER_TASK]]
 
     with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
         for images in pool.map(task, range(0, len(files), _FILES_PER_TASK)):
             yield from images
 
 
-def _read(path: Path, side: int | None, channels: int | None) -> np.ndarray:
+def _read(path: Path, fit: Fit, channels: int | None) -> np.ndarray:
     try:
-        return pixels.read(path, side, channels)
+        return pixels.read(path, fit, channels)
     # Pillow answers broken files with exceptions of a dozen types.
     except Exception as error:
         told = error.strerror if isinstance(error, OSError) else None

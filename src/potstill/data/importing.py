@@ -23,6 +23,7 @@ from potstill.data.foreign import Foreign
 from potstill.data.plausible import Check, LabelKind, Verdict
 from potstill.data.preprocess import Preprocess, Standardise
 from potstill.data.source import SourceDataset, centred_one_hot
+from potstill.data.whitening_cache import WhiteningCache
 from potstill.description import Description, Fact
 from potstill.errors import DataError
 
@@ -59,6 +60,7 @@ def import_set(
     class_names: Sequence[str] | None = None,
     source: SourceDataset | None = None,
     fitted_on: SourceDataset | None = None,
+    whitenings: WhiteningCache | None = None,
     versions: Mapping[str, str] | None = None,
 ) -> DistilledDataset:
     """The set that ``foreign`` is if ``statement`` is true.
@@ -78,6 +80,7 @@ def import_set(
         source: the real data, if it is at hand.
         fitted_on: the data whose training images the preprocessing is fitted on; ``data``
             has ``mean`` and ``std`` if None.
+        whitenings: where that is looked for before it is fitted, and stored.
         versions: versions of the libraries, for the header.
 
     Returns:
@@ -91,7 +94,7 @@ def import_set(
     names, named = _class_names(foreign, class_names, source)
     checks = [plausible.finite(foreign.images, foreign.labels), *named]
     checks += _shape(foreign, source)
-    fitted = _preprocess(data, statement, foreign, fitted_on)
+    fitted = _preprocess(data, statement, foreign, fitted_on, whitenings)
     images, pixels, seen = _images(foreign.images, statement.space, fitted)
     checks += seen
     if source is not None:
@@ -214,7 +217,11 @@ def _conversion(foreign: Foreign, source: SourceDataset) -> str:
 
 
 def _preprocess(
-    data: DataRecipe, statement: Statement, foreign: Foreign, fitted_on: SourceDataset | None
+    data: DataRecipe,
+    statement: Statement,
+    foreign: Foreign,
+    fitted_on: SourceDataset | None,
+    whitenings: WhiteningCache | None,
 ) -> Preprocess:
     """Between pixels and network space, fitted or as stated."""
     wanted = {"standardised": "standardise", "zca": "zca"}.get(statement.space)
@@ -229,7 +236,7 @@ def _preprocess(
             "pass --fit-on with the data set whose training images do"
         )
     if fitted_on is not None:
-        fitted = preprocess.fit(data, fitted_on.train.images)
+        fitted = preprocess.fit(data, fitted_on.train.images, cache=whitenings)
     elif data.mean is None or data.std is None:
         raise DataError(
             "nothing says how the images are preprocessed; pass --mean and --std, or --fit-on "

@@ -5,7 +5,7 @@ Every operation is affine in the images, differentiable, and a pure function of 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,17 +20,20 @@ def rotation(angle: NDArray[Any]) -> NDArray[Any]:
     return np.stack([np.stack([cosine, -sine, zero], 1), np.stack([sine, cosine, zero], 1)], 1)
 
 
-def warp(images: Tensor, matrix: Tensor) -> Tensor:
-    """Sample bilinearly, 0 outside the image.
+def warp(
+    images: Tensor, matrix: Tensor, *, outside: Literal["zeros", "border"] = "zeros"
+) -> Tensor:
+    """Sample bilinearly.
 
     Args:
         images: (n, c, h, w).
         matrix: (n, 2, 3), or (1, 2, 3) for all images, of the images' dtype: from a place (x, y)
             in the result to the place it is taken from, the image being [-1, 1]^2.
+        outside: what stands outside the image, 0 or the nearest of its pixels.
     """
     size = [len(matrix), *images.shape[1:]]
     grid = F.affine_grid(matrix, size, align_corners=False).expand(len(images), -1, -1, -1)
-    return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
+    return F.grid_sample(images, grid, padding_mode=outside, align_corners=False)
 
 
 def colour(images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor) -> Tensor:

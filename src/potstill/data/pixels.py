@@ -1,11 +1,13 @@
 """Channels and sizes: every image becomes 8-bit gray or RGB, at the side asked for.
 
 One meaning throughout: gray is the luma of ITU-R 601 in Pillow's integers; a resized image is
-the central square, resampled bilinearly with antialiasing.
+the central square, resampled bilinearly with antialiasing, unless a :class:`Fit` says otherwise.
 """
 
 from __future__ import annotations
 
+import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -56,6 +58,24 @@ def resize(images: Tensor, side: int) -> Tensor:
     return result
 
 
+def through_jpeg(images: Tensor) -> Tensor:
+    """What JPEG leaves of images: (n, c, h, w) uint8, c = 1 or 3, to the same.
+
+    Of Pillow's own quality 75 with colours at half the resolution (4:2:0), which is what code has
+    that says nothing but ``save("NAME.jpg")``. Another build of libjpeg may round otherwise.
+    """
+    return torch.stack([_through_jpeg(image) for image in images])
+
+
+def _through_jpeg(image: Tensor) -> Tensor:
+    gray = len(image) == 1
+    array = image[0].numpy() if gray else image.permute(1, 2, 0).contiguous().numpy()
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, "JPEG", quality=75, subsampling="4:2:0")
+    decoded = torch.from_numpy(np.array(Image.open(file)))
+    return decoded[None] if gray else decoded.permute(2, 0, 1)
+
+
 def require_room(count: int, channels: int, side: int) -> None:
     """Refuse images that memory does not hold, 8 bits a number.
 
@@ -70,13 +90,36 @@ def require_room(count: int, channels: int, side: int) -> None:
         )
 
 
-def read(path: Path, side: int | None, channels: int | None) -> np.ndarray:
+@dataclass(frozen=True)
+class Fit:
+    """How an image becomes a square, resampled bilinearly with antialiasing.
+
+    side: of the square, in pixels; None leaves the size alone. squashed: the whole image is
+    squeezed into it, of whatever form; else the central square is taken. share: how much of the
+    central square's side, around its middle; 224 / 256 is Resize(256) and CenterCrop(224).
+    """
+
+    side: int | None = None
+    squashed: bool = False
+    share: float = 1.0
+
+    def box(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """What is taken of an image of this width and height: left, upper, right, lower."""
+        width, height = size
+        if self.squashed:
+            return (0.0, 0.0, float(width), float(height))
+        side = min(size) * self.share
+        left, upper = (width - side) / 2, (height - side) / 2
+        return (left, upper, left + side, upper + side)
+
+
+def read(path: Path, fit: Fit, channels: int | None) -> np.ndarray:
     """Decode one image file, upright.
 
     Args:
         path: a regular file of one of ``FORMATS``, of any mode but floating point or 32-bit
             integers.
-        side: crop the central square and resize it to this; None leaves the size alone.
+        fit: what becomes of its size.
         channels: 1 converts to gray; otherwise gray images stay gray and others become RGB.
 
     Returns:
@@ -85,6 +128,7 @@ def read(path: Path, side: int | None, channels: int | None) -> np.ndarray:
     Raises:
         Exception: whatever Pillow raises for the way in which this file is broken.
     """
+    side = fit.side
     with open_regular(path) as file, _open(file) as image:
         if side is not None:
             # A JPEG may be decoded at a fraction of its size, here never below twice the target.
@@ -93,8 +137,8 @@ def read(path: Path, side: int | None, channels: int | None) -> np.ndarray:
         plain = _gray_or_rgb(upright)
     if channels == 1:
         plain = plain.convert("L")
-    if side is not None and plain.size != (side, side):
-        plain = plain.resize((side, side), Image.Resampling.BILINEAR, box=_central(plain.size))
+    if side is not None and (plain.size != (side, side) or fit.share != 1):
+        plain = plain.resize((side, side), Image.Resampling.BILINEAR, box=fit.box(plain.size))
     array = np.asarray(plain)
     return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
 
@@ -110,14 +154,6 @@ def _open(file: BinaryIO) -> Image.Image:
     if image.width * image.height > _MOST_PIXELS:
         raise ValueError(_TOO_LARGE)
     return image
-
-
-def _central(size: tuple[int, int]) -> tuple[float, float, float, float]:
-    """The central square of an image: left, upper, right, lower."""
-    width, height = size
-    side = min(size)
-    left, upper = (width - side) / 2, (height - side) / 2
-    return (left, upper, left + side, upper + side)
 
 
 def _gray_or_rgb(image: Image.Image) -> Image.Image:

@@ -16,8 +16,12 @@ per-pixel mean, flatten to rows of X, then z W with
 The regularisation r is relative to the mean eigenvalue. Other code whitens [0, 1] pixels with an
 absolute epsilon, which is far stronger; sets made so do not transfer to networks fed like this.
 
-ZCA in blocks (128 px images): the image is tiled, checkerboard fashion, with square blocks; C is
-averaged over all blocks, and the one W whitens every block.
+ZCA in blocks (128 px images): the image is cut into square blocks, checkerboard fashion
+(:class:`potstill.data.blocks.Blocks`); C is averaged over all blocks, and the one W whitens every
+block.
+
+From fewer images than C has dimensions not all directions are scaled
+(:func:`potstill.data.statistics.whitening_matrix`).
 """
 
 from __future__ import annotations
@@ -27,7 +31,9 @@ from torch import Tensor
 
 from potstill.config import DataRecipe
 from potstill.data import statistics
+from potstill.data.blocks import Blocks
 from potstill.data.transforms import ZCA, Preprocess, Standardise, dtype_name
+from potstill.data.whitening_cache import WhiteningCache
 from potstill.errors import DataError
 
 __all__ = ["ZCA", "Preprocess", "Standardise", "fit"]
@@ -38,7 +44,11 @@ _LARGEST_ZCA = 1 << 14
 
 @torch.no_grad()
 def fit(
-    recipe: DataRecipe, images: Tensor, *, device: torch.device | str | None = None
+    recipe: DataRecipe,
+    images: Tensor,
+    *,
+    device: torch.device | str | None = None,
+    cache: WhiteningCache | None = None,
 ) -> Preprocess:
     """Fit the recipe's preprocessing on the training images.
 
@@ -48,6 +58,7 @@ def fit(
         images: (n, c, h, w) uint8, the training split.
         device: where covariance and eigenvectors are computed (in float64); that of ``images``
             if absent. The result is on the CPU.
+        cache: where ZCA, which takes minutes at 64 px, is looked for and stored.
 
     Raises:
         DataError: images of the wrong type or shape, a constant channel, images that are all the
@@ -60,23 +71,39 @@ def fit(
             "pass uint8 (n, channels, height, width) with n > 0"
         )
     given = _given_statistics(recipe, images.shape[1])
-    mean, std = given or statistics.channel_statistics(images)
-    if recipe.preprocess == "standardise":
-        if recipe.zca_block is not None:
-            raise DataError(
-                "data.zca_block is set but data.preprocess is standardise; remove it, or set "
-                "data.preprocess to zca"
-            )
-        return Standardise(mean, std)
-    block = recipe.zca_block
-    _check_zca(images, block)
-    where = torch.device(device) if device is not None else images.device
-    pixel_mean = statistics.mean_image(images, mean, std).to(where)
-    covariance = statistics.covariance(images, mean, std, pixel_mean, block)
+    if recipe.preprocess == "zca":
+        where = images.device if device is None else torch.device(device)
+        return _cached_zca(recipe, images, where, cache or WhiteningCache())
+    if recipe.zca_block is not None:
+        raise DataError(
+            "data.zca_block is set but data.preprocess is standardise; remove it, or set "
+            "data.preprocess to zca"
+        )
+    return Standardise(*(given or statistics.channel_statistics(images)))
+
+
+def _cached_zca(
+    recipe: DataRecipe, images: Tensor, device: torch.device, cache: WhiteningCache
+) -> ZCA:
+    """From the cache, or fitted and put there."""
+    blocks = Blocks(recipe.zca_block)
+    _check_zca(images, blocks)
+    key = cache.key(images, recipe.zca_regularisation, blocks, device)
+    fitted = cache.get(key)
+    if fitted is None:
+        fitted = _fit_zca(images, recipe.zca_regularisation, blocks, device)
+        cache.put(key, fitted)
+    return fitted
+
+
+def _fit_zca(images: Tensor, regularisation: float, blocks: Blocks, device: torch.device) -> ZCA:
+    mean, std = statistics.channel_statistics(images)
+    covariance = statistics.covariance(images, std, blocks, device)
     if covariance.diagonal().mean() < 1e-12:  # rounding; one grey level in one image is far more
         raise DataError("the training images are all the same, so ZCA has no directions; add some")
-    whitening = statistics.whitening_matrix(covariance, recipe.zca_regularisation)
-    return ZCA(mean, std, pixel_mean.float().cpu(), whitening, recipe.zca_regularisation, block)
+    pixel_mean = statistics.mean_image(images, mean, std).float().cpu()
+    whitening = statistics.whitening_matrix(covariance, regularisation, len(images))
+    return ZCA(mean, std, pixel_mean, whitening, regularisation, blocks)
 
 
 def _given_statistics(recipe: DataRecipe, channels: int) -> tuple[Tensor, Tensor] | None:
@@ -97,16 +124,17 @@ def _given_statistics(recipe: DataRecipe, channels: int) -> tuple[Tensor, Tensor
     return mean, std
 
 
-def _check_zca(images: Tensor, block: int | None) -> None:
-    channels, height, width = images.shape[1:]
-    if block is not None and (height % block or width % block):
+def _check_zca(images: Tensor, blocks: Blocks) -> None:
+    shape = images.shape[1:]
+    channels, height, width = shape
+    if not blocks.fit(shape):
         raise DataError(
-            f"ZCA blocks of side {block} do not tile {height}x{width} images; set data.zca_block "
-            "to a divisor of the resolution"
+            f"ZCA blocks of side {blocks.side} do not tile {height}x{width} images; set "
+            "data.zca_block to a divisor of the resolution"
         )
-    size = channels * (block * block if block else height * width)
+    size = blocks.size(shape)
     if size > _LARGEST_ZCA:
-        remedy = "lower data.zca_block" if block else "set data.zca_block (64, say)"
+        remedy = "lower data.zca_block" if blocks.side else "set data.zca_block (64, say)"
         raise DataError(
             f"ZCA of {channels}x{height}x{width} images needs a {size}x{size} covariance, too "
             f"large to decompose; {remedy} so that it is at most {_LARGEST_ZCA}"

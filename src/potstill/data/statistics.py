@@ -11,10 +11,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from potstill.data.blocks import Blocks
 from potstill.errors import DataError
 
-# Numbers per chunk: 64 MiB of float32, 128 MiB of float64.
-_CHUNK_NUMBERS = 1 << 24
+_CHUNK_NUMBERS = 1 << 24  # in a chunk: 64 MiB of float32
+_EXACT_ROWS = 1 << 10
+_PANEL = 512  # rows of a triangle that are computed, or mirrored, at a time
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,64 +59,97 @@ def mean_image(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 
 def covariance(
-    images: Tensor, mean: Tensor, std: Tensor, pixel_mean: Tensor, block: int | None
+    images: Tensor, std: Tensor, blocks: Blocks, device: torch.device | None = None
 ) -> Tensor:
-    """C = X^T X / N of the centred rows, averaged over blocks: (d, d) float64.
+    """C = X^T X / N of the centred standardised rows, averaged over blocks: (d, d) float64.
+
+    With y = pixel - 128 in place of the pixels, s the sum of y over the N images and P blocks,
+
+        C_ij = mean over blocks of [sum y_i y_j / N - s_i s_j / N^2] / (255^2 std_i std_j).
+
+    The sums are exact, whatever the order and the device: products of y are integers of up to
+    2^14, float32 adds 2^10 of them without rounding, and float64 those sums. Memory does not grow
+    with N.
 
     Args:
-        images: (n, c, h, w) uint8.
-        mean: (c,) float64, of the channels.
-        std: (c,) float64, of the channels.
-        pixel_mean: (c, h, w) float64, from :func:`mean_image`; its device does the work.
-        block: side of the blocks, or None for whole images.
+        images: (n, c, h, w) uint8, a part of which is on ``device`` at a time.
+        std: (c,) float64, of the channels, for pixels in [0, 1].
+        blocks: how an image is cut into rows.
+        device: does the work; that of ``images`` if None. The result is there.
     """
-    device = pixel_mean.device
-    mean, std = (x.to(device).view(-1, 1, 1) for x in (mean, std))
-    offset = mean + std * pixel_mean
-    size = to_rows(images[:1], block).shape[1]
-    total = torch.zeros(size, size, dtype=torch.float64, device=device)
-    count = 0
+    device = device or images.device
+    shape = images.shape[1:]
+    size, channels = blocks.size(shape), shape[0]
+    products = torch.zeros(size, size, dtype=torch.float64, device=device)
+    sums = torch.zeros(shape, dtype=torch.float64, device=device)
     for rows in chunks(images):
-        centred = (unit(images[rows].to(device), torch.float64) - offset) / std
-        flat = to_rows(centred, block)
-        total += _gram(flat)
-        count += len(flat)
-    return total / count
+        part = images[rows].to(device).float().sub_(128)
+        sums += part.sum(0, dtype=torch.float64)
+        for few in blocks.cut(part).split(_EXACT_ROWS):
+            _add_products(products, few)
+    _mirror(products)
+    count = len(images)
+    means = blocks.cut(sums[None] / count)
+    scale = (255 * std.to(device)).reciprocal().repeat_interleave(size // channels)
+    # In place, step by step: at 64 px each matrix takes 1.2 GB.
+    products.div_(count * len(means)).addmm_(means.T, means, alpha=-1 / len(means))
+    return products.mul_(scale).mul_(scale[:, None])
 
 
-def _gram(rows: Tensor) -> Tensor:
-    """X^T X, (k, d) to (d, d). NumPy computes one triangle of it only: half of torch's time."""
-    if rows.device.type == "cpu":
-        array = rows.numpy()
-        return torch.from_numpy(array.T @ array)
-    return rows.T @ rows
+def _add_products(total: Tensor, rows: Tensor) -> None:
+    """Add the upper triangle of X^T X to that of ``total`` (d, d), in place; X is (k, d)."""
+    for first in range(0, len(total), _PANEL):
+        panel = slice(first, first + _PANEL)
+        total[panel, first:] += rows[:, panel].T @ rows[:, first:]
 
 
-def whitening_matrix(covariance: Tensor, regularisation: float) -> Tensor:
-    """W = U (S + r trace(C)/d)^(-1/2) U^T: (d, d) float32, exactly symmetric, on the CPU."""
-    values, vectors = torch.linalg.eigh(covariance)
+def _mirror(matrix: Tensor) -> None:
+    """Make ``matrix`` (d, d) symmetric in place: its upper triangle counts."""
+    for first in range(0, len(matrix), _PANEL):
+        panel, rest = slice(first, first + _PANEL), slice(first + _PANEL, None)
+        corner = matrix[panel, panel]
+        corner.copy_(corner.triu() + corner.triu(1).T)
+        matrix[rest, panel] = matrix[panel, rest].T
+
+
+def whitening_matrix(covariance: Tensor, regularisation: float, images: int) -> Tensor:
+    """W = U (S + r trace(C)/d)^(-1/2) U^T: (d, d) float32, exactly symmetric, on the CPU.
+
+    From fewer images than dimensions only as many directions are scaled as there are images,
+    those of the largest eigenvalues; the others keep their length (rank control: as the authors
+    ran it, not in the paper). Directions in which these images do not differ at all keep it too;
+    the authors' code scales one of them, whichever comes first.
+
+    Args:
+        covariance: C, (d, d) float64.
+        regularisation: r.
+        images: how many C was measured on.
+    """
+    size = len(covariance)
+    values, vectors = torch.linalg.eigh(covariance)  # ascending
     # Rounding leaves eigenvalues of a rank-deficient C just below zero.
-    shifted = values.clamp(min=0) + regularisation * covariance.diagonal().mean()
-    whitening = ((vectors * shifted.rsqrt()) @ vectors.T).float().cpu()
-    symmetric: Tensor = whitening.triu() + whitening.triu(1).T
-    return symmetric
+    scale = (values.clamp(min=0) + regularisation * covariance.diagonal().mean()).rsqrt()
+    if images < size:
+        constant = values <= values[-1] * size * torch.finfo(values.dtype).eps
+        constant[: size - images] = True
+        scale[constant] = 1
+    whitening: Tensor = ((vectors * scale) @ vectors.T).float().cpu()
+    _mirror(whitening)
+    return whitening
 
 
-def to_rows(images: Tensor, block: int | None) -> Tensor:
-    """(k, c, h, w) to (k blocks, c b b): blocks in reading order, each flattened as c, y, x."""
-    if block is None:
-        return images.flatten(1)
-    tiles = images.unfold(2, block, block).unfold(3, block, block)
-    return tiles.permute(0, 2, 3, 1, 4, 5).reshape(-1, images.shape[1] * block * block)
+def upper_triangle(matrix: Tensor) -> Tensor:
+    """(d, d) to (d (d + 1) / 2,), row by row."""
+    return torch.cat([row[place:] for place, row in enumerate(matrix)])
 
 
-def from_rows(rows: Tensor, shape: torch.Size, block: int | None) -> Tensor:
-    """The inverse of :func:`to_rows`, for images of ``shape`` (k, c, h, w)."""
-    if block is None:
-        return rows.reshape(shape)
-    count, channels, height, width = shape
-    tiles = rows.reshape(count, height // block, width // block, channels, block, block)
-    return tiles.permute(0, 3, 1, 4, 2, 5).reshape(shape)
+def from_upper_triangle(numbers: Tensor, size: int) -> Tensor:
+    """The symmetric matrix (d, d) whose upper triangle is ``numbers`` (d (d + 1) / 2,)."""
+    matrix = torch.empty(size, size, dtype=numbers.dtype)
+    for place, row in enumerate(numbers.split(list(range(size, 0, -1)))):
+        matrix[place, place:] = row
+    _mirror(matrix)
+    return matrix
 
 
 def chunks(images: Tensor) -> Iterator[slice]:
@@ -125,4 +160,7 @@ def chunks(images: Tensor) -> Iterator[slice]:
 
 def unit(images: Tensor, dtype: torch.dtype) -> Tensor:
     """Pixels as floats with 1.0 for white."""
-    return images.to(dtype) / 255 if images.dtype == torch.uint8 else images.to(dtype)
+    if images.dtype != torch.uint8:
+        return images.to(dtype)
+    # By a number of the host CUDA multiplies with its reciprocal, which rounds otherwise.
+    return images.to(dtype) / torch.full((), 255.0, dtype=dtype, device=images.device)

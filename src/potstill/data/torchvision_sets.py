@@ -55,6 +55,7 @@ def read(name: str, root: Path, *, download: bool) -> tuple[tuple[str, ...], Spl
             f"or put {published.files} there"
         )
     try:
+        _require_regular(folder)
         train = _open(published.kind, root, train=True, download=download)
         test = _open(published.kind, root, train=False, download=False)
         splits = tuple(_split(part, info.classes) for part in (train, test))
@@ -72,6 +73,13 @@ def read(name: str, root: Path, *, download: bool) -> tuple[tuple[str, ...], Spl
             "repeat with --download"
         ) from error
     return class_names, splits[0], splits[1]
+
+
+def _require_regular(folder: Path) -> None:
+    """Refuse pipes and devices, on which torchvision would wait."""
+    for path in folder.rglob("*"):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise ValueError(f"{path.name} is no regular file")
 
 
 def _open(kind: str, root: Path, *, train: bool, download: bool) -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from potstill.config import SIDE
 from potstill.data import statistics
+from potstill.data.blocks import Blocks, Tiling
 from potstill.errors import ArtefactError, DataError
 from potstill.quoting import fault, quoted
 
@@ -29,6 +30,8 @@ class Preprocess(ABC):
     @torch.no_grad()
     def apply(self, images: Tensor) -> Tensor:
         """Pixels to network space, in chunks: beyond the result, memory does not grow with n.
+
+        The device of ``images`` does the work; 8-bit pixels are the cheapest to bring there.
 
         Args:
             images: (n, c, h, w) uint8, or floating point with 1.0 for white (not clipped).
@@ -177,13 +180,17 @@ class Standardise(Preprocess):
 class ZCA(Preprocess):
     """Regularised ZCA whitening of standardised images, whole or in blocks.
 
+    It is applied in float32: a row x comes out within 2^-24 (sqrt(d) |x| + 4 s) |W| of what
+    float64 gives, s = (pixel + mean) / std + |pixel_mean| being the size of what x is the
+    difference of.
+
     Args:
         mean: (c,) float64, as in :class:`Standardise`.
         std: (c,) float64.
         pixel_mean: (c, h, w) float32, the mean standardised image.
         whitening: (d, d) float32, W, symmetric positive definite; d = c h w, or c block block.
         regularisation: r, for the record; W holds it already.
-        block: side of the blocks, which divides h and w; the whole image if None.
+        blocks: the rows that W is applied to; their side divides h and w.
     """
 
     def __init__(
@@ -193,24 +200,30 @@ class ZCA(Preprocess):
         pixel_mean: Tensor,
         whitening: Tensor,
         regularisation: float,
-        block: int | None,
+        blocks: Blocks,
     ) -> None:
         super().__init__(mean, std)
         self.pixel_mean = pixel_mean
         self.whitening = whitening
         self.regularisation = regularisation
-        self.block = block
+        self.blocks = blocks
+        self._placed = (pixel_mean, whitening)
         self._factor: Tensor | None = None
 
     def describe(self) -> dict[str, Any]:
-        """``kind``, ``shape`` of an image, ``mean``, ``std``, ``regularisation``, ``block``."""
+        """``kind``, ``shape`` of an image, ``mean``, ``std``, ``regularisation``, ``block``.
+
+        ``tiling`` besides, if the blocks are phases: without it they are contiguous.
+        """
+        phases = self.blocks.side is not None and self.blocks.tiling == "phases"
         return {
             "kind": "zca",
             "shape": list(self.pixel_mean.shape),
             "mean": self.mean.tolist(),
             "std": self.std.tolist(),
             "regularisation": self.regularisation,
-            "block": self.block,
+            "block": self.blocks.side,
+            **({"tiling": "phases"} if phases else {}),
         }
 
     def tensors(self) -> dict[str, Tensor]:
@@ -218,25 +231,21 @@ class ZCA(Preprocess):
 
         W is symmetric, so only its upper triangle is stored, row by row: half the file.
         """
-        row, column = torch.triu_indices(*self.whitening.shape)
-        return {"pixel_mean": self.pixel_mean, "whitening": self.whitening[row, column]}
+        triangle = statistics.upper_triangle(self.whitening)
+        return {"pixel_mean": self.pixel_mean, "whitening": triangle}
 
     @classmethod
     def restore(cls, describe: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ZCA:
         """See :meth:`Preprocess.from_parts`, which turns the errors of this into one kind."""
         facts = _ZCAFacts.model_validate(describe)
         channels, height, width = facts.shape
-        block = facts.block
-        size = channels * (block * block if block else height * width)
-        pixel_mean = (channels, height, width)
-        _expect(tensors, {"pixel_mean": pixel_mean, "whitening": (size * (size + 1) // 2,)})
-        row, column = torch.triu_indices(size, size)
-        whitening = torch.empty(size, size)
-        whitening[row, column] = tensors["whitening"]
-        whitening[column, row] = tensors["whitening"]
+        shape, blocks = (channels, height, width), facts.blocks()
+        size = blocks.size(shape)
+        _expect(tensors, {"pixel_mean": shape, "whitening": (size * (size + 1) // 2,)})
+        whitening = statistics.from_upper_triangle(tensors["whitening"], size)
         if not (whitening.diagonal() > 0).all():
             raise ValueError("the whitening matrix is not positive definite")
-        return cls(*facts.tensors(), tensors["pixel_mean"], whitening, facts.regularisation, block)
+        return cls(*facts.tensors(), tensors["pixel_mean"], whitening, facts.regularisation, blocks)
 
     def _shape_error(self, shape: torch.Size) -> str | None:
         if shape == self.pixel_mean.shape:
@@ -247,19 +256,26 @@ class ZCA(Preprocess):
         )
 
     def _forward(self, images: Tensor) -> Tensor:
-        rows = statistics.to_rows(images - self.pixel_mean.to(images.device), self.block)
-        white = rows @ self.whitening.to(images.device)
-        return statistics.from_rows(white, images.shape, self.block)
+        pixel_mean, whitening = self._on(images.device)
+        rows = self.blocks.cut(images - pixel_mean)
+        return self.blocks.join(rows @ whitening, images.shape)
 
     def _backward(self, images: Tensor) -> Tensor:
         # Only W is stored, and solving with it undoes exactly what was applied. On the CPU: not
         # every device has float64, and few images come this way.
         if self._factor is None:
             self._factor = _cholesky(self.whitening.double())
-        rows = statistics.to_rows(images.cpu(), self.block).double()
+        rows = self.blocks.cut(images.cpu()).double()
         rows = torch.cholesky_solve(rows.T, self._factor).T.float().to(images.device)
-        centred = statistics.from_rows(rows, images.shape, self.block)
-        return centred + self.pixel_mean.to(images.device)
+        return self.blocks.join(rows, images.shape) + self.pixel_mean.to(images.device)
+
+    def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """``pixel_mean`` and ``whitening`` on ``device``, brought there once."""
+        if device == self.whitening.device:
+            return self.pixel_mean, self.whitening
+        if device != self._placed[1].device:
+            self._placed = (self.pixel_mean.to(device), self.whitening.to(device))
+        return self._placed
 
 
 class _Statistics(BaseModel):
@@ -286,13 +302,25 @@ class _ZCAFacts(_Statistics):
     shape: list[Annotated[int, Field(ge=1, le=SIDE)]] = Field(min_length=3, max_length=3)
     regularisation: float = Field(gt=0)
     block: Annotated[int, Field(ge=1, le=SIDE)] | None
+    tiling: Tiling = "contiguous"
 
     @model_validator(mode="after")
     def _tiled(self) -> Self:
         channels, height, width = self.shape
-        if len(self.mean) != channels or height % (self.block or 1) or width % (self.block or 1):
+        if len(self.mean) != channels or not self.blocks().fit((channels, height, width)):
             raise ValueError("shape, block and channel statistics disagree")
+        if "tiling" in self.model_fields_set and (self.block is None or self.tiling != "phases"):
+            raise ValueError("tiling must be phases, of blocks, or absent")
         return self
+
+    def blocks(self) -> Blocks:
+        """``block`` and ``tiling``."""
+        return Blocks(self.block, self.tiling)
+
+
+def in_phases(preprocess: Preprocess) -> bool:
+    """Whether it whitens blocks that are phases, which readers of older formats would misread."""
+    return "tiling" in preprocess.describe()
 
 
 def _cholesky(matrix: Tensor) -> Tensor:

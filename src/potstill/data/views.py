@@ -93,9 +93,16 @@ def random_resized_crop(
         return down[:, None] @ images @ across[:, None].mT
 
 
-def roll(images: Tensor, limit: int, generator: np.random.Generator) -> Tensor:
-    """Shift the whole batch cyclically, by one of -limit..limit pixels in each axis."""
-    down, across = generator.integers(-limit, limit + 1, 2).tolist()
+def roll(
+    images: Tensor, limit: int, generator: np.random.Generator, backwards: int | None = None
+) -> Tensor:
+    """Shift the whole batch cyclically, by one of -backwards..limit pixels in each axis.
+
+    Args:
+        backwards: ``limit`` if None.
+    """
+    lowest = -limit if backwards is None else -backwards
+    down, across = generator.integers(lowest, limit + 1, 2).tolist()
     return images.roll((down, across), (2, 3))
 
 

@@ -2,14 +2,15 @@
 
 One operation is drawn for each image: flip (half of the time), colour, zoom-crop,
 rotation, translation or cutout; for one-channel images flip and colour are left out.
-What comes from outside the image, and what is cut out, is 0, the mean of standardised
-data. (As run by the authors, one operation was drawn for the whole batch.)
+What comes from outside the image is the nearest pixel of its edge; what is cut out is 0, the
+mean of standardised data. The paper says neither how many operations there are nor what lies
+outside: both are as its authors ran it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ LOG_SATURATION = 0.25
 ZOOM = 1.25
 DEGREES = 15.0
 TRANSLATION = 0.125
+OUTSIDE: Final = "border"
+"""What lies outside an image: the nearest pixel of its edge."""
 HOLE = 4
 """The side of a hole is the image's divided by this."""
 
@@ -72,23 +75,39 @@ def draw(n: int, channels: int, generator: np.random.Generator) -> Draw:
 
 
 def apply(images: Tensor, draw: Draw) -> Tensor:
-    """``images`` (n, c, h, h) after what ``draw`` says; the argument is left alone."""
+    """``images`` (n, c, h, h) after what ``draw`` says; the argument is left alone.
+
+    What is drawn goes to the images' device in two pieces, places and factors: on a card each
+    copy is a wait.
+    """
     images = images.clone()
-    warped = _places((draw.matrix != np.eye(2, 3)).any((1, 2)))
-    coloured = _places((draw.brightness != 0) | (draw.contrast != 1) | (draw.saturation != 1))
-    if len(warped):
-        matrix = _like(draw.matrix[warped.numpy()], images)
-        warped = warped.to(images.device)
-        images[warped] = warp(images[warped], matrix)
-    if len(coloured):
-        factors = [
-            _like(values[coloured.numpy()], images).view(-1, 1, 1, 1)
-            for values in (draw.brightness, draw.contrast, draw.saturation)
-        ]
-        coloured = coloured.to(images.device)
-        images[coloured] = colour(images[coloured], *factors)
-    _cut(images, draw.hole)
+    warps = np.flatnonzero((draw.matrix != np.eye(2, 3)).any((1, 2)))
+    colours = np.flatnonzero((draw.brightness != 0) | (draw.contrast != 1) | (draw.saturation != 1))
+    cuts = np.flatnonzero(~np.isnan(draw.hole[:, 0]))
+    side = max(1, images.shape[-1] // HOLE)
+    free = images.shape[-1] - side + 1
+    corners = np.minimum(draw.hole[cuts] * free, free - 1).astype(np.int64)
+    warped, coloured, cut, corner = _sent(images, torch.int64, [warps, colours, cuts, corners])
+    matrix, *factors = _sent(
+        images,
+        images.dtype,
+        [draw.matrix[warps]]
+        + [x[colours] for x in (draw.brightness, draw.contrast, draw.saturation)],
+    )
+    if len(warps):
+        images[warped] = warp(images[warped], matrix, outside=OUTSIDE)
+    if len(colours):
+        images[coloured] = colour(images[coloured], *(x.view(-1, 1, 1, 1) for x in factors))
+    if len(cuts):
+        images[cut] = images[cut].masked_fill(_hole(corner, side, images.shape[-1]), 0.0)
     return images
+
+
+def _sent(images: Tensor, dtype: torch.dtype, arrays: list[NDArray[Any]]) -> list[Tensor]:
+    """The arrays as ``dtype`` on the device of ``images``, in one copy."""
+    flat = torch.from_numpy(np.concatenate([array.reshape(-1) for array in arrays])).to(dtype)
+    parts = flat.to(images.device).split([array.size for array in arrays])
+    return [part.view(array.shape) for part, array in zip(parts, arrays, strict=True)]
 
 
 def _matrices(hit: dict[str, NDArray[Any]], unit: NDArray[Any]) -> NDArray[Any]:
@@ -111,26 +130,8 @@ def _matrices(hit: dict[str, NDArray[Any]], unit: NDArray[Any]) -> NDArray[Any]:
     return matrix
 
 
-def _cut(images: Tensor, hole: NDArray[Any]) -> None:
-    """Zero one square per image, wholly inside it, in place."""
-    resolution = images.shape[-1]
-    side = max(1, resolution // HOLE)
-    cut = _places(~np.isnan(hole[:, 0]))
-    if not len(cut):
-        return
-    places = resolution - side + 1
-    corner = torch.from_numpy(hole[cut.numpy()] * places).long().clamp(max=places - 1)
-    distance = torch.arange(resolution) - corner[:, :, None]  # (m, 2, h)
+def _hole(corner: Tensor, side: int, resolution: int) -> Tensor:
+    """Where squares with these corners (m, 2) lie, (m, 1, h, h) bool."""
+    distance = torch.arange(resolution, device=corner.device) - corner[:, :, None]  # (m, 2, h)
     inside = (distance >= 0) & (distance < side)
-    mask = (inside[:, 0, :, None] & inside[:, 1, None, :]).to(images.device)
-    cut = cut.to(images.device)
-    images[cut] = images[cut].masked_fill(mask[:, None], 0.0)
-
-
-def _places(chosen: NDArray[Any]) -> Tensor:
-    """Chosen (n,) bool -> int64 indices, on the CPU."""
-    return torch.from_numpy(np.flatnonzero(chosen))
-
-
-def _like(values: NDArray[Any], images: Tensor) -> Tensor:
-    return torch.from_numpy(values).to(images)
+    return (inside[:, 0, :, None] & inside[:, 1, None, :])[:, None]

@@ -151,7 +151,7 @@ def _loss(given: Assignment, views: Views, purpose: str) -> Loss:
     train, preprocess = given.source.train, given.dataset.preprocess
 
     def loss(network: nn.Module, rows: Tensor, epoch: int, step: int) -> Tensor:
-        images = preprocess.apply(train.images[rows]).to(given.device)
+        images = preprocess.apply(train.images[rows].to(given.device))
         mix = views.of_batch(images, epoch, step)
         with seeded_on(given.device, given.seed, f"{purpose}/{epoch}", step):
             outputs = network(in_favoured_layout(mix.images))

@@ -1,6 +1,7 @@
 """RCIG's protocols: so many steps of Adam on the set's own labels, all networks at once.
 
-They are those of Appendix C and of its authors' published runs, which differ.
+They are those of Appendix C and of its authors' published runs, which differ where they do not
+augment: as run, networks were trained for 2,500 or 5,000 steps, the surplus at the last rate.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import RecipeError
-from potstill.evaluation.augment import augment
+from potstill.evaluation.augment import OUTSIDE, augment
 from potstill.evaluation.plan import Assignment, Work
 from potstill.evaluation.scores import accuracies
 from potstill.networks.init import initialise
@@ -63,7 +64,8 @@ class Protocol:
     def cache_key(self, dataset: DistilledDataset, epochs: int | None) -> Mapping[str, Any]:
         """Its settings, and whether mirror images are trained on."""
         # So named when RCIG's sets alone had mirror images: what is cached stays valid.
-        return {**asdict(self), "method": "rcig", "flip": dataset.mirror_images}
+        key = {**asdict(self), "method": "rcig", "flip": dataset.mirror_images}
+        return {**key, "outside": OUTSIDE} if self.augmented else key
 
     def work(
         self, images: int, channels: int, resolution: int, *, epochs: int | None, mirrored: bool
@@ -106,14 +108,14 @@ class Protocol:
         Raises:
             RecipeError: a teacher, epochs or the best of them are asked for.
         """
-        for given, what in (
-            (assignment.teacher is not None, "takes no teacher: it has labels of its own"),
-            (assignment.epochs is not None, "counts steps, not epochs"),
-            (assignment.best, "has no epochs to choose the best of"),
+        for given, what, others in (
+            (assignment.teacher is not None, "takes no teacher: its labels are the set's", "does"),
+            (assignment.epochs is not None, "counts steps, not epochs", "counts epochs"),
+            (assignment.best, "has no epochs to choose the best of", "counts epochs"),
         ):
             if given:
                 raise RecipeError(
-                    f"protocol {self.name} {what}; leave that out or take a dwa protocol"
+                    f"protocol {self.name} {what}; leave that out or take a protocol that {others}"
                 )
         return FixedSteps(assignment, self.training(len(assignment.dataset)))
 

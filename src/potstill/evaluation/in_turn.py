@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
@@ -12,8 +12,8 @@ from potstill.results import Accuracy, BestOnTest, Reached
 
 Train = Callable[[int, Tensor, Tensor, Progress], list[float]]
 """(index of the network, images (n, c, h, w) and classes (n,) int64 on the assignment's device,
-what is told of its steps) -> accuracies, after each epoch if the best is asked for, or after
-the last."""
+what is told of its steps) -> accuracies, after each epoch that is looked at if the best is asked
+for, or after the last."""
 
 
 def score_in_turn(
@@ -22,6 +22,7 @@ def score_in_turn(
     labels: Tensor,
     train: Train,
     progress: Progress,
+    looked_at: Sequence[int] | None = None,
 ) -> Reached:
     """Train and test each network of an assignment.
 
@@ -31,6 +32,8 @@ def score_in_turn(
         labels: (n, C), or (k, n, C) as the images; a class is the largest entry.
         train: trains and tests one network.
         progress: told of every step, over all networks.
+        looked_at: epochs, counted from 1, that the accuracies are of if the best is asked for;
+            every epoch if None.
 
     Returns:
         The accuracy, and the best epochs', counted from 1, if asked for.
@@ -45,5 +48,6 @@ def score_in_turn(
     if not given.best:
         return Reached(accuracy=accuracy)
     best = [max(history) for history in histories]
-    epochs = [history.index(most) + 1 for history, most in zip(histories, best, strict=True)]
+    places = [history.index(most) for history, most in zip(histories, best, strict=True)]
+    epochs = [place + 1 if looked_at is None else looked_at[place] for place in places]
     return Reached(accuracy=accuracy, best_on_test=BestOnTest.of(best, epochs=tuple(epochs)))

@@ -1,25 +1,40 @@
-"""The protocols of DC, DSA and DM: hard labels, SGD at two rates, views that are the set's own.
+"""The protocols of the matching methods: hard labels, SGD at two rates, views or none.
 
 As the authors' published programs ran it (Zhao, Mopuri, Bilen, ICLR 2021; Zhao, Bilen, ICML 2021
-and WACV 2023). With E epochs asked for there are E + 1, numbered 0 to E. At the end of epoch
-E // 2 + 1 the learning rate falls to a tenth and the optimiser is made anew, without momentum:
-E = 1000 means 502 epochs at 0.01 and 499 at 0.001, E = 300 means 152 and 149.
+and WACV 2023; Wang et al., CVPR 2022; Sajedi et al., ICCV 2023). With E epochs asked for there are
+E + 1, numbered 0 to E. At the end of epoch E // 2 + 1 the learning rate falls to a tenth and the
+optimiser is made anew, without momentum: E = 1000 means 502 epochs at 0.01 and 499 at 0.001,
+E = 300 means 152 and 149.
 
-One departure: a last batch of a single image joins the one before it, as in every training by
-epochs here (:mod:`potstill.train`); no set of 10, 100 or 200 balanced classes has one.
+| protocol | E | batch | views | used by |
+| --- | --- | --- | --- | --- |
+| dc | 300 | 256 | none | DC but on MNIST, coresets beside it |
+| dc-mnist | 1000 | 256 | DC's own (:mod:`potstill.data.dc_views`) | DC and CAFE on MNIST |
+| dsa | 1000 | 256 | siamese operations, parameters for each image | DSA, DM |
+| cafe | 600 | 256 | none | CAFE but on MNIST |
+| datadam-as-run | 1800 | 64 | as dsa | DataDAM |
+
+Departures:
+
+- A last batch of a single image joins the one before it, as in every training by epochs here
+  (:mod:`potstill.train`); no set of 10, 100 or 200 balanced classes has one in batches of 256.
+- CAFE's authors tested every 100 networks and DataDAM's every 2000 iterations on the test set, and
+  which test stands in their papers is not known. Here the last set is scored after the last epoch.
+- DataDAM's paper states a decay by 0.5 every 15 epochs, its program one fall to a tenth: the
+  program's stands here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from potstill import rng
-from potstill.data import siamese
+from potstill.data import dc_views, siamese
 from potstill.data.distilled import DistilledDataset
 from potstill.data.siamese import Strategy
 from potstill.errors import ArtefactError, RecipeError
@@ -39,16 +54,22 @@ from potstill.train import (
     in_favoured_layout,
 )
 
+Views = Literal["none", "siamese", "dc"]
+"""How networks see the images: as they are; after one operation of the set's strategy, with
+parameters of each image; or as DC's authors augment MNIST."""
+
 
 @dataclass(frozen=True)
 class MatchingTraining:
-    """How protocols ``dc`` and ``dsa`` train a network on a set."""
+    """How one of these protocols trains a network on a set."""
 
     epochs: int
     """E; networks are trained for E + 1 epochs."""
     strategy: Strategy | None
     """Each batch is seen after one operation of these, with parameters drawn for each image; if
-    None, as it is."""
+    None, not so."""
+    dc_views: bool = False
+    """Whether each image is seen as DC's authors augment MNIST."""
     learning_rate: float = 0.01
     batch_size: int = 256
     momentum: float = 0.9
@@ -81,8 +102,8 @@ class MatchingProtocol:
     name: str
     lasting: int
     """E, unless the caller or the set says otherwise."""
-    augmented: bool
-    """Whether the images are seen through differentiable siamese augmentation."""
+    views: Views = "none"
+    batch_size: int = 256
 
     @property
     def takes_teacher(self) -> bool:
@@ -125,16 +146,16 @@ class MatchingProtocol:
         """None: the labels are hard, no teacher's."""
 
     def with_augmentation(self) -> MatchingProtocol:
-        """The protocol itself, or one named ``NAME-augmented``."""
-        if self.augmented:
+        """The protocol itself, or one named ``NAME-augmented`` with siamese views."""
+        if self.views != "none":
             return self
-        return replace(self, name=f"{self.name}-augmented", augmented=True)
+        return replace(self, name=f"{self.name}-augmented", views="siamese")
 
     def without_augmentation(self) -> MatchingProtocol:
         """The protocol itself, or one named ``NAME-plain``."""
-        if not self.augmented:
+        if self.views == "none":
             return self
-        return replace(self, name=f"{self.name}-plain", augmented=False)
+        return replace(self, name=f"{self.name}-plain", views="none")
 
     def training(self, dataset: DistilledDataset, epochs: int | None = None) -> MatchingTraining:
         """How to train on the set: for these epochs, else the set's, else the protocol's own.
@@ -147,8 +168,12 @@ class MatchingProtocol:
             RecipeError: no epochs.
             ArtefactError: the set names a strategy that there is not.
         """
-        strategy = _strategy(dataset) if self.augmented else None
-        return MatchingTraining(self.epochs(dataset, epochs), strategy)
+        return MatchingTraining(
+            self.epochs(dataset, epochs),
+            _strategy(dataset) if self.views == "siamese" else None,
+            dc_views=self.views == "dc",
+            batch_size=self.batch_size,
+        )
 
     def plan(self, assignment: Assignment) -> MatchingPlan:
         """The training of the assignment's set.
@@ -217,16 +242,18 @@ class MatchingPlan:
 
     def _loss(self, index: int, images: Tensor, classes: Tensor) -> Loss:
         """The loss on a batch of ``images`` (n, c, h, h) of these ``classes`` (n,) int64."""
-        given, strategy = self._assignment, self._training.strategy
+        given, training = self._assignment, self._training
         dropout = f"evaluation/dropout/{index}"
 
         def loss(network: nn.Module, rows: Tensor, epoch: int, step: int) -> Tensor:
             places = rows.to(images.device)
             seen = images[places]
-            if strategy is not None:
-                generator = rng.stream(given.seed, f"{_purpose(index)}/draw/{epoch}", step)
-                drawn = siamese.draw(strategy, seen.shape[-1], generator, len(seen))
+            generator = rng.stream(given.seed, f"{_purpose(index)}/draw/{epoch}", step)
+            if training.strategy is not None:
+                drawn = siamese.draw(training.strategy, seen.shape[-1], generator, len(seen))
                 seen = siamese.apply(seen, drawn)
+            elif training.dc_views:
+                seen = dc_views.augmented(seen, generator)
             with seeded_on(images.device, given.seed, f"{dropout}/{epoch}", step):
                 outputs = network(in_favoured_layout(seen))
             return F.cross_entropy(outputs, classes[places])

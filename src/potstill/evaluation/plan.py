@@ -85,7 +85,7 @@ class Work:
     labelled: int = 0
     """How many of the images shown a teacher labels."""
     tests: int = 1
-    """How often the network is tested on all test images, if it is after every epoch."""
+    """How often the network is tested on all test images, if the best epoch is asked for."""
 
 
 class EvaluationProtocol(typing.Protocol):

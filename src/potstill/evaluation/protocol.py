@@ -32,14 +32,16 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
         Protocol("rcig-paper", augmented=False),
         Protocol("rcig-paper-augmented", augmented=True),
         Protocol("rcig-as-run", augmented=False, steps=(2500, 5000)),
-        Protocol("rcig-as-run-augmented", augmented=True),
         # RCIG's Table 3, for networks other than the ConvNet.
         Protocol("rcig-transfer-augmented", augmented=True, learning_rate=3e-4),
         StudentProtocol("dwa-paper", "soft"),
         StudentProtocol("dwa-as-run", "soft", as_run),
         HARD_LABEL,
-        MatchingProtocol("dc", lasting=300, augmented=False),
-        MatchingProtocol("dsa", lasting=1000, augmented=True),
+        MatchingProtocol("dc", lasting=300),
+        MatchingProtocol("dc-mnist", lasting=1000, views="dc"),
+        MatchingProtocol("dsa", lasting=1000, views="siamese"),
+        MatchingProtocol("cafe", lasting=600),
+        MatchingProtocol("datadam-as-run", lasting=1800, views="siamese", batch_size=64),
     )
 }
 
@@ -80,8 +82,9 @@ def evaluate(
         teacher: labels what the students of a protocol with soft labels see; if None, the
             labels that the set stores.
         epochs: epochs, for a protocol that counts them; if None, the artefact's number, and if
-            it has none, the protocol's. Protocols dc and dsa train for one more.
-        best: also test after every epoch, and report each network's best.
+            it has none, the protocol's. Those of the matching methods train for one more.
+        best: also test after those epochs that the protocol looks at (all, or every tenth), and
+            report each network's best.
         batched: see :func:`potstill.train.train`; protocols that count epochs train their
             networks one after the other.
         progress: told of every "evaluation step", over all networks and the baseline's.

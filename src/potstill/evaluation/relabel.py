@@ -70,7 +70,7 @@ def relabel(
     shown = chosen.views_to_label(dataset, epochs)
     if shown is None:
         raise RecipeError(
-            f"protocol {chosen.name} has no soft labels to store; take a dwa protocol"
+            f"protocol {chosen.name} has no soft labels to store; take one that takes a teacher"
         )
     where = torch.device(device)
     label = TeacherLabels(teacher, dataset, shown.teacher_mode, where)

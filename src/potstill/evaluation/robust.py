@@ -250,7 +250,7 @@ def _check(dataset: DistilledDataset, own: EvaluationProtocol, teacher: Teacher 
         )
     if teacher is not None and not own.takes_teacher:
         raise RecipeError(
-            f"protocol {own.name} takes no teacher; leave it out, or take a dwa protocol"
+            f"protocol {own.name} takes no teacher; leave it out, or take a protocol that does"
         )
     if not dataset.images_per_class:
         raise DataError(

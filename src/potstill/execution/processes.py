@@ -41,7 +41,8 @@ class Processes:
     """Runs units in at most ``workers`` processes; results come as they are done.
 
     The processes end with the iteration, however it ends, and with this process. They do not
-    hear Ctrl-C. A single unit, or a single worker, runs here. A script that iterates needs
+    hear Ctrl-C. PyTorch has as many threads in each as it has here, so that sums come out the
+    same. A single unit, or a single worker, runs here. A script that iterates needs
     ``if __name__ == "__main__"``.
     """
 
@@ -67,6 +68,8 @@ def in_processes(workers: int) -> Executor:
 
 
 def _distribute(work: Work[U, R], units: Sequence[U], tell: Tell, workers: int) -> Generator[R]:
+    import torch  # listing recipes comes here and does not need it
+
     # Refuses, before anything is made, where a script without a guard starts all over in a worker.
     get_preparation_data("potstill")
     received, steps = Pipe(duplex=False)
@@ -74,7 +77,7 @@ def _distribute(work: Work[U, R], units: Sequence[U], tell: Tell, workers: int) 
         received,
         steps,
         TemporaryDirectory(prefix="potstill-") as name,
-        _pool(workers, (Path(name), steps)) as (pool, processes),
+        _pool(workers, (Path(name), steps, torch.get_num_threads())) as (pool, processes),
     ):
         folder = Path(name)
         put(folder / WORK, work)
@@ -105,7 +108,7 @@ def _distribute(work: Work[U, R], units: Sequence[U], tell: Tell, workers: int) 
 
 @contextmanager
 def _pool(
-    workers: int, arguments: tuple[Path, Connection]
+    workers: int, arguments: tuple[Path, Connection, int]
 ) -> Iterator[tuple[ProcessPoolExecutor, list[SpawnProcess]]]:
     """A pool, and the processes it has started so far, which end with the block."""
     context = _Spawn()

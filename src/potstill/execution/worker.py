@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import sys
 import threading
 from functools import cache
 from multiprocessing import parent_process
@@ -20,15 +21,17 @@ WORK = "work"
 """The file, beside those of the units, that holds the work."""
 
 _tell: Tell
+_threads: int
 
 
-def begin(folder: Path, steps: Connection) -> None:
+def begin(folder: Path, steps: Connection, threads: int) -> None:
     """Make this process a worker that tells its progress through ``steps``.
 
-    It ends when its parent does, even if that was killed, and takes ``folder`` with it.
+    It ends when its parent does, even if that was killed, and takes ``folder`` with it. PyTorch
+    splits sums over so many ``threads`` in it.
     """
-    global _tell
-    _tell = steps.send
+    global _tell, _threads
+    _tell, _threads = steps.send, threads
     threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
 
 
@@ -43,7 +46,10 @@ def _end_with_parent(folder: Path) -> None:
 def perform(path: Path) -> Path:
     """Do the unit in the file ``path``; its result takes its place."""
     try:
-        result = _work(path.parent / WORK)(take(path), _tell)
+        work = _work(path.parent / WORK)
+        if "torch" in sys.modules:  # work that needs it has imported it
+            sys.modules["torch"].set_num_threads(_threads)
+        result = work(take(path), _tell)
     except Exception as error:
         if not _can_travel(error):
             raise RuntimeError(f"{type(error).__name__}: {error}") from error

@@ -17,7 +17,12 @@ from potstill.quoting import quoted
 METHODS = (
     "potstill.methods.rcig.method:RCIG",
     "potstill.methods.dwa.method:DWA",
+    "potstill.methods.coresets.method:CORESET",
+    "potstill.methods.matching.method:DC",
+    "potstill.methods.matching.method:DSA",
     "potstill.methods.matching.method:DM",
+    "potstill.methods.matching.method:CAFE",
+    "potstill.methods.matching.method:DATADAM",
 )
 """Where each record stands. The first is the one of a recipe that names no method."""
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from potstill import checkpoints, interrupt
 from potstill.methods.method import Session
 from potstill.methods.recipe import Recipe
+
+if TYPE_CHECKING:
+    from potstill.runs import Run
 
 
 class Iterated(Protocol):
@@ -42,12 +45,8 @@ def iterate(what: Iterated, iterations: int, recipe: Recipe, session: Session) -
         KeyboardInterrupt: after a checkpoint was written.
     """
     run = session.run
-    checkpoint = run.load_checkpoint() if run else None
-    if run and checkpoint:
-        iteration, state = checkpoint
-        with checkpoints.restoring(run.path):
-            checkpoints.require_like(state, what.state())
-            what.restore(iteration, state)
+    if run:
+        _go_on(what, run)
     with interrupt.deferred() as ctrl_c:
         while what.iteration < iterations:
             metrics = what.step()
@@ -59,3 +58,14 @@ def iterate(what: Iterated, iterations: int, recipe: Recipe, session: Session) -
                 run.save_checkpoint(done, what.state())
             if ctrl_c.requested:
                 raise KeyboardInterrupt
+
+
+def _go_on(what: Iterated, run: Run) -> None:
+    """Restore ``what`` from the run's checkpoint, if it has one, and let go of that."""
+    checkpoint = run.load_checkpoint()
+    if checkpoint is None:
+        return
+    iteration, state = checkpoint
+    with checkpoints.restoring(run.path):
+        checkpoints.require_like(state, what.state())
+        what.restore(iteration, state)

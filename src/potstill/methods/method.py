@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
     from potstill.data.facts import DatasetInfo
     from potstill.data.source import SourceDataset
+    from potstill.data.whitening_cache import WhiteningCache
     from potstill.methods.recipe import Recipe
     from potstill.runs import Run
     from potstill.teacher import Teacher
@@ -54,6 +55,7 @@ class Session:
             otherwise.
         teacher: a network to invert or to label with, for a method that takes one; trained as
             the recipe says if None.
+        whitenings: where the preprocessing is looked for before it is fitted, and stored.
     """
 
     run: Run | None = None
@@ -61,6 +63,7 @@ class Session:
     progress: Progress = silent
     executor: Executor = field(default_factory=Here)
     teacher: Teacher | None = None
+    whitenings: WhiteningCache | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,10 @@ class Method(Generic[S]):
         work: what a recipe will take on data of this kind.
         describe: the set in words. The header is that of the set, or empty while there is none.
         recipes: the folder of its shipped recipes, ``NAME.yaml`` each.
-        teacher: from settings to the teacher that is trained first; None for a method without.
+        teacher: from settings to the teacher that is trained first, or to None if they want none;
+            None for a method without.
+        inverts: whether the teacher is inverted, and so has to have batch norms and standardised
+            images.
         parallel: whether it has independent units of work, which an executor can share out.
         cost: the parts of a run's time that count as making the images, which a paper may count.
         memory: settings to lower where a step needs more memory than there is.
@@ -111,7 +117,8 @@ class Method(Generic[S]):
     work: Callable[[Recipe, DatasetInfo], Work]
     describe: Callable[[Recipe, Mapping[str, Any]], Description]
     recipes: Traversable | None = None
-    teacher: Callable[[S], TeacherRecipe] | None = None
+    teacher: Callable[[S], TeacherRecipe | None] | None = None
+    inverts: bool = True
     parallel: bool = False
     cost: tuple[str, ...] = ()
     memory: tuple[str, ...] = ()

@@ -4,15 +4,19 @@ Each is torchvision's network without its last linear layer, with a stem for sma
 Up to 64 px the stem has stride 1, and no pooling follows it; above, all is as torchvision has
 it. Nothing in a body is random in its forward pass: torchvision's dropout and stochastic depth
 (both 0.2, in MobileNetV2 and EfficientNet) are left out, so that a network is a function of
-weights and images and a resumed run needs no generator's state.
+weights and images and a resumed run needs no generator's state. As run for DWA, EfficientNet had
+both on CIFAR as well; ``torchvision:NAME`` has them, and stands in ImageNet-1K's rows.
 
 Last maps at 32 and 64 px: ResNets, MobileNetV2 and ShuffleNetV2 4 and 8, EfficientNet-B0 2 and
 4, VGG 1 and 2 (then their mean), AlexNet 4 and 8 (laid out as features).
+
+Three bodies are those that RCIG's Table 3 was measured on, which are others than their names in
+it say: ``resnet18_rcig``, ``vgg11_rcig`` and ``alexnet_rcig``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import nn
 from torchvision.models import efficientnet, mobilenet, resnet, shufflenetv2, vgg
@@ -29,6 +33,19 @@ def _resnet(create: Callable[[], resnet.ResNet], channels: int, resolution: int)
     else:
         network.conv1 = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
     network.set_submodule("fc", nn.Identity())
+    return network
+
+
+def _resnet18_rcig(channels: int, resolution: int) -> nn.Module:
+    """ResNet-18 with one norm, after the stem, and its last map laid out as features, as run.
+
+    No block normalises, and no mean is taken over the last map.
+    """
+    network = _resnet(resnet.resnet18, channels, resolution)
+    norms = [name for name, part in network.named_modules() if isinstance(part, nn.BatchNorm2d)]
+    for name in norms[1:]:
+        network.set_submodule(name, nn.Identity())
+    network.set_submodule("avgpool", nn.Identity())
     return network
 
 
@@ -59,8 +76,8 @@ def _mobilenet_v2(channels: int, resolution: int) -> nn.Module:
 def _shufflenet_v2(channels: int, resolution: int) -> nn.Module:
     """Width 1.0; up to 64 px no max-pooling either: 8 in all.
 
-    The paper's tables name ShuffleNetV2; as run, DWA trained the first ShuffleNet
-    with two groups.
+    The paper's tables name ShuffleNetV2; as run, DWA trained the first ShuffleNet with two groups
+    on CIFAR, and ShuffleNetV2 of width 0.5, torchvision's, on ImageNet-1K.
     """
     network = shufflenetv2.shufflenet_v2_x1_0()
     network.conv1[0] = _stem(channels, 24, resolution)
@@ -78,14 +95,35 @@ def _efficientnet_b0(channels: int, resolution: int) -> nn.Module:
     return network
 
 
-def _vgg(configuration: str, channels: int, resolution: int) -> nn.Module:
-    """The convolutions of a VGG, then the mean over what is left of the image."""
-    layers = vgg.make_layers(vgg.cfgs[configuration], batch_norm=True)
-    layers[0] = nn.Conv2d(channels, 64, 3, padding=1 + _extra_padding(channels, resolution))
+def _vgg(configuration: Sequence[str | int], channels: int, resolution: int) -> nn.Module:
+    """The convolutions of a VGG, then the mean over what is left of the image.
+
+    Args:
+        configuration: widths of the convolutions, and M where the image is pooled.
+        channels: of the images.
+        resolution: their side in pixels.
+    """
+    layers = vgg.make_layers(list(configuration), batch_norm=True)
+    width = int(configuration[0])
+    layers[0] = nn.Conv2d(channels, width, 3, padding=1 + _extra_padding(channels, resolution))
     network = nn.Sequential()
     network.add_module("features", layers)
     network.add_module("pool", nn.AdaptiveAvgPool2d(1))
     network.add_module("flatten", nn.Flatten())
+    return network
+
+
+def _vgg11_rcig(channels: int, resolution: int) -> nn.Module:
+    """VGG-11 whose convolutions all have 128 channels, with average pooling, as run."""
+    configuration = [part if part == "M" else 128 for part in vgg.cfgs["A"]]
+    return _averaging(_vgg(configuration, channels, resolution))
+
+
+def _averaging(network: nn.Module) -> nn.Module:
+    """``network`` with average pooling where it took maxima."""
+    for name, part in list(network.named_modules()):
+        if isinstance(part, nn.MaxPool2d):
+            network.set_submodule(name, nn.AvgPool2d(2))
     return network
 
 
@@ -112,9 +150,12 @@ BODIES: Mapping[str, Callable[[int, int], nn.Module]] = {
     "mobilenet_v2": _mobilenet_v2,
     "shufflenet_v2": _shufflenet_v2,
     "efficientnet_b0": _efficientnet_b0,
-    "vgg11": lambda c, side: _vgg("A", c, side),
-    "vgg16": lambda c, side: _vgg("D", c, side),
+    "vgg11": lambda c, side: _vgg(vgg.cfgs["A"], c, side),
+    "vgg16": lambda c, side: _vgg(vgg.cfgs["D"], c, side),
     "alexnet": _alexnet,
+    "resnet18_rcig": _resnet18_rcig,
+    "vgg11_rcig": _vgg11_rcig,
+    "alexnet_rcig": lambda c, side: _averaging(_alexnet(c, side)),
 }
 """(channels, resolution) -> a body with batch norms."""
 

@@ -99,6 +99,20 @@ class ConvNet(nn.Module):
             images = block(images)
         return images.flatten(1)
 
+    def activations(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Images (n, c, h, w) -> what each block's activation gives, before pooling, and h(x).
+
+        The maps are (n, width_j, h_j, w_j) for block j; h(x) is as :meth:`features` gives it.
+        """
+        maps = []
+        for block in self.blocks:
+            *layers, pool = block.children()
+            for layer in layers:
+                images = layer(images)
+            maps.append(images)
+            images = pool(images)
+        return maps, images.flatten(1)
+
     def forward(self, images: Tensor) -> Tensor:
         """Images (n, c, h, w) -> outputs (n, C)."""
         outputs: Tensor = self.head(self.features(images))
@@ -119,9 +133,13 @@ def norm_layer(kind: str, channels: int, side: int) -> nn.Module:
 
 
 def channels_last(images: Tensor) -> Tensor:
-    """``images`` in channels-last strides, also where PyTorch sees no difference (c = 1)."""
-    n, c, h, w = images.shape
-    out = torch.empty_strided(
-        (n, c, h, w), (c * h * w, 1, w * c, c), dtype=images.dtype, device=images.device
-    )
+    """``images`` in channels-last strides, also where PyTorch sees no difference (c = 1).
+
+    Themselves, not a copy, where they have them.
+    """
+    _, c, h, w = images.shape
+    strides = (c * h * w, 1, w * c, c)
+    if images.stride() == strides:
+        return images
+    out = torch.empty_strided(images.shape, strides, dtype=images.dtype, device=images.device)
     return out.copy_(images)

@@ -7,9 +7,10 @@ block; every product is then one sweep over them:
 - J v:   dz = conv(da, W) + conv(a, V) + v_b,  da' = mean2x2(s' dz)
 - J^T u: dz = s' unmean(da'),  gW = <a, dz>,  gb = sum dz,  da = conv^T(dz, W)
 
-The first block's images have few channels, for which library convolutions are slow:
-there the 3x3 patches are laid out once, and every product is a matrix product. The
-general path in ``functional`` computes the same, two to three times slower.
+The first block's images have few channels, for which library convolutions are slow on a
+processor: there the 3x3 patches are laid out once, and every product is a matrix product.
+(On a card that takes a launch for each image, and the library is fast.) The general path
+in ``functional`` computes the same, two to three times slower.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ class Plan:
             return self.activation(z), self.slope(z)
         wide = z.float()
         slope = torch.mul(wide, self.beta).sigmoid_()
-        y = torch.add(wide, slope.clamp_min(1e-37).log_(), alpha=-1 / self.beta).relu_()
+        y = slope.clamp_min(1e-37).log_()
+        torch.add(wide, y, alpha=-1 / self.beta, out=y).relu_()
         return y, slope.to(z.dtype)
 
 
@@ -84,8 +86,8 @@ class ConvNetLinearisation:
         with torch.no_grad():
             a = images.to(self._dtype)
             for block, ((w, b), padding) in enumerate(zip(blocks, plan.padding, strict=True)):
-                kind = _Patches if block == 0 else _Convolution
-                convolution = kind(a, w.to(self._dtype), padding)
+                kind = _Patches if block == 0 and not a.is_cuda else _Convolution
+                convolution = kind(a, w.to(self._dtype), padding, first=block == 0)
                 y, slope = plan.activate(convolution.forward(w, b))
                 a = F.avg_pool2d(y, 2).to(self._dtype)
                 self._convolutions.append(convolution)
@@ -129,10 +131,13 @@ class ConvNetLinearisation:
 
 
 class _Convolution:
-    """z = conv(a, W) + b on saved a (n, c, h, w), by the library."""
+    """z = conv(a, W) + b on saved a (n, c, h, w), by the library.
 
-    def __init__(self, a: Tensor, w: Tensor, padding: int) -> None:
-        self._a, self._w, self._padding = channels_last(a), w, padding
+    Nobody asks for the ``first`` one's cotangent of a, the images.
+    """
+
+    def __init__(self, a: Tensor, w: Tensor, padding: int, *, first: bool = False) -> None:
+        self._a, self._w, self._padding, self._first = channels_last(a), w, padding, first
 
     def forward(self, v: Tensor, b: Tensor) -> Tensor:
         """conv(a, v) + b"""
@@ -144,18 +149,18 @@ class _Convolution:
         return F.conv2d(da, self._w, padding=self._padding)
 
     def backward(self, dz: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """conv^T(dz, W), <a, dz>, sum dz"""
+        """conv^T(dz, W), <a, dz>, sum dz; the first one's first is dz."""
         da, gw, gb = torch.ops.aten.convolution_backward(
             dz, self._a, self._w, [dz.shape[1]], [1, 1], [self._padding] * 2, [1, 1],
-            False, [0, 0], 1, [True, True, True],
+            False, [0, 0], 1, [not self._first, True, True],
         )  # fmt: skip
-        return da, gw, gb
+        return dz if self._first else da, gw, gb
 
 
 class _Patches(_Convolution):
     """The same on images: 3x3 patches and a one for the bias, (n h w, 9 c + 1)."""
 
-    def __init__(self, a: Tensor, w: Tensor, padding: int) -> None:
+    def __init__(self, a: Tensor, w: Tensor, padding: int, *, first: bool = True) -> None:
         n, _, height, width = a.shape
         self._side = (height + 2 * padding - 2, width + 2 * padding - 2)
         patches = F.unfold(a, 3, padding=padding).transpose(1, 2)

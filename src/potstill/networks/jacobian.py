@@ -123,12 +123,12 @@ class ChunkedLinearisation:
         self._jacobian, self._theta = jacobian, theta
         self._images, self._chunks = images, images.split(chunk)
         self._size = chunk
-        outputs, features = [], []
-        for x in self._chunks:
-            part = jacobian.at(theta, x)
-            outputs.append(part.outputs)
-            features.append(part.features)
+        outputs, features = zip(*map(self._forward, self._chunks), strict=True)
         self.outputs, self.features = torch.cat(outputs), torch.cat(features)
+
+    def _forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        part = self._jacobian.at(self._theta, images)
+        return part.outputs, part.features
 
     def jvp(self, tangent: Tensor) -> Tensor:
         """Tangent (p,) -> (n, C)."""

@@ -84,6 +84,11 @@ def names() -> tuple[str, ...]:
     return ("convnet", *BODIES, *NORMALISATIONS)
 
 
+def has_features(network: nn.Module) -> bool:
+    """Whether it is one of potstill's own, which tell what their last layer sees."""
+    return isinstance(network, ConvNet | HeadedNetwork)
+
+
 def unknown(name: str) -> str:
     """What to say of a name that is none of these, in one line."""
     close = get_close_matches(name, names())

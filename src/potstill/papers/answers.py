@@ -16,7 +16,7 @@ from potstill.papers.rows import Row
 
 PAPERS: dict[str, Paper] = {"rcig": rcig.PAPER, "dwa": dwa.PAPER}
 
-LASTING = {"dc": 300, "dsa": 1000}
+LASTING = {"dc": 300, "dc-mnist": 1000, "dsa": 1000, "cafe": 600, "datadam-as-run": 1800}
 """Epochs of the protocols that have one number for all images, for sets that state none."""
 
 
@@ -36,6 +36,7 @@ class Measurement:
         networks: number of networks to train.
         assignments: ``key=value``, set in the recipe.
         attack: see :class:`~potstill.papers.asking.Asked`, as ``trained_on`` and ``classes``.
+        chunked: whether every start is distilled from another part of the training images.
     """
 
     row: Row = field(compare=False)
@@ -49,6 +50,7 @@ class Measurement:
     attack: str = ""
     trained_on: TrainedOn = "distilled"
     classes: int = 0
+    chunked: bool = False
 
     @property
     def key(self) -> tuple[str, tuple[str, ...]]:
@@ -62,8 +64,9 @@ class Measurement:
         return self.epochs or by_data.get(self.row.dataset) or LASTING.get(self.protocol)
 
     def load(self, seed: int = 0) -> Recipe:
-        """The recipe with its assignments and this seed."""
-        return recipes.load(self.recipe, [*self.assignments, f"seed={seed}"])
+        """The recipe with its assignments and this seed; start k of a chunked one is chunk k."""
+        chunk = [f"data.train_chunk={seed}"] if self.chunked else []
+        return recipes.load(self.recipe, [*self.assignments, *chunk, f"seed={seed}"])
 
 
 def answer(row: Row, assignments: Sequence[str] = ()) -> Measurement | None:
@@ -73,6 +76,11 @@ def answer(row: Row, assignments: Sequence[str] = ()) -> Measurement | None:
         RecipeError: an assignment is impossible.
     """
     return _answer(row, tuple(assignments), recipes.names())
+
+
+def published(row: Row) -> str:
+    """How the paper came by the row's number: which epoch, labelled how; empty if unknown."""
+    return PAPERS[row.paper].published(row)
 
 
 def unanswered(row: Row) -> str:
@@ -103,12 +111,14 @@ def _answer(row: Row, assignments: tuple[str, ...], shipped: tuple[str, ...]) ->
         attack=asked.attack,
         trained_on=asked.trained_on,
         classes=asked.classes,
+        chunked=asked.quantity == "membership" and recipe.data.train_images is not None,
     )
 
 
 def _network(row: Row, own: NetworkRecipe) -> NetworkRecipe:
     """The network that the row evaluates; ``own`` is the one that its recipe names."""
-    settings = PAPERS[row.paper].networks.get(row.eval_arch or "")
+    paper, name = PAPERS[row.paper], row.eval_arch or ""
+    settings = paper.networks_on.get(row.dataset, {}).get(name) or paper.networks.get(name)
     if settings is None or row.eval_arch == row.distill_arch:
         return own
     if "name" in settings:

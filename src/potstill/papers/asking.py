@@ -10,10 +10,11 @@ from potstill.config import PaperRow
 from potstill.papers.rows import Row
 
 Quantity = Literal[
-    "accuracy", "synthesis", "iterations", "step", "hours", "membership", "continual"
+    "accuracy", "synthesis", "iterations", "step", "hours", "memory", "membership", "continual"
 ]
 """An accuracy; of a run: the seconds for one image of every class, the iterations that its recipe
-has, the seconds of one and the hours of all; or a number of an audit of that kind."""
+has, the seconds of one, the hours of all, and the most memory held at a time in GB; or a number of
+an audit of that kind."""
 
 TrainedOn = Literal["distilled", "members", "random"]
 
@@ -56,6 +57,9 @@ class Paper:
         networks: evaluation networks by their names in tables, as settings: of a network of its
             own if there is a name among them, else what changes in the set's own. A network that
             is not listed, or is the one distilled for, is the set's own.
+        networks_on: those of ``networks`` that are others on some data sets, by data set.
+        published: how the paper came by a number, as far as its authors' code or logs show it;
+            empty where they do not.
         epochs: epochs of its numbers, by protocol and data set, where the protocol's own number
             depends on the images.
         unanswered: why nothing here answers a table, and what comes near.
@@ -63,5 +67,7 @@ class Paper:
 
     tables: Mapping[str, Callable[[Row], Asked]] = field(default_factory=dict)
     networks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    networks_on: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    published: Callable[[Row], str] = lambda row: ""
     epochs: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     unanswered: Mapping[str, str] = field(default_factory=dict)

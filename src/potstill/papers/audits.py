@@ -15,8 +15,10 @@ from potstill.runs.records import RunRecord
 TASKS = 5
 """Tasks that Table 10 of DWA cuts the classes into."""
 
-_ATTACK = {"steps": 16_000, "augmented": True, "networks": 5, "chunks": 5}
+_ATTACK = {"steps": 16_000, "augmented": True, "networks": 5}
 """How Tables 5 and 6 of RCIG attack networks."""
+SETS = 5
+"""Sets whose audits those tables put together, distilled from parts that share no image."""
 
 
 class Unlike(NamedTuple):
@@ -44,9 +46,15 @@ def of_membership(audit: Membership, run: RunRecord) -> Unlike:
         "steps": audit.distilled.last.steps,
         "augmented": audit.training.augmented,
         "networks": audit.networks,
-        "chunks": audit.chunks,
     }
     return Unlike(found + differences({"attack": ours}, {"attack": _ATTACK}))
+
+
+def of_sets(number: int) -> tuple[str, ...]:
+    """Against the sets of those tables, if fewer are put together."""
+    if number >= SETS:
+        return ()
+    return differences({"attack": {"sets": number}}, {"attack": {"sets": SETS}})
 
 
 def of_continual(audit: Continual, run: RunRecord, row: Row) -> Unlike:

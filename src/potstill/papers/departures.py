@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -47,13 +47,17 @@ def of_set(row: Row, run: RunRecord) -> tuple[str, ...]:
 
 def of_result(row: Row, run: RunRecord, result: Evaluation | Continual) -> tuple[str, ...]:
     """What sets an evaluation, or a series of them, apart from the row's beyond :func:`of_set`."""
-    measured, paper = answer(row), paper_recipe(row)
-    if measured is None or paper is None:
+    measured = answer(row)
+    if measured is None:
         return ()
+    paper = _as_in_paper(measured)
     networks = result.networks if isinstance(result, Continual) else len(result.accuracy.values)
     ours = _evaluation(result.protocol, result.network, result.epochs, networks)
     theirs = _evaluation(
-        measured.protocol, measured.network, measured.paper_epochs, measured.networks
+        _paper_protocol(measured, paper),
+        measured.network,
+        measured.paper_epochs,
+        measured.networks,
     )
     if result.network == run.network and measured.network == paper.network:
         # Each is the set's own, which the recipes say.
@@ -73,11 +77,9 @@ def alike(run: RunRecord, among: Iterable[Row]) -> tuple[Row, ...]:
     sets: dict[Any, list[Row]] = {}
     for row in among:
         if (row.dataset, row.images_per_class) == (recipe.data.dataset, recipe.images_per_class):
-            paper, measured = paper_recipe(row), answer(row)
-            if (
-                measured is not None
-                and paper is not None
-                and _like(paper, recipe, run.description.title)
+            measured = answer(row)
+            if measured is not None and _like(
+                _as_in_paper(measured), recipe, run.description.title
             ):
                 sets.setdefault(measured.key, []).append(row)
 
@@ -96,6 +98,16 @@ def of_nearest(run: RunRecord) -> tuple[str, ...]:
     return of_set(near[0], run) if near else ()
 
 
+def _paper_protocol(measured: Measurement, paper: Recipe) -> str:
+    """The protocol of the paper's number, which its recipe may depart from.
+
+    Of audits it is the recipe's: what they were made under, no paper says.
+    """
+    own = measured.load().evaluation.protocol
+    departs = measured.quantity == "accuracy" and measured.protocol == own
+    return paper.evaluation.protocol if departs else measured.protocol
+
+
 @cache
 def _as_in_paper(measured: Measurement) -> Recipe:
     return measured.load().as_in_paper()
@@ -110,8 +122,10 @@ def _like(paper: Recipe, recipe: Recipe, title: str) -> bool:
 
 
 def _document(recipe: Recipe) -> dict[str, Any]:
-    """What decides which set a recipe makes."""
-    return recipe.model_dump(mode="json", exclude={*recipes.ASIDE, "evaluation"})
+    """What decides which set a recipe makes, but for which start it is: seed and chunk."""
+    found = recipe.model_dump(mode="json", exclude={*recipes.ASIDE, "evaluation"})
+    del found["data"]["train_chunk"]
+    return found
 
 
 def _of_row(row: Row) -> dict[str, Any]:
@@ -119,17 +133,17 @@ def _of_row(row: Row) -> dict[str, Any]:
     return {"data": {"dataset": row.dataset}, "images_per_class": row.images_per_class}
 
 
-def _took_its_teacher(document: dict[str, Any], known: Any) -> bool:
+def _took_its_teacher(document: dict[str, Any], known: Mapping[str, Any] | None) -> bool:
     """Put the teacher that the set was made from in place of the recipe's, if the set says.
 
     False if this version does not know its settings, so that they cannot be compared.
     """
     method = document["method"]
-    if "teacher" not in method or not isinstance(known, dict) or "settings" not in known:
+    if "teacher" not in method or not known or "settings" not in known:
         return True
     try:
         teacher = TeacherRecipe.model_validate(known["settings"])
-    except ValidationError:  # the header of a teacher may hold anything
+    except ValidationError:  # those of another version
         del method["teacher"]
         return False
     method["teacher"] = teacher.model_dump(mode="json")

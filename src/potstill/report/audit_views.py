@@ -175,7 +175,7 @@ def _membership(run: RunRecord, audit: Membership, identity: str) -> dict[str, A
         "how": (
             f"{_networks(audit.networks, audit.network)}, "
             f"{count(steps, 'step')} {_augmented(audit)}; {count(audit.members, 'member')} against "
-            f"{count(audit.others, 'other')} in {count(audit.chunks, 'chunk')}"
+            f"{count(audit.others, 'other')} in {count(audit.folds, 'fold')}"
         ),
         "attacks": [_ATTACKS.get(name, name) for name in audit.attacks],
         "rows": _areas(audit, targets, printed),
@@ -184,6 +184,7 @@ def _membership(run: RunRecord, audit: Membership, identity: str) -> dict[str, A
             (
                 *_unlike(run, printed.get("distilled", {})),
                 *audits.of_membership(audit, run).phrases,
+                *audits.of_sets(audit.sets),
             )
             if printed
             else ()

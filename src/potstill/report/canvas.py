@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -91,11 +91,15 @@ class Finish:
     def __call__(self) -> str:
         """The element; its ids begin with ``identity``."""
         buffer = io.StringIO()
-        with warnings.catch_warnings():
-            # The reader's fonts set the text; DejaVu, which measures it, lacks some scripts.
-            warnings.filterwarnings("ignore", message="Glyph")
-            self.figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+        self.save(buffer, format="svg", metadata={"Date": None}, transparent=True)
         return _inline(buffer.getvalue(), self.identity)
+
+    def save(self, buffer: IO[Any], **options: Any) -> None:
+        """Write the drawing as matplotlib's ``savefig`` does, without a word on missing glyphs."""
+        with warnings.catch_warnings():
+            # The reader's fonts set a page's text; DejaVu, which measures it, lacks some scripts.
+            warnings.filterwarnings("ignore", message="Glyph")
+            self.figure.savefig(buffer, **options)
 
 
 def _inline(document: str, identity: str) -> str:

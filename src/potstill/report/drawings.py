@@ -6,7 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import compress
 from typing import TYPE_CHECKING
 
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
 
 _MOST_LABELS = 200
-_MOST_CURVES = 50
 _LEGIBLE_TILE = 20
+# A method logs a dozen quantities; a log that names thousands is not drawn for hours.
+_MOST_CURVES = 40
 
 
 @dataclass(frozen=True)
@@ -93,37 +94,29 @@ def tiles(dataset: DistilledDataset) -> Tiles:
 
 
 def curves(series: Mapping[str, Series], panels: Sequence[Panel], anchor: str) -> list[Drawing]:
-    """The panels for which something was logged, then whatever else was.
-
-    Those beyond ``_MOST_CURVES`` are not drawn; the last that is says how many they are.
-    """
+    """The panels for which something was logged, then whatever else was; the first of very many."""
     known = {curve.quantity for panel in panels for curve in panel.curves}
     others = [
         Panel(title=spaced(name), curves=(Curve(spaced(name), name),))
         for name in sorted(series.keys() - known)
     ]
-    logged = [
-        panel
-        for panel in (*panels, *others)
-        if any(curve.quantity in series for curve in panel.curves)
-    ]
     drawn: list[Drawing] = []
-    for panel in logged[:_MOST_CURVES]:
+    for panel in (*panels, *others):
+        if len(drawn) == _MOST_CURVES:
+            break
         present = [
             (legend, _scaled(series[name], panel.scale))
             for legend, name in panel.curves
             if name in series
         ]
+        if not present:
+            continue
         names, values = zip(*present, strict=True)
         identity = f"{anchor}-curve-{len(drawn)}"
         svg = plots.curves(values, identity=identity, unit=panel.unit, log=panel.logarithmic)
         alt = f"{panel.title} over the iterations. " + " ".join(_ends(*line) for line in present)
         keys = tuple(map(Key, ("solid", "dashed", "dotted"), names)) if len(present) > 1 else ()
         drawn.append(Drawing(panel.title, panel.note, alt, Markup(svg), keys))
-    if len(logged) > len(drawn):
-        last = drawn[-1]
-        more = f"{count(len(logged) - len(drawn), 'drawing')} more left out; the log has them."
-        drawn[-1] = replace(last, note=". ".join(filter(None, (last.note, more))))
     return drawn
 
 

@@ -167,7 +167,7 @@ def embedding_file(points: Embedding, form: Literal["png", "svg"]) -> bytes:
             axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
         buffer = io.BytesIO()
         metadata = {"Date": None} if form == "svg" else {"Software": None}
-        finish.figure.savefig(buffer, format=form, dpi=200, metadata=metadata, facecolor="white")
+        finish.save(buffer, format=form, dpi=200, metadata=metadata, facecolor="white")
         return buffer.getvalue()
 
 

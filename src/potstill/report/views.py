@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from potstill.papers import Row
+from potstill.papers.answers import published
 from potstill.report import drawings, methods, plots
 from potstill.report.audit_views import audit_views
 from potstill.report.comparison import Comparison, Cost
@@ -51,7 +52,7 @@ def run_view(run: RunRecord, place: int) -> dict[str, Any]:
         "smoothed": any(plots.is_smoothed(line) for line in series.values()),
         "results": [_result_row(result) for result in run.results],
         "earlier": [_result_row(result) for result in run.earlier],
-        "warnings": list(dict.fromkeys(w for result in run.results for w in result.warnings)),
+        "warnings": [*_mixed(run), *dict.fromkeys(w for r in run.results for w in r.warnings)],
         "accuracies": drawings.accuracies(run.results, anchor),
         "labels": _labels(run, anchor),
         "diversity": [
@@ -67,6 +68,12 @@ def run_view(run: RunRecord, place: int) -> dict[str, Any]:
         "shipped": run.shipped,
         "recipe_text": run.recipe_text,
     }
+
+
+def _mixed(run: RunRecord) -> list[str]:
+    """A warning if no single machine gives these bytes again."""
+    mixed = run.header.get("surroundings", {}).get("mixed", ())
+    return [f"a part was made in other surroundings: {', '.join(mixed)}"] if mixed else []
 
 
 def group_view(group: Starts, anchors: Mapping[str, str]) -> dict[str, Any]:
@@ -112,6 +119,7 @@ def comparison_view(run: dict[str, Any], comparison: Comparison) -> dict[str, An
         "label": run["label"],
         "row": _row_text(row),
         "paper": _mean_std(comparison.paper_mean, comparison.paper_std),
+        "published": published(row),
         "ours": accuracy_text(ours.accuracy) if ours else "",
         "how": _how(ours) if ours else (),
         "best": accuracy_text(ours.best_on_test) if ours and ours.best_on_test else "",
@@ -128,6 +136,7 @@ def cost_view(run: dict[str, Any], cost: Cost) -> dict[str, Any]:
         "label": run["label"],
         "row": f"{row}: seconds for an image of each class",
         "paper": f"{cost.paper:.1f} s",
+        "published": "",
         "ours": "" if cost.ours is None else f"{cost.ours:.1f} s",
         "how": (cost.device,),
         "best": "",

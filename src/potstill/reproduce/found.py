@@ -108,7 +108,10 @@ def _best(numbers: Iterable[Number | None]) -> Number | None:
 
 
 def _of_run(run: RunRecord, wanted: Measurement) -> Number | None:
-    """The number that the run itself gives: its iterations, seconds or hours."""
+    """The number that the run itself gives: its seconds, hours or memory."""
+    if wanted.quantity == "memory":
+        memory = run.peak_memory / 1e9
+        return Number((memory,), f"peak on {run.device}") if memory else None
     if wanted.quantity == "synthesis":
         seconds = run.seconds_per_image
     elif not run.iteration:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import product
 
 from potstill import papers
 from potstill.errors import RecipeError
@@ -29,9 +30,17 @@ class TableRow:
         """Such as ``mnist-ipc1 RCIG``; patterns are matched against it."""
         return self.row.name
 
+    @property
+    def settings(self) -> str:
+        """What is set in its recipe, such as ``method.subset=200``; often empty."""
+        return " ".join(self.measurement.assignments) if self.measurement else ""
+
 
 def select(
-    table: str, pattern: str | None = None, assignments: Iterable[str] = ()
+    table: str,
+    pattern: str | None = None,
+    assignments: Iterable[str] = (),
+    sweeps: Iterable[str] = (),
 ) -> tuple[TableRow, ...]:
     """The rows of ``table`` (``rcig/2``, ``dwa`` or ``all``) that fit ``pattern``.
 
@@ -40,6 +49,8 @@ def select(
         pattern: whole words of a row's name, or a glob for all of it; with a stroke, its
             recipe's name or a glob for that. Upper and lower case are alike.
         assignments: ``key=value``, set in the recipe of every row that fits.
+        sweeps: ``key=value,value,...``: every row that fits is there once for each value, and of
+            several sweeps for each combination, as in RCIG's Figures 1, 2 and 5.
 
     Raises:
         RecipeError: there is no such table, no such row, or an assignment is impossible.
@@ -57,7 +68,23 @@ def select(
         )
     # Not before: what one method's recipes take, those of its neighbours in a table may not.
     extra = tuple(assignments)
-    return tuple(_table_row(one.row, extra) for one in rows) if extra else rows
+    grid = [(*extra, *values) for values in product(*map(_values, sweeps))]
+    if grid == [()]:
+        return rows
+    return tuple(
+        _table_row(one.row, settings)
+        for one in rows
+        for settings in (grid if one.measurement else grid[:1])
+    )
+
+
+def _values(sweep: str) -> list[str]:
+    """``key=a,b`` -> ``key=a``, ``key=b``."""
+    key, equals, values = sweep.partition("=")
+    parts = [part.strip() for part in values.split(",")]
+    if not equals or not key.strip() or not all(parts):
+        raise RecipeError(f"a sweep is key=value,value,..., and not {sweep!r}")
+    return [f"{key.strip()}={part}" for part in parts]
 
 
 def _table_row(row: Row, extra: tuple[str, ...]) -> TableRow:

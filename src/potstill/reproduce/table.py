@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from potstill.errors import PotstillError
-from potstill.papers.answers import Measurement
+from potstill.papers import audits
+from potstill.papers.answers import Measurement, published
 from potstill.papers.departures import of_result, of_set
 from potstill.reproduce import costs
 from potstill.reproduce.found import Number
@@ -79,6 +80,7 @@ class Standing:
         return {
             "name": self.table_row.name,
             "row": self.table_row.row.document(),
+            "published": published(self.table_row.row),
             "recipe": asked.recipe if asked else None,
             "settings": list(asked.assignments) if asked else [],
             "measures": asked.quantity if asked else None,
@@ -186,6 +188,8 @@ def _standing(
         state, why = "done", ""
     shown = whole or found
     unlike = dict.fromkeys(phrase for one in shown for phrase in one.departures)
+    if asked.chunked and shown:
+        unlike |= dict.fromkeys(audits.of_sets(len(shown)))
     pooled = _pooled([one.number for one in shown])
     return Standing(row, state, why, seconds, pooled, len(shown), tuple(unlike))
 

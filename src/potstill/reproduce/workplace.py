@@ -25,6 +25,7 @@ from potstill.data import datasets
 from potstill.data.distilled import DistilledDataset
 from potstill.data.facts import DATASETS
 from potstill.data.source import SourceDataset
+from potstill.data.whitening_cache import WhiteningCache
 from potstill.errors import DataError
 from potstill.evaluation.cache import Cache
 from potstill.evaluation.protocol import named
@@ -57,6 +58,7 @@ class Workplace:
         device: str,
         download: bool = False,
         caches: Callable[[str], Cache] = lambda _name: Cache(),
+        whitenings: WhiteningCache | None = None,
     ) -> None:
         """Nothing is made or read before it is needed.
 
@@ -66,10 +68,12 @@ class Workplace:
             device: "cpu" or "cuda".
             download: whether to fetch a data set that is absent.
             caches: the cache of a name; nothing is cached unless it is given.
+            whitenings: the cache of fitted preprocessing.
         """
         self.out, self.device = out, device
         self.stopwatch = costs.Stopwatch(caches("timings"), device)
         self._caches, self._root, self._download = caches, data_root, download
+        self._whitenings = whitenings
         self._read: tuple[tuple[Any, ...], RunRecord] | None = None
         self._source: tuple[DataRecipe, SourceDataset] | None = None
         self._absent: dict[str, str | None] = {}
@@ -179,7 +183,15 @@ class Workplace:
             teacher = squeeze(recipe, source, folder=shared, device=self.device, progress=progress)
         folder = self.folder(measurement, seed)
         with Run.create(folder, recipe, resume=True, device=self.device) as run:
-            distill(recipe, source, run, device=self.device, teacher=teacher, progress=progress)
+            distill(
+                recipe,
+                source,
+                run,
+                device=self.device,
+                teacher=teacher,
+                whitenings=self._whitenings,
+                progress=progress,
+            )
 
     def evaluate(self, measurement: Measurement, seed: int, progress: Progress) -> None:
         """Score the measurement's set, and keep the result in it.

@@ -3,13 +3,13 @@
 :mod:`potstill.runs.records` is imported by those who read runs, and not from here.
 """
 
+from potstill.runs.documents import RECORD_FORMAT
 from potstill.runs.run import (
     CHECKPOINT,
     DISTILLED,
     METRICS,
     RECIPE,
     RECORD,
-    RECORD_FORMAT,
     TENSORBOARD,
     Run,
     Status,

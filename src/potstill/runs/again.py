@@ -18,12 +18,18 @@ def changes(recipe: Recipe) -> dict[str, Any] | None:
     return recipes.differing(recipe, recipes.load(name)) if name in recipes.names() else None
 
 
-def command(recipe: Recipe) -> str:
-    """The command line that starts ``recipe`` again, for a shell."""
+def command(recipe: Recipe, threads: int | None = None) -> str:
+    """The command line that starts ``recipe`` again, for a shell.
+
+    Args:
+        recipe: the run's.
+        threads: that it had, which the same bytes take; None if that is not known.
+    """
     changed = changes(recipe)
     named = recipe.based_on or recipe.name
     words = ["potstill", "distill", "recipe.yaml" if changed is None else named]
     words += ["--seed", str(recipe.seed)]
+    words += [] if threads is None else ["--threads", str(threads)]
     for key, value in (changed or {}).items():
         words += ["--set", f"{key}={value if _plain(value) else json.dumps(value)}"]
     return shlex.join(words)

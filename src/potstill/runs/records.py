@@ -6,15 +6,12 @@ A run may be unfinished or not evaluated: what is absent is named in
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Any, Literal, TypeVar
 
 from potstill import methods
 from potstill.config import DataRecipe, EvaluationRecipe, NetworkRecipe
@@ -34,15 +31,12 @@ from potstill.results import (
     standing,
 )
 from potstill.runs import again
-from potstill.runs.documents import Record, Timing
+from potstill.runs.documents import Record, Timing, checked_record, read_log
 from potstill.runs.measured import Measured, left_out, once
-from potstill.runs.run import DISTILLED, METRICS, RECIPE, RECORD, read_record
+from potstill.runs.run import DISTILLED, METRICS, RECIPE, RECORD
 from potstill.text import data_set_text
 
-_T = TypeVar("_T")
 _Audit = TypeVar("_Audit", bound=Audit)
-
-_NETWORK, _EVALUATION = TypeAdapter(NetworkRecipe), TypeAdapter(EvaluationRecipe)
 
 
 @dataclass(frozen=True)
@@ -79,6 +73,8 @@ class RunRecord:
     continual: tuple[Continual, ...] = ()
     earlier: tuple[Evaluation, ...] = ()
     """Measured before the set was given the soft labels that it has."""
+    peak_memory: int = 0
+    """The most bytes held at a time while it was distilled; 0 where that was not recorded."""
 
     @property
     def header(self) -> Mapping[str, Any]:
@@ -90,10 +86,8 @@ class RunRecord:
         """The recipe's name, or method and data of a set that no recipe made."""
         if self.recipe is not None:
             return self.recipe.name
-        stated = self.header.get("recipe")
-        named = stated.get("name") if isinstance(stated, Mapping) else None
-        source = self.header["source"].get("name", "unknown")
-        return str(named or f"{self.header['method']}/{source}")
+        named = self.header.get("recipe", {}).get("name")
+        return str(named or f"{self.header['method']}/{self.header['source']['name']}")
 
     @property
     def data(self) -> DataRecipe:
@@ -110,7 +104,7 @@ class RunRecord:
     def data_title(self) -> str:
         """The name of the data set: the one that papers use, or that of a folder of images."""
         data = self.data
-        named = self.header["source"].get("name") if self.header else data.folder
+        named = self.header["source"]["name"] if self.header else data.folder
         return data_set_text(Path(named).name if named else data.dataset)
 
     @property
@@ -122,28 +116,20 @@ class RunRecord:
 
     @cached_property
     def network(self) -> NetworkRecipe | None:
-        """The network that the set is made to be scored with; None if it does not say.
-
-        Raises:
-            RunError: this version does not know such a network.
-        """
+        """The network that the set is made to be scored with; None if it does not say."""
         if self.recipe is not None:
             return self.recipe.network
         stated = self.header["evaluation"].get("network")
-        return None if stated is None else _validate(_NETWORK, stated, Path(DISTILLED))
+        return None if stated is None else NetworkRecipe.model_validate(stated)
 
     @cached_property
     def evaluation(self) -> EvaluationRecipe:
-        """The protocol that the set is made to be scored under.
-
-        Raises:
-            RunError: this version does not know such an evaluation.
-        """
+        """The protocol that the set is made to be scored under."""
         if self.recipe is not None:
             return self.recipe.evaluation
         known = EvaluationRecipe.model_fields.keys()
         stated = {key: value for key, value in self.header["evaluation"].items() if key in known}
-        return _validate(_EVALUATION, stated, Path(DISTILLED))
+        return EvaluationRecipe.model_validate(stated)
 
     @property
     def seed(self) -> int:
@@ -190,7 +176,10 @@ class RunRecord:
     @property
     def command(self) -> str | None:
         """The command line that starts the run again; None where no recipe made the set."""
-        return None if self.recipe is None else again.command(self.recipe)
+        if self.recipe is None:
+            return None
+        made_in = self.header.get("surroundings", {})
+        return again.command(self.recipe, made_in.get("threads"))
 
     @property
     def shipped(self) -> bool:
@@ -229,12 +218,13 @@ def read(folder: Path, label: str | None = None) -> RunRecord:
     """
     if not folder.is_dir():
         raise RunError(f"{folder} is no folder; name a folder that `potstill distill` wrote")
-    record = _read_record(folder)
+    path = folder / RECORD
+    record = checked_record(path)[0] if path.exists() else None
     series = _read_series(folder / METRICS)
     artefact = folder / DISTILLED
     dataset = DistilledDataset.load(artefact) if artefact.exists() else None
     recipe = _read_recipe(folder, dataset)
-    found = _found(record, dataset, folder)
+    found = _found(record, dataset)
     shown = found.of_set(dataset.digest if dataset else None)
     last = max((line.iterations[-1] for line in series.values()), default=0)
     return RunRecord(
@@ -254,6 +244,7 @@ def read(folder: Path, label: str | None = None) -> RunRecord:
         membership=shown.membership,
         continual=shown.continual,
         earlier=once(dataset.earlier_results) if dataset else (),
+        peak_memory=record.peak_memory if record else 0,
     )
 
 
@@ -281,84 +272,35 @@ def _read_recipe(folder: Path, dataset: DistilledDataset | None) -> Recipe | Non
         raise RunError(str(error)) from None
 
 
-def _read_text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise RunError(f"cannot read {path}: {error.strerror}; check its permissions") from None
-    except UnicodeDecodeError:
-        raise RunError(f"{path} is no text; restore a copy or leave this run out") from None
-
-
-def _read_record(folder: Path) -> Record | None:
-    path = folder / RECORD
-    return _validate(TypeAdapter(Record), read_record(folder), path) if path.exists() else None
-
-
-def _validate(adapter: TypeAdapter[_T], document: Any, path: Path) -> _T:
-    try:
-        return adapter.validate_python(document)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        reason = " ".join(f"{where}: {first['msg']}".split())
-        raise RunError(
-            f"{path} is damaged ({reason}); restore a copy or leave this run out"
-        ) from None
-
-
 def _read_series(path: Path) -> dict[str, Series]:
-    """The log by quantity; a torn last line, left by a killed run, is passed over."""
-    lines = (_read_text(path) or "").split("\n")
+    """The log by quantity."""
     columns: dict[str, list[tuple[int, float]]] = {}
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            iteration = int(entry["iteration"])
-            values = {
-                name: float("nan") if value is None else float(value)
-                for name, value in entry.items()
-                if name not in ("iteration", "seconds")
-            }
-        except (ValueError, TypeError, KeyError, AttributeError):
-            if number == len(lines):
-                break
-            raise RunError(
-                f"{path}, line {number}: not a JSON object of numbers with an iteration; "
-                "remove the line or leave this run out"
-            ) from None
-        for name, value in values.items():
-            finite = value if math.isfinite(value) else float("nan")
-            columns.setdefault(name, []).append((iteration, finite))
+    for _, entry in read_log(path):
+        for name, value in entry.values.items():
+            finite = math.nan if value is None or not math.isfinite(value) else value
+            columns.setdefault(name, []).append((entry.iteration, finite))
     return {
         name: Series(name, tuple(i for i, _ in column), tuple(v for _, v in column))
         for name, column in columns.items()
     }
 
 
-def _found(record: Record | None, dataset: DistilledDataset | None, folder: Path) -> Measured:
+def _found(record: Record | None, dataset: DistilledDataset | None) -> Measured:
     """What the set and the record have kept, of this set or of another."""
     own, earlier = (dataset.results, dataset.earlier_results) if dataset else ((), ())
     recorded = [result for result in record.results if result not in earlier] if record else ()
     return Measured(
         results=once(_merge(own, recorded)),
-        diversity=_audits(Diversity, record, folder / RECORD),
-        scores=_audits(RobustScores, record, folder / RECORD),
-        membership=_audits(Membership, record, folder / RECORD),
-        continual=_audits(Continual, record, folder / RECORD),
+        diversity=_audits(Diversity, record),
+        scores=_audits(RobustScores, record),
+        membership=_audits(Membership, record),
+        continual=_audits(Continual, record),
     )
 
 
-def _audits(model: type[_Audit], record: Record | None, path: Path) -> tuple[_Audit, ...]:
-    """The audits of the model's kind, each once; audits of other kinds are passed over."""
-    (kind,) = get_args(model.model_fields["kind"].annotation)
-    chosen = [entry for entry in record.audits if entry.get("kind") == kind] if record else ()
-    adapter: TypeAdapter[tuple[_Audit, ...]] = TypeAdapter(tuple[model, ...])  # type: ignore[valid-type]
-    found = _validate(adapter, chosen, path)
+def _audits(model: type[_Audit], record: Record | None) -> tuple[_Audit, ...]:
+    """The audits of the model's kind, each once."""
+    found = [audit for audit in record.audits if isinstance(audit, model)] if record else []
     return tuple(audit for place, audit in enumerate(found) if audit not in found[:place])
 
 

@@ -25,14 +25,26 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from potstill import checkpoints
-from potstill.config import flat
+from potstill import checkpoints, hardware
 from potstill.data.distilled import DistilledDataset
+from potstill.data.inventory import Inventory
+from potstill.data.source import SourceDataset
 from potstill.errors import RunError
 from potstill.files import atomic_write, remove_leftovers
 from potstill.methods import recipe as recipes
 from potstill.methods.recipe import Recipe
-from potstill.surroundings import machine, versions
+from potstill.runs import documents
+from potstill.runs.documents import RECORD_FORMAT
+from potstill.runs.origin import Origin, require_same_recipe
+from potstill.surroundings import (
+    Surroundings,
+    going_on,
+    machine,
+    noted,
+    present,
+    require_threads,
+    versions,
+)
 
 RECIPE = "recipe.yaml"
 METRICS = "metrics.jsonl"
@@ -40,9 +52,10 @@ TENSORBOARD = "tensorboard"
 CHECKPOINT = "checkpoint.safetensors"
 DISTILLED = "distilled.safetensors"
 RECORD = "record.json"
-RECORD_FORMAT = 1
 
 _LOCK = ".lock"
+# Of a record, what does not come from the run itself.
+_MEASURED = ("results", "audits")
 
 Status = Literal["running", "finished", "stopped"]
 
@@ -55,6 +68,7 @@ class _Reached(BaseModel):
     iteration: int = Field(ge=0)
     seconds: float = Field(ge=0)
     parts: dict[str, float]
+    origin: Origin | None = None
 
 
 class Run:
@@ -69,11 +83,15 @@ class Run:
         self.path = path
         self.iteration = 0
         self._lock: int | None = lock
-        self._surroundings = {"machine": machine(device), "versions": versions()}
+        self._surroundings: dict[str, Any] = {"machine": machine(device), "versions": versions()}
+        self._recipe: dict[str, Any] = {}
+        self._origin: Origin | None = None
+        self._resumed = False
         self._status: Status = "running"
         self._measured: dict[str, Any] = {"audits": []}
         self._parts: dict[str, float] = {}
         self._seconds_before = 0.0
+        self._memory, self._memory_before = hardware.PeakMemory(device), 0
         self._started = time.perf_counter()
         self._pending: tuple[int, Any] | None = None
         self._metrics: int | None = None
@@ -97,6 +115,8 @@ class Run:
         try:
             remove_leftovers(path)
             run = cls(path, device=device, lock=lock)
+            if recipe is not None:
+                run._recipe = recipe.model_dump(mode="json")
             if _holds_run(path):
                 if not resume:
                     raise RunError(
@@ -128,6 +148,64 @@ class Run:
         """Time spent in this run so far, over all its processes."""
         return self._seconds_before + time.perf_counter() - self._started
 
+    def begin(
+        self, source: SourceDataset, *, device: str = "cpu", threads: int | None = None
+    ) -> None:
+        """Say what the run is about to be made of, or is: checkpoints keep it.
+
+        Args:
+            source: the data.
+            device: where it is worked on.
+            threads: that sums are split over; if None, those of the run that goes on, and of a new
+                one those that PyTorch has.
+
+        Raises:
+            RunError: the run was begun with other data, another number of threads, or by a version
+                that kept neither.
+        """
+        here, before = Inventory.of(source), self._origin
+        if before is not None:
+            before.source.require_same(here, self.path)
+            where = going_on(self.path, before.surroundings, device, threads)
+        elif self._resumed:
+            raise RunError(
+                f"the checkpoint in {self.path} was written by an earlier potstill, which did not "
+                "keep what data it is of; finish the run with the version that wrote it, or use "
+                "another --out"
+            )
+        else:
+            where = present(device, self._threads_of_result(here, threads) or threads)
+        self._origin = Origin(recipe=self._recipe, source=here, surroundings=where)
+        if not self.finished:
+            self._surroundings["machine"]["threads"] = where.threads
+            self._write_record()
+
+    def _threads_of_result(self, source: Inventory, threads: int | None) -> int | None:
+        """How many a finished run had, if it says; it must be of this data and of ``threads``."""
+        if not self.finished:
+            return None
+        made = DistilledDataset.load(self.artefact)
+        Inventory.stated(made.header["source"], made.class_names).require_same(source, self.path)
+        had: int | None = made.header.get("surroundings", {}).get("threads")
+        require_threads(self.path, had, threads)
+        return had
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """What to work in, and what else a part of the run was made in; once it has begun."""
+        assert self._origin is not None, "begin the run first"
+        return self._origin.surroundings
+
+    def contains(self, surroundings: Surroundings) -> None:
+        """Note that a part of the run was made in these; apart from the number of its threads."""
+        if self._origin is None:
+            return
+        where = self._origin.surroundings
+        differing = surroundings.differences(where)
+        if not {*differing} <= {*where.mixed}:
+            where = where.mixed_with(noted(self.path, differing))
+            self._origin = self._origin.model_copy(update={"surroundings": where})
+
     # Checkpoints
 
     def load_checkpoint(self) -> tuple[int, Any] | None:
@@ -146,6 +224,8 @@ class Run:
             os.fsync(self._metrics)
         self.iteration = step
         header = {"iteration": step, "seconds": self.seconds, "parts": self._parts}
+        if self._origin is not None:
+            header["origin"] = self._origin.model_dump(mode="json")
         checkpoints.write(self.path / CHECKPOINT, state, header)
         self._write_record()
 
@@ -162,7 +242,8 @@ class Run:
         line = {"iteration": step, "seconds": round(self.seconds, 3), **_finite(numbers)}
         with _explained(self.path / METRICS):
             if self._metrics is None:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+                # Not to wait for a reader, if it is a pipe.
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK
                 self._metrics = os.open(self.path / METRICS, flags, 0o666)
             _write_all(self._metrics, json.dumps(line).encode() + b"\n")
         with _explained(self.path / TENSORBOARD):
@@ -223,18 +304,25 @@ class Run:
 
     def _restore(self, recipe: Recipe | None) -> None:
         if recipe is not None:
-            _require_same_recipe(self.path, recipe)
-        record = read_record(self.path) if (self.path / RECORD).exists() else {}
-        self._measured |= {key: record[key] for key in ("results", "audits") if key in record}
-        if record.get("status") == "finished" and self.artefact.exists():
+            require_same_recipe(self.path, _stored_recipe(self.path), recipe)
+        record = None
+        if (self.path / RECORD).exists():
+            record, document = documents.checked_record(self.path / RECORD)
+            self._measured |= {key: document[key] for key in _MEASURED if key in document}
+            self._memory_before = record.peak_memory
+        if record is not None and record.status == "finished" and self.artefact.exists():
             # What it went on from is of no use any more, and may be of an earlier version.
-            self._status, self.iteration = "finished", record["iteration"]
-            self._seconds_before = record["seconds"]["total"]
-            self._parts = record["seconds"]["parts"]
+            self._status, self.iteration = "finished", record.iteration
+            self._seconds_before = record.seconds.total
+            self._parts = dict(record.seconds.parts)
         elif (self.path / CHECKPOINT).exists():
             state, document = checkpoints.read(self.path / CHECKPOINT)
             with checkpoints.restoring(self.path):
                 header = _Reached.model_validate(document)
+            self._origin, self._resumed = header.origin, True
+            if recipe is not None and self._origin is not None:
+                made_with = recipes.parse(self._origin.recipe, source=str(self.path / CHECKPOINT))
+                require_same_recipe(self.path / CHECKPOINT, made_with, recipe)
             self.iteration = header.iteration
             self._seconds_before = header.seconds
             self._parts = dict(header.parts)
@@ -250,6 +338,7 @@ class Run:
                 "total": round(self.seconds, 3),
                 "parts": {name: round(seconds, 3) for name, seconds in self._parts.items()},
             },
+            "peak_memory": max(self._memory.bytes, self._memory_before),
             **self._surroundings,
             **self._measured,
         }
@@ -282,30 +371,19 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises:
         RunError: there is none, or it is damaged or of a newer format.
     """
-    path = folder / RECORD
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RunError(f"cannot read {path}: {reason}; is {folder} a run's folder?") from error
-    except ValueError as error:
-        raise RunError(f"{path} is damaged: it is no JSON; restore a copy or delete it") from error
-    if not isinstance(record, dict) or record.get("format") != RECORD_FORMAT:
-        raise RunError(
-            f"{path} is not a record of format {RECORD_FORMAT}; "
-            "use the version of potstill that wrote it"
-        )
-    return record
+    return documents.checked_record(folder / RECORD)[1]
 
 
 def record_audit(folder: Path, audit: Mapping[str, Any]) -> None:
     """Append an audit, which says its ``kind``, to the record of the run in ``folder``.
 
     Raises:
-        RunError: no record, a process is at work in the folder, or it cannot be written.
+        RunError: no record, a process is at work in the folder, a number is not finite, or it
+            cannot be written.
     """
     lock = _lock(folder)
     try:
+        remove_leftovers(folder)
         record = read_record(folder)
         record["audits"] = [*record.get("audits", ()), dict(audit)]
         _write_json(folder / RECORD, record)
@@ -355,39 +433,18 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
-def _require_same_recipe(path: Path, recipe: Recipe) -> None:
+def _stored_recipe(path: Path) -> Recipe:
     if not (path / RECIPE).exists():
         raise RunError(f"{path} has no {RECIPE}, so it cannot be resumed; use another --out")
-    stored = recipes.parse(recipes.read_yaml(path / RECIPE), source=str(path / RECIPE))
-    there, here = (
-        flat(r.model_dump(mode="json", exclude={*recipes.DESCRIPTIVE})) for r in (stored, recipe)
-    )
-    differing = [
-        f"{key} ({there.get(key)} there, {here.get(key)} here)"
-        for key in sorted({*there, *here})
-        if there.get(key) != here.get(key)
-    ]
-    if differing:
-        rest = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        raise RunError(
-            f"{path}: recipe differs in: {', '.join(differing[:3])}{rest}; "
-            "use another --out or the same recipe"
-        )
+    return recipes.parse(recipes.read_yaml(path / RECIPE), source=str(path / RECIPE))
 
 
 def _truncate_metrics(path: Path, iteration: int) -> None:
     """Keep the lines up to ``iteration``; a last line cut off by a crash goes too."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            break
-        if entry["iteration"] <= iteration:
-            kept.append(line)
-    atomic_write(path, b"".join(kept))
+    if path.exists():
+        lines = documents.read_log(path)
+        kept = [line + b"\n" for line, entry in lines if entry.iteration <= iteration]
+        atomic_write(path, b"".join(kept))
 
 
 def _finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
@@ -396,7 +453,11 @@ def _finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _write_json(path: Path, document: Any) -> None:
-    atomic_write(path, (json.dumps(document, indent=2) + "\n").encode())
+    try:
+        text = json.dumps(document, indent=2, allow_nan=False)
+    except ValueError:
+        raise RunError(f"{path} cannot hold numbers that are not finite; measure again") from None
+    atomic_write(path, f"{text}\n".encode())
 
 
 def _write_all(descriptor: int, content: bytes) -> None:

@@ -1,7 +1,7 @@
 """Training of networks: for a number of steps, or by epochs, in one loop (:class:`Trainer`)."""
 
 from potstill.train.epochs import EpochTraining, Loss, Optimisation, batches
-from potstill.train.layout import favour_layout, in_favoured_layout
+from potstill.train.layout import favour_layout, images_at_once, in_favoured_layout
 from potstill.train.steps import (
     Augment,
     Schedule,
@@ -24,6 +24,7 @@ __all__ = [
     "batching_pays",
     "favour_layout",
     "half_squared_error",
+    "images_at_once",
     "in_favoured_layout",
     "train",
 ]

@@ -31,7 +31,9 @@ class Optimisation:
     The rate climbs linearly over the warm-up, which ends at ``learning_rate``, and falls to 0
     along a cosine, step by step, or stays there if ``schedule`` is constant. ``weight_decay``
     shrinks every parameter, as in the field: for sgd it is added to the gradient, for adamw it is
-    decoupled. ``momentum`` is sgd's, without Nesterov; adamw has PyTorch's betas.
+    decoupled. Without ``decay_vectors`` it spares biases and the weights of norms, all parameters
+    of one axis, and whatever is not called a weight, such as a transformer's class token.
+    ``momentum`` is sgd's, without Nesterov; adamw has PyTorch's betas.
     """
 
     optimiser: Literal["sgd", "adamw"]
@@ -42,6 +44,7 @@ class Optimisation:
     weight_decay: float = 0.0
     warmup_epochs: int = 0
     schedule: Literal["cosine", "constant"] = "cosine"
+    decay_vectors: bool = True
 
     def rate(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of ``step``, counted from 0 over all epochs."""
@@ -156,17 +159,28 @@ def _batch_sizes(rows: int, size: int) -> list[int]:
 
 
 def _optimiser(optimisation: Optimisation, network: nn.Module) -> torch.optim.Optimizer:
+    parameters = _parameters(optimisation, network)
     if optimisation.optimiser == "sgd":
         return torch.optim.SGD(
-            network.parameters(),
+            parameters,
             lr=optimisation.learning_rate,
             momentum=optimisation.momentum,
             weight_decay=optimisation.weight_decay,
             fused=True,
         )
     return torch.optim.AdamW(
-        network.parameters(),
+        parameters,
         lr=optimisation.learning_rate,
         weight_decay=optimisation.weight_decay,
         fused=True,
     )
+
+
+def _parameters(optimisation: Optimisation, network: nn.Module) -> list[dict[str, Any]]:
+    """The network's, in one group, or in two of which the second does not decay."""
+    named = dict(network.named_parameters())
+    if optimisation.decay_vectors:
+        return [{"params": list(named.values())}]
+    matrices = {name: p for name, p in named.items() if p.ndim > 1 and "weight" in name}
+    others = [p for name, p in named.items() if name not in matrices]
+    return [{"params": list(matrices.values())}, {"params": others, "weight_decay": 0.0}]

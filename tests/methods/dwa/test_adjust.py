@@ -8,7 +8,12 @@ from torch import Tensor, nn
 
 from potstill.config import NetworkRecipe
 from potstill.errors import NumericalError
-from potstill.methods.dwa.adjust import adjustment_length, directed_adjustment, random_adjustment
+from potstill.methods.dwa.adjust import (
+    adjustment_length,
+    directed_adjustment,
+    random_adjustment,
+    rising_adjustment,
+)
 from potstill.networks import zoo
 
 
@@ -61,11 +66,42 @@ def test_the_climb_raises_the_loss_and_is_at_most_rho_long() -> None:
     assert adjustment_length(network, one) == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("rise", [1e-3, 0.1, 3.0])
+def test_a_climb_to_a_rise_is_the_directed_one_of_some_length(rise: float) -> None:
+    network = teacher().eval()
+    images, labels = batch()
+
+    def loss(weights: dict[str, Tensor]) -> float:
+        outputs = torch.func.functional_call(network, weights, (images,))
+        return F.cross_entropy(outputs, labels).item()
+
+    weights = rising_adjustment(network, images, labels, steps=3, rise=rise)
+    start = F.cross_entropy(network(images), labels).item()
+    assert loss(weights) - start == pytest.approx(rise, rel=1e-2)
+    # On the way that longer and longer climbs take: a little less or more falls short or beyond.
+    change = {
+        name: value - dict(network.named_parameters())[name] for name, value in weights.items()
+    }
+    shorter = {name: weights[name] - 0.05 * step for name, step in change.items()}
+    longer = {name: weights[name] + 0.05 * step for name, step in change.items()}
+    assert loss(shorter) < loss(weights) < loss(longer)
+
+
+def test_a_rise_that_there_is_not_is_refused() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).double()
+    images = torch.zeros(2, 1, 2, 2, dtype=torch.float64)  # and both classes: biases cancel
+    with torch.no_grad():
+        network[1].bias.zero_()
+    with pytest.raises(NumericalError, match=r"by 1; lower method\.adjustment_rise"):
+        rising_adjustment(network, images, torch.tensor([0, 1]), steps=2, rise=1.0)
+
+
 def test_the_teacher_is_left_to_the_byte() -> None:
     network = teacher().train()
     before = {n: v.numpy().tobytes() for n, v in network.state_dict().items()}
     weights = directed_adjustment(network, *batch(), steps=2, size=1.0)
     random_adjustment(network, 1.0, np.random.default_rng(0))
+    rising_adjustment(network, *batch(), steps=2, rise=0.1)
     for value in weights.values():
         value.add_(1.0)
     assert {n: v.numpy().tobytes() for n, v in network.state_dict().items()} == before

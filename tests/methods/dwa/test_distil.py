@@ -3,14 +3,18 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch import nn
 
 from potstill.data.distilled import DistilledDataset
-from potstill.errors import DataError, NetworkError, RunError
+from potstill.errors import DataError, NetworkError, RecipeError, RunError
 from potstill.methods.distilling import distill
-from potstill.methods.dwa import groups
+from potstill.methods.dwa import groups, synthesise
 from potstill.methods.dwa.distil import GROUPS
 from potstill.methods.dwa.groups import Group, Inverter, Task
 from potstill.methods.recipe import parse
@@ -77,11 +81,72 @@ def test_settings_change_the_images() -> None:
             "none": {"adjustment": "none"},
             "noise": {"adjustment": "none", "start": "noise"},
             "unadjusted": {"statistics": "unadjusted", "adjustment_size": 1.0},
+            "rise": {"adjustment_rise": 2.0},
+            "view": {"adjustment_view": "first", "adjustment_size": 1.0},
+            "length": {"adjustment": "random", "random_size": 3.0},
+            "forward": {"roll": "forward", "adjustment_size": 1.0},
+            "jpeg": {"storage": "jpeg", "adjustment_size": 1.0},
         }.items()
     }
     for name, one in images.items():
         for other, two in images.items():
             assert (name == other) == torch.equal(one, two), (name, other)
+
+
+def test_a_random_adjustment_may_have_a_length_of_its_own() -> None:
+    def length(**changes: object) -> float:
+        group = Group(0, 0, tuple(range(10)))
+        settings = recipe(adjustment="random", **changes)
+        task = Task(group, source().train.images[groups.real_rows(source(), 1, 0)[:, 0]])
+        inverter = Inverter(settings, teacher().network, teacher().preprocess)
+        return inverter(task, lambda _: None).adjustment
+
+    assert length(random_size=0.5) == pytest.approx(0.5)
+    assert length() <= 0.015 + 1e-6
+    with pytest.raises(RecipeError, match="set adjustment to random"):
+        recipe(random_size=0.5)
+
+
+def test_the_climb_sees_the_view_of_the_first_iteration(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, torch.Tensor] = {}
+    climb, look = groups.directed_adjustment, synthesise.view
+
+    def climbing(network: nn.Module, images: torch.Tensor, *rest: Any, **options: Any) -> Any:
+        seen["climb"] = images
+        return climb(network, images, *rest, **options)
+
+    def looking(*given: Any) -> torch.Tensor:
+        return seen.setdefault("first", look(*given))
+
+    monkeypatch.setattr(groups, "directed_adjustment", climbing)
+    monkeypatch.setattr(synthesise, "view", looking)
+    for which in ("plain", "first"):
+        settings = recipe(adjustment_view=which, class_batch=10)
+        settings = settings.model_copy(update={"images_per_class": 1})
+        distill(settings, source(), teacher=teacher())
+        assert torch.equal(seen["climb"], seen.pop("first")) == (which == "first")
+
+
+def test_jpeg_is_what_the_authors_files_hold(tmp_path: Path) -> None:
+    """Truncated, saved by Pillow's own settings, and read again."""
+    network, standardise = teacher().network, teacher().preprocess
+    group = Group(0, 0, tuple(range(10)))
+    task = Task(group, source().train.images[groups.real_rows(source(), 1, 0)[:, 0]])
+    ends: list[torch.Tensor] = []
+
+    class Keeping(Inverter):
+        def _pixels(self, images: torch.Tensor) -> torch.Tensor:
+            ends.append(images)
+            return super()._pixels(images)
+
+    settings = recipe(storage="jpeg")
+    stored = Keeping(settings, network, standardise)(task, lambda _: None).images
+    for number, image in enumerate(standardise.invert(ends[0].contiguous()).clamp(0, 1).numpy()):
+        path = tmp_path / f"{number}.jpg"
+        Image.fromarray((image[0] * 255).astype(np.uint8)).save(path)
+        assert np.array_equal(np.asarray(Image.open(path)), stored[number, 0].numpy())
+    set_ = distill(settings, source(), teacher=teacher())
+    assert ["Stored", "as JPEG", "quality 75, 4:2:0"] in set_.header["description"]["facts"]
 
 
 def test_groups_do_not_depend_on_their_order() -> None:

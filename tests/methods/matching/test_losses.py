@@ -10,38 +10,26 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from potstill import rng
-from potstill.config import NetworkRecipe
 from potstill.data import siamese
 from potstill.data.siamese import ALL, Draw
 from potstill.methods.matching.descent import momentum_step
 from potstill.methods.matching.losses import class_means, distribution_matching, squared_distances
-from potstill.networks import zoo
-from potstill.networks.init import initialise_default
+from tests.methods.matching import problems
+from tests.methods.matching.problems import (
+    CHANNELS,
+    CLASSES,
+    IPC,
+    SIDE,
+    drawn,
+    listed,
+    pictures,
+    problem,
+)
 from tests.reference import distribution_matching as reference
-
-CLASSES, REAL, IPC, CHANNELS, SIDE = 3, 4, 2, 3, 8
-RECIPE = NetworkRecipe(depth=2, width=4, growth=1, normalisation="instance")
 
 
 def network(seed=0, softplus_beta=None):
-    built = zoo.build(
-        RECIPE, channels=CHANNELS, resolution=SIDE, classes=CLASSES, softplus_beta=softplus_beta
-    )
-    initialise_default(built, seed, "test/network")
-    return built.double().requires_grad_(False)
-
-
-def pictures(n: int, seed: int) -> Tensor:
-    generator = rng.stream(seed, "test/images")
-    return rng.normal((n, CHANNELS, SIDE, SIDE), generator, dtype=torch.float64)
-
-
-def problem(seed=0, real=REAL) -> tuple[list[Tensor], Tensor]:
-    return list(pictures(CLASSES * real, seed).split(real)), pictures(CLASSES * IPC, seed + 1)
-
-
-def drawn(seed: int) -> list[Draw]:
-    return [siamese.draw(ALL, SIDE, rng.stream(seed, "test/draw", c)) for c in range(CLASSES)]
+    return problems.network(seed, softplus_beta).requires_grad_(False)
 
 
 def gradient(embed, real, synthetic, draws=None) -> Tensor:
@@ -54,8 +42,7 @@ def gradient(embed, real, synthetic, draws=None) -> Tensor:
 def test_one_update_is_that_of_the_equation(seed):
     real, synthetic = problem(seed)
     features, draws = network(seed).features, drawn(seed)
-    leaves = [x.clone().requires_grad_() for x in synthetic]
-    blocks = [leaves[c * IPC : (c + 1) * IPC] for c in range(CLASSES)]
+    leaves, blocks = listed(synthetic)
     loss = reference.loss(features, real, blocks, draws)
     slow = torch.stack(torch.autograd.grad(loss, leaves))
     terms = distribution_matching(features, real, synthetic, draws)
@@ -135,7 +122,8 @@ def test_different_draws_leave_a_loss(operation):
         [siamese.apply(batch, Draw(operation, np.array([parameters]))) for batch in real]
         for parameters in pairs[operation]
     ]
-    terms = squared_distances(class_means(features, views[0]), features(torch.cat(views[1])))
+    means = class_means(lambda x: [features(x)], views[0])[0]
+    terms = squared_distances(means, features(torch.cat(views[1])))
     assert terms.min() > 1e-6
 
 
@@ -154,7 +142,8 @@ def test_many_images_in_parts_are_as_all_at_once():
     features = network().features
     batches = [pictures(37, 1), pictures(16, 2), pictures(3, 3)]
     expected = torch.stack([features(batch).mean(0) for batch in batches])
-    torch.testing.assert_close(class_means(features, iter(batches)), expected)
+    (found,) = class_means(lambda x: [features(x)], iter(batches))
+    torch.testing.assert_close(found, expected)
     synthetic = pictures(3 * 11, 4)
     x = synthetic.clone().requires_grad_()
     means = torch.stack([block.mean(0) for block in features(x).split(11)])
@@ -164,4 +153,4 @@ def test_many_images_in_parts_are_as_all_at_once():
 
 def test_real_images_have_no_graph():
     features = network().requires_grad_(True).features
-    assert not class_means(features, problem()[0]).requires_grad
+    assert not class_means(lambda x: [features(x)], problem()[0])[0].requires_grad

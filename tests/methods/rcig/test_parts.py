@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,7 +15,7 @@ from potstill import rng
 from potstill.errors import NumericalError
 from potstill.methods.rcig.coreset import Coreset
 from potstill.methods.rcig.outer import label_margin, outer_loss
-from potstill.methods.rcig.pool import ModelPool
+from potstill.methods.rcig.pool import ModelPool, home, loss_gradient
 from potstill.methods.rcig.problem import MetaGradient
 from potstill.methods.rcig.rates import AdaptiveRate, monotone, search
 from potstill.methods.rcig.ridge import RidgeKernel
@@ -21,6 +24,7 @@ from potstill.networks.convnet import ConvNet
 from potstill.networks.functional import flatten
 from potstill.networks.init import initialise
 from potstill.networks.jacobian import Jacobian
+from tests.memory import PeakMemory
 
 CPU = torch.device("cpu")
 
@@ -66,14 +70,22 @@ def test_label_margin_pulls_only_what_is_close() -> None:
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_ridge_kernel_is_the_inverse(bias: bool) -> None:
-    h = torch.randn(5, 9, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("shape", [(5, 9), (8, 8), (9, 8), (10, 8), (600, 3)])
+def test_ridge_kernel_is_the_inverse(shape: tuple[int, int], bias: bool) -> None:
+    h = torch.randn(*shape, generator=torch.Generator().manual_seed(0))
     ridge = RidgeKernel(h, 0.1, bias=bias, dtype=torch.float64)
     wide = h.double()
-    matrix = wide @ wide.T + float(bias) + 0.1 * torch.eye(5)
-    rhs = torch.randn(5, 2, dtype=torch.float64)
+    matrix = wide @ wide.T + float(bias) + 0.1 * torch.eye(len(h))
+    rhs = torch.randn(len(h), 2, dtype=torch.float64)
     assert torch.allclose(ridge.solve(rhs), torch.linalg.solve(matrix, rhs))
     assert ridge.solve(rhs.float()).dtype == torch.float32
+
+
+def test_a_ridge_of_many_images_holds_no_matrix_of_them() -> None:
+    rhs, h = torch.randn(4000, 3), torch.randn(4000, 16)
+    with PeakMemory() as memory:
+        RidgeKernel(h, 0.1, bias=True, dtype=torch.float64).solve(rhs)
+    assert memory.peak < 4 * 8 * rhs.numel()
 
 
 def test_a_kernel_that_is_not_finite_is_refused() -> None:
@@ -84,15 +96,22 @@ def test_a_kernel_that_is_not_finite_is_refused() -> None:
 # The learning rates
 
 
-def test_search_takes_seven_tenths_of_the_first_rate_that_fails() -> None:
+def test_search_ends_just_above_the_last_rate_that_holds() -> None:
     tried: list[float] = []
 
-    def solve(rate: float) -> list[float]:
+    def solve(rate: float, steps: int) -> list[float]:
         tried.append(rate)
         return [3.0, 2.0, 1.0] if rate < 2 else [3.0, 2.0, 2.5]
 
-    assert search(1.0, solve) == pytest.approx(0.7 * 1.2**4)
+    assert search(1.0, solve, 3) == pytest.approx(0.7 * 1.2**5)
     assert tried == pytest.approx([1.2**k for k in range(5)])
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_a_search_sees_two_losses_at_least_and_ends(steps: int) -> None:
+    assert search(1.0, lambda rate, steps: [1.0, 0.5 if rate < 2 else 2.0][:steps], steps) > 1
+    with pytest.raises(NumericalError, match=r"method\.solver\.tune to false"):
+        search(1.0, lambda rate, steps: [1.0, 0.5], steps)
 
 
 def test_nan_is_not_monotone() -> None:
@@ -100,14 +119,15 @@ def test_nan_is_not_monotone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rising", "falling", "factor"),
-    [(15, 35, 0.9), (14, 36, 1.05), (14, 34, 1.0), (0, 50, 1.05)],
+    ("diverged", "falling", "factor"),
+    [(15, 35, 0.9), (14, 36, 1.05), (14, 34, 1.0), (0, 50, 1.05), (0, 0, 1.0)],
 )
-def test_rates_adapt_every_50_solves(rising: int, falling: int, factor: float) -> None:
+def test_rates_adapt_every_50_solves(diverged: int, falling: int, factor: float) -> None:
+    """A solve diverged if it ended above where it began; a rise at its end alone is none."""
     rate = AdaptiveRate(1.0)
-    bumpy = 50 - rising - falling
-    runs = [[2.0, 1.0, 1.5]] * rising + [[3.0, 2.0, 1.0]] * falling
-    runs += [[2.0, 2.5, 1.0]] * bumpy
+    bumpy = 50 - diverged - falling
+    runs = [[2.0, 1.0, 2.5]] * (diverged - 1) + [[2.0, 1.0, math.nan]] * min(diverged, 1)
+    runs += [[3.0, 2.0, 1.0]] * falling + [[2.0, 1.0, 1.5]] * bumpy
     for losses in runs[:-1]:
         rate.observe(losses)
     assert rate.value == 1.0
@@ -141,6 +161,61 @@ def test_pool_training_is_torch_adam_on_mse() -> None:
         optimiser.step()
     pool.train(1, 7, jacobian, images, labels)
     assert torch.allclose(flatten(network), pool.parameters[1], atol=2e-5)
+
+
+def test_chunks_of_a_pool_step_add_up_to_it() -> None:
+    network = ConvNet(1, 8, 3, 2, 3, softplus_beta=5.0).double()
+    initialise(network, 0, "test/chunks")
+    jacobian, theta = Jacobian(network), flatten(network)
+    images, labels = (x.double() for x in support())
+    wanted = torch.autograd.grad(
+        ((network(images) - labels).square().sum(1) / 2).mean(), list(network.parameters())
+    )
+    wanted = torch.cat([part.flatten() for part in wanted])
+    whole = loss_gradient(jacobian, theta, images, labels)
+    assert torch.allclose(whole, wanted, rtol=1e-10, atol=1e-12)
+    for chunk in (1, 4, 5):
+        parts = loss_gradient(jacobian, theta, images, labels, chunk)
+        assert torch.allclose(parts, wanted, rtol=1e-10, atol=1e-12)
+    for chunk in (6, 7):
+        assert torch.equal(loss_gradient(jacobian, theta, images, labels, chunk), whole)
+
+
+def test_a_pool_step_in_chunks_takes_no_more_memory_for_more_images() -> None:
+    pool, jacobian, _ = pool_of(PoolSettings(size=1))
+    images, labels = support()
+
+    def peak(times: int, chunk: int | None) -> int:
+        with PeakMemory() as memory:
+            pool.train(
+                0, 2, jacobian, images.repeat(times, 1, 1, 1), labels.repeat(times, 1), chunk
+            )
+        return memory.peak - times * 4 * (images.numel() + labels.numel())
+
+    assert peak(20, None) > 5 * peak(2, None)
+    assert peak(20, 6) <= 1.01 * peak(2, 6)
+
+
+def test_a_pool_in_main_memory_trains_as_one_on_the_device(monkeypatch) -> None:
+    class Room:
+        total_memory = 4000
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Room)
+    card = torch.device("cuda")
+    assert home(1000, card) == card and home(1001, card) == CPU
+    assert home(10**12, CPU) == CPU and home(10**12, torch.device("meta")).type == "meta"
+    # Both stand on a processor here, but what is fetched is a copy, as on a card.
+    fetched = ModelPool._fetched
+    monkeypatch.setattr(ModelPool, "_fetched", lambda *given: copy.deepcopy(fetched(*given)))
+    pool, jacobian, _ = pool_of(PoolSettings(size=3, max_steps=5))
+    for index, steps in ((0, 3), (2, 4), (0, 1)):
+        pool.train(index, steps, jacobian, *support())
+    monkeypatch.undo()
+    other, _, _ = pool_of(PoolSettings(size=3, max_steps=5))
+    for index, steps in ((0, 3), (2, 4), (0, 1)):
+        other.train(index, steps, jacobian, *support())
+    for name, value in pool.state().items():
+        assert torch.equal(torch.as_tensor(value), torch.as_tensor(other.state()[name]))
 
 
 def test_models_start_at_every_age_and_start_afresh_at_the_limit() -> None:
@@ -195,6 +270,7 @@ def gradient(seed: int) -> MetaGradient:
 
 
 def test_adabelief_by_its_definition() -> None:
+    """Distances to the old mean; at steps 1/0.9 times as long S would be 1e-3 off."""
     recipe = RCIGSettings(image_learning_rate=1e-2)
     coreset = Coreset(recipe, *support())
     x, _ = support()
@@ -202,9 +278,9 @@ def test_adabelief_by_its_definition() -> None:
     for step in range(1, 6):
         g = gradient(step).images
         coreset.update(gradient(step))
+        v = 0.999 * v + 0.001 * (g - m).square()
         m = 0.9 * m + 0.1 * g
-        v = 0.999 * v + 0.001 * (g - m).square() + 1e-16
-        x = x - 1e-2 * (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)).sqrt() + 1e-16)
+        x = x - 1e-2 * (m / (1 - 0.9**step)) / (v / (1 - 0.999**step)).sqrt()
     assert torch.allclose(coreset.images, x, atol=1e-5)
 
 

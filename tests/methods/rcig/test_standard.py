@@ -8,11 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from potstill.methods.rcig import standard
+from potstill.methods.rcig import primal, standard
 from potstill.methods.rcig.problem import Problem
 from potstill.methods.rcig.rates import AdaptiveRate, Rates
 from potstill.methods.rcig.settings import SolverSettings
-from tests.methods.rcig.problems import small_problem
+from tests.methods.rcig.problems import relative_error, small_problem
 
 RATES = Rates(AdaptiveRate(3e-3), AdaptiveRate(0.02), True)
 
@@ -46,10 +46,18 @@ def outer_loss_at_rest(problem: Problem, near: torch.Tensor) -> float:
     return F.cross_entropy(logits, problem.target_labels).item()
 
 
-@pytest.mark.parametrize(("variant", "flip"), [("vig", False), ("rig", False), ("rig", True)])
-def test_gradient_of_the_whole_pipeline(variant: str, flip: bool) -> None:
+@pytest.mark.parametrize(
+    ("variant", "features", "flip"),
+    [
+        ("vig", "start", False),
+        ("rig", "start", False),
+        ("rig", "trained", False),
+        ("rig", "trained", True),
+    ],
+)
+def test_gradient_of_the_whole_pipeline(variant: str, features: str, flip: bool) -> None:
     """Against finite differences through an inner problem solved to the last digit."""
-    problem = problem_of(variant, flip=flip)
+    problem = problem_of(variant, rig_features=features, flip=flip, clip_implicit=False)
     inner = standard.InnerProblem(problem)
     theta = newton(problem, standard.descend(inner, 3e-3, 600)[0], 5)
     gradient = standard.gradient_at(inner, theta, RATES)
@@ -68,7 +76,7 @@ def test_gradient_of_the_whole_pipeline(variant: str, flip: bool) -> None:
 
 def test_the_inner_losses_are_what_the_docstring_says() -> None:
     for variant in ("vig", "rig"):
-        problem = problem_of(variant)
+        problem = problem_of(variant, rig_features="trained")
         inner = standard.InnerProblem(problem)
         theta = problem.theta + 0.05 * torch.randn_like(problem.theta)
         x, y, lam = problem.images, problem.labels, problem.regulariser
@@ -83,12 +91,35 @@ def test_the_inner_losses_are_what_the_docstring_says() -> None:
             )
             moved = moved.clone()
             moved[head_slice] = 0
-            bias = theta[inner.bias]
+            layout = problem.jacobian.layout
+            bias = theta[layout.slices[layout.names.index(f"{layout.head_name}.bias")]]
             system = h @ h.T + lam * torch.eye(len(h), dtype=h.dtype)
             head = h.T @ torch.linalg.solve(system, y - bias)
             fit = (y - bias - h @ head).square().sum()
             expected = (fit + lam * (head.square().sum() + moved.square().sum())) / 2
         assert float(inner.loss(theta, x, y)) == pytest.approx(float(expected / y.numel()))
+
+
+def test_rig_as_run_is_rcig_but_for_the_linearisation() -> None:
+    """At theta_0 both inner losses have one value and one gradient; so does a short way off."""
+    rig = standard.InnerProblem(problem_of("rig"))
+    problem = rig.problem
+    quadratic = primal.Quadratic.of(problem_of("rcig"))
+    images, labels = problem.support()
+    move = quadratic.trained(torch.randn_like(problem.theta))
+    move = move / move.norm()
+    for size, close in ((0.0, 1e-12), (1e-4, 1e-4)):
+        point = (problem.theta + size * move).requires_grad_()
+        loss = rig.loss(point, images, labels)
+        (gradient,) = torch.autograd.grad(loss, point)
+        value, expected = quadratic.loss_and_gradient(size * move)
+        assert loss.item() == pytest.approx(value, rel=close)
+        assert relative_error(gradient, expected) < close
+    # The head's weight takes no part: its place in theta is the ridge's.
+    assert not quadratic.problem.jacobian.layout.body(gradient).equal(torch.zeros_like(gradient))
+    assert not gradient[problem.jacobian.layout.head].any()
+    moved = problem.theta + move
+    assert not torch.allclose(rig.parts(moved, images)[0], torch.zeros_like(labels))
 
 
 def test_vig_has_no_direct_gradient() -> None:

@@ -6,6 +6,7 @@ of images starts from theta_T.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -19,6 +20,12 @@ from potstill.config import Precision
 from potstill.errors import NumericalError
 
 Weights = dict[str, Tensor]
+
+# Where the search for a rise begins (the paper's rho), and lengths at which it is given up: far
+# beyond those of trained weights.
+_FIRST_SIZE, _LONGEST = 15e-3, 1e4
+# The rise is met to this share of it, or as well as lengths that differ by so little can.
+_RISE_TOLERANCE, _SIZE_TOLERANCE = 1e-2, 1e-3
 
 
 def directed_adjustment(
@@ -74,6 +81,49 @@ def directed_adjustment(
     return weights
 
 
+def rising_adjustment(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    steps: int,
+    rise: float,
+    precision: Precision = "float32",
+) -> Weights:
+    """:func:`directed_adjustment` of the length at which the loss on S_0 has risen by ``rise``.
+
+    One length moves teachers of different depth and width by different amounts; a rise asks the
+    same of each. The length is doubled until the loss has risen too far, then the interval is
+    halved until the rise is met to a hundredth; that takes some ten climbs.
+
+    Args:
+        rise: of the mean cross-entropy in evaluation mode, in float32.
+
+    The other arguments, and what is returned, are those of :func:`directed_adjustment`.
+
+    Raises:
+        NumericalError: the loss has no finite gradient, or does not rise so far.
+    """
+    start = _loss(network, dict(network.named_parameters()), images, labels)
+    below, above, size = 0.0, math.inf, _FIRST_SIZE
+    while size <= _LONGEST:
+        weights = directed_adjustment(
+            network, images, labels, steps=steps, size=size, precision=precision
+        )
+        risen = _loss(network, weights, images, labels) - start
+        if abs(risen - rise) <= _RISE_TOLERANCE * rise or above - below <= _SIZE_TOLERANCE * size:
+            return weights
+        if risen < rise:
+            below = size
+        else:
+            above = size
+        size = 2 * size if above == math.inf else (below + above) / 2
+    raise NumericalError(
+        f"no climb raises the teacher's loss on real images by {rise:g}; lower "
+        "method.adjustment_rise"
+    )
+
+
 def random_adjustment(network: nn.Module, length: float, generator: np.random.Generator) -> Weights:
     """theta_T plus a Gaussian direction of the given length over all weights (Table 3)."""
     weights = {name: value.detach() for name, value in network.named_parameters()}
@@ -88,6 +138,17 @@ def adjustment_length(network: nn.Module, weights: Mapping[str, Tensor]) -> floa
     """|Delta|, over all weights together."""
     change = {n: weights[n] - value.detach() for n, value in network.named_parameters()}
     return float(_norm(change))
+
+
+@torch.no_grad()
+def _loss(network: nn.Module, weights: Weights, images: Tensor, labels: Tensor) -> float:
+    """Mean cross-entropy in evaluation mode; the network's mode is left as it is."""
+    was_training = network.training
+    network.eval()
+    try:
+        return float(F.cross_entropy(functional_call(network, weights, (images,)), labels))
+    finally:
+        network.train(was_training)
 
 
 def _gradient(network: nn.Module, weights: Weights, images: Tensor, labels: Tensor) -> Weights:

@@ -69,7 +69,8 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
     shape = tuple(source.train.images.shape[1:])
     for group in plan:
         kept = None if folder is None else groups.read(folder, group, origin, shape)
-        if kept is not None:
+        if kept is not None and run is not None:
+            run.contains(kept.surroundings)
             ledger.add(kept)
     tasks = [
         Task(group, source.train.images[rows[list(group.classes), group.index]])
@@ -151,6 +152,8 @@ class _Ledger:
             with checkpoints.restoring(run.path):
                 checkpoints.require_like(checkpoint[1], {"logged": 0})
             self._logged = checkpoint[1]["logged"]
+        else:
+            self.keep()  # what the run is of, before the teacher and groups are made of it
 
     def tell(self, steps: int) -> None:
         """Count ``steps`` more iterations, wherever they were done."""
@@ -205,25 +208,11 @@ def _squeeze(recipe: Recipe, source: SourceDataset, session: Session, ledger: _L
 
 def _check(teacher: Teacher, source: SourceDataset) -> None:
     """That the teacher is one for this data, and one that can be inverted."""
-    for what, theirs, ours in (
-        ("classes", _shortened(teacher.class_names), _shortened(source.class_names)),
-        ("channels", teacher.channels, source.channels),
-        ("resolution", teacher.resolution, source.resolution),
-    ):
-        if theirs != ours:
-            raise DataError(
-                f"the teacher was made for {what} {theirs} and {source.name} has {ours}; take a "
-                "teacher that was trained on this data"
-            )
+    teacher.require_for(source)
     _require_standardised(
         teacher.preprocess.describe()["kind"], "take a teacher of standardised images"
     )
     batch_norms(teacher.network)
-
-
-def _shortened(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:5])
-    return f"{len(names)} ({shown}{', ...' if len(names) > 5 else ''})"
 
 
 def _require_standardised(kind: str, remedy: str) -> None:

@@ -12,11 +12,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Self
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from potstill import checkpoints, hardware, rng
+from potstill.data import pixels
 from potstill.data.preprocess import Preprocess
 from potstill.data.source import SourceDataset
 from potstill.errors import DataError, RunError
@@ -25,12 +27,14 @@ from potstill.methods.dwa.adjust import (
     adjustment_length,
     directed_adjustment,
     random_adjustment,
+    rising_adjustment,
 )
 from potstill.methods.dwa.bn_statistics import MeasuredNetwork
 from potstill.methods.dwa.settings import DWASettings
-from potstill.methods.dwa.synthesise import Objective, Range, synthesise
+from potstill.methods.dwa.synthesise import Objective, Range, synthesise, view
 from potstill.methods.recipe import Recipe, method_of
 from potstill.quoting import fault
+from potstill.surroundings import Surroundings, present
 
 History = list[dict[str, float]]
 
@@ -63,6 +67,7 @@ class Inverted:
 
     images: (n, c, h, w) uint8, in the order of the group's classes. history: losses on the way,
     with the iteration. adjustment: |Delta|. seconds: spent in ``adjustment`` and ``synthesis``.
+    surroundings: in which it was made.
     """
 
     group: Group
@@ -70,6 +75,7 @@ class Inverted:
     history: History
     adjustment: float
     seconds: dict[str, float]
+    surroundings: Surroundings
 
 
 def plan(images_per_class: int, classes: int, class_batch: int) -> list[Group]:
@@ -131,26 +137,26 @@ class Inverter:
             RunError: the group's file cannot be written.
         """
         hardware.prepare()
-        threads = torch.get_num_threads()
-        if self.device == "cpu":
-            torch.set_num_threads(1)
-        try:
+        with hardware.threads(1 if self.device == "cpu" else None):
             inverted = self._invert(task, tell)
-        finally:
-            torch.set_num_threads(threads)
         if self.folder is not None:
             write(self.folder, inverted, self.origin)
         return inverted
 
     def _invert(self, task: Task, tell: Callable[[int], None]) -> Inverted:
+        surroundings = present(self.device)
         settings = method_of(self.recipe, DWASettings)
         group = task.group
         network = self.network.to(self.device).to(memory_format=torch.channels_last)
         real = self.preprocess.apply(task.real).to(self.device)
         labels = torch.tensor(group.classes, device=self.device)
 
+        def draw(step: int) -> np.random.Generator:
+            return rng.stream(self.recipe.seed, f"dwa/view/{group.name}", step)
+
         start = perf_counter()
-        weights = self._adjusted(network, real, labels, group)
+        climbed = view(real, settings, draw(0)) if settings.adjustment_view == "first" else real
+        weights = self._adjusted(network, climbed, labels, group)
         length = adjustment_length(network, weights)
         adjusted = MeasuredNetwork(network, weights, compiled=settings.compiled)
         unadjusted = None
@@ -172,29 +178,25 @@ class Inverter:
             Objective(settings, adjusted, unadjusted, labels),
             settings,
             self._valid(),
-            lambda step: rng.stream(self.recipe.seed, f"dwa/view/{group.name}", step),
+            draw,
             observe,
             every=self.recipe.log_every,
         )
         seconds = {"adjustment": middle - start, "synthesis": perf_counter() - middle}
-        return Inverted(group, self._pixels(images), history, length, seconds)
+        return Inverted(group, self._pixels(images), history, length, seconds, surroundings)
 
     def _adjusted(self, network: nn.Module, real: Tensor, labels: Tensor, group: Group) -> Weights:
+        """theta_T + Delta; ``real`` is S_0 as the climb sees it."""
         settings = method_of(self.recipe, DWASettings)
         if settings.adjustment == "none":
             return {name: value.detach() for name, value in network.named_parameters()}
-        directed = directed_adjustment(
-            network,
-            real,
-            labels,
-            steps=settings.adjustment_steps,
-            size=settings.adjustment_size,
-            precision=settings.precision,
-        )
         if settings.adjustment == "directed":
-            return directed
+            return _climbed(settings, network, real, labels)
+        length = settings.random_size
+        if length is None:
+            length = adjustment_length(network, _climbed(settings, network, real, labels))
         stream = rng.stream(self.recipe.seed, f"dwa/adjustment/{group.name}")
-        return random_adjustment(network, adjustment_length(network, directed), stream)
+        return random_adjustment(network, length, stream)
 
     def _start(self, real: Tensor, group: Group) -> Tensor:
         if method_of(self.recipe, DWASettings).start == "real":
@@ -209,9 +211,23 @@ class Inverter:
         return Range(low, high)
 
     def _pixels(self, images: Tensor) -> Tensor:
-        """Network space to the nearest 8-bit pixels."""
-        pixels = self.preprocess.invert(images.cpu().contiguous())
-        return (pixels * 255).round().clamp(0, 255).to(torch.uint8)
+        """Network space to 8-bit pixels, as ``storage`` says."""
+        found = self.preprocess.invert(images.cpu().contiguous()) * 255
+        if method_of(self.recipe, DWASettings).storage == "jpeg":
+            return pixels.through_jpeg(found.clamp(0, 255).to(torch.uint8))
+        return found.round().clamp(0, 255).to(torch.uint8)
+
+
+def _climbed(settings: DWASettings, network: nn.Module, images: Tensor, labels: Tensor) -> Weights:
+    """The directed adjustment of the length, or to the rise, that is asked for."""
+    steps, precision = settings.adjustment_steps, settings.precision
+    if settings.adjustment_rise is None:
+        size = settings.adjustment_size
+        return directed_adjustment(
+            network, images, labels, steps=steps, size=size, precision=precision
+        )
+    rise = settings.adjustment_rise
+    return rising_adjustment(network, images, labels, steps=steps, rise=rise, precision=precision)
 
 
 class _Kept(BaseModel):
@@ -223,6 +239,7 @@ class _Kept(BaseModel):
     history: list[dict[str, float]] = Field(min_length=1)
     adjustment: float
     seconds: dict[str, float]
+    surroundings: Surroundings
 
     @model_validator(mode="after")
     def _counted(self) -> Self:
@@ -243,6 +260,7 @@ def write(folder: Path, inverted: Inverted, origin: Mapping[str, str]) -> None:
         "history": inverted.history,
         "adjustment": inverted.adjustment,
         "seconds": inverted.seconds,
+        "surroundings": inverted.surroundings.model_dump(mode="json"),
     }
     checkpoints.write(_path(folder, inverted.group), state, origin)
 
@@ -277,7 +295,7 @@ def read(
     images = kept.images
     if images.dtype != torch.uint8 or images.shape != (len(group.classes), *shape):
         raise RunError(f"{path} holds images of {tuple(images.shape)}; delete it to make it again")
-    return Inverted(group, images, list(kept.history), kept.adjustment, dict(kept.seconds))
+    return Inverted(group, images, kept.history, kept.adjustment, kept.seconds, kept.surroundings)
 
 
 def _path(folder: Path, group: Group) -> Path:

@@ -47,7 +47,8 @@ def work(recipe: Recipe, data: DatasetInfo) -> Work:
 
     settings = method_of(recipe, DWASettings)
     groups = recipe.images_per_class * math.ceil(data.classes / settings.class_batch)
-    climb = 0 if settings.adjustment == "none" else settings.adjustment_steps
+    climbs = settings.adjustment != "none" and settings.random_size is None
+    climb = settings.adjustment_steps if climbs else 0
     images = groups * (settings.iterations + climb) * min(settings.class_batch, data.classes)
     return Work(
         groups * settings.iterations,
@@ -66,7 +67,10 @@ def describe(recipe: Recipe, header: Mapping[str, Any]) -> Description:
     return Description(
         title=title,
         detail=detail,
-        facts=(Fact("Teacher", *_teacher(settings.teacher, known.get("accuracy"))),),
+        facts=(
+            Fact("Teacher", *_teacher(settings.teacher, known.get("accuracy"))),
+            *_lossy(settings),
+        ),
         panels=PANELS,
         period=settings.iterations,
     )
@@ -78,8 +82,17 @@ def _title(settings: DWASettings) -> tuple[str, str]:
     if settings.adjustment == "none":
         return "DWA", "no adjustment"
     if settings.adjustment == "random":
-        return "DWA", "random adjustment"
-    return "DWA", f"K {settings.adjustment_steps}, ρ {settings.adjustment_size:g}"  # noqa: RUF001
+        size = settings.random_size
+        return "DWA", "random adjustment" + ("" if size is None else f" of length {size:g}")
+    length = f"ρ {settings.adjustment_size:g}"  # noqa: RUF001
+    if settings.adjustment_rise is not None:
+        length = f"loss raised by {settings.adjustment_rise:g}"
+    return "DWA", f"K {settings.adjustment_steps}, {length}"
+
+
+def _lossy(settings: DWASettings) -> tuple[Fact, ...]:
+    """That the images went through JPEG, if they did."""
+    return (Fact("Stored", "as JPEG", "quality 75, 4:2:0"),) if settings.storage == "jpeg" else ()
 
 
 def _teacher(teacher: TeacherRecipe, accuracy: Any) -> tuple[str, str]:

@@ -25,6 +25,21 @@ class DWASettings(MethodSettings):
     adjustment: Adjustment = "directed"
     adjustment_steps: int = Field(12, ge=1, le=STEPS, description="K")
     adjustment_size: float = Field(15e-3, ge=0, description="rho, the length of the climb")
+    adjustment_rise: float | None = Field(
+        None,
+        gt=0,
+        description="climb until the cross-entropy on S_0 has risen by so much; then no rho",
+    )
+    adjustment_view: Literal["plain", "first"] = Field(
+        "plain",
+        description="the climb sees S_0 as it is, or, as the authors ran it, the view of it that "
+        "the first iteration has",
+    )
+    random_size: float | None = Field(
+        None,
+        ge=0,
+        description="length of a random adjustment; if absent, that of the directed one",
+    )
     mean_weight: float = Field(0.01, ge=0, description="lambda_mean")
     variance_weight: float = Field(0.11, ge=0, description="lambda_var; SRe2L: that of the mean")
     first_layer_factor: float = Field(
@@ -39,11 +54,20 @@ class DWASettings(MethodSettings):
     class_batch: int = Field(100, ge=1, le=BATCH, description="classes inverted together")
     start: Literal["real", "noise"] = "real"
     jitter: int = Field(4, ge=0, le=SIDE, description="random roll of up to so many pixels")
+    roll: Literal["both", "forward"] = Field(
+        "both",
+        description="by -jitter to jitter pixels, or, as the authors ran it, by 0 to jitter",
+    )
     resized_crop: bool = Field(False, description="RandomResizedCrop before the roll")
     flip: bool = False
     precision: Precision = "auto"
     compiled: bool = Field(
         False, description="torch.compile the teacher: faster after a minute; needs a compiler"
+    )
+    storage: Literal["lossless", "jpeg"] = Field(
+        "lossless",
+        description="lossless: the nearest 8-bit pixels; jpeg: what JPEG of quality 75 (4:2:0) "
+        "leaves of truncated ones, as the authors stored images",
     )
     store_soft_labels: bool = Field(
         False, description="keep the teacher's labels of every epoch's views in the artefact"
@@ -82,6 +106,11 @@ class DWASettings(MethodSettings):
             raise ValueError(
                 "variant sre2l has no adjustment, equal mean_weight and variance_weight, and "
                 "starts from noise; leave these out, or take variant dwa"
+            )
+        if self.random_size is not None and self.adjustment != "random":
+            raise ValueError(
+                "random_size is the length of a random adjustment; set adjustment to random, or "
+                "remove it"
             )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError("betas must lie in [0, 1)")

@@ -168,7 +168,10 @@ def view(images: Tensor, settings: DWASettings, generator: np.random.Generator) 
         images = views.random_resized_crop(images, generator, shared=True)
     if settings.flip and generator.random() < 0.5:
         images = images.flip(-1)
-    return views.roll(images, settings.jitter, generator) if settings.jitter else images
+    if not settings.jitter:
+        return images
+    backwards = settings.jitter if settings.roll == "both" else 0
+    return views.roll(images, settings.jitter, generator, backwards)
 
 
 def _rate(settings: DWASettings, step: int) -> float:

@@ -1,11 +1,13 @@
-"""Distribution matching from recipe to distilled set, resumable between two networks."""
+"""The matching methods from recipe to distilled set, resumable between two networks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from statistics import fmean
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from potstill import hardware, rng
@@ -14,17 +16,22 @@ from potstill.data.distilled import DistilledDataset
 from potstill.data.preprocess import Preprocess, fit
 from potstill.data.siamese import Draw, Strategy
 from potstill.data.source import SourceDataset, centred_one_hot
-from potstill.errors import DataError, NetworkError, NumericalError
+from potstill.errors import NetworkError, NumericalError
+from potstill.methods.coresets.choose import members
 from potstill.methods.loop import iterate
 from potstill.methods.matching.descent import momentum_step
 from potstill.methods.matching.draws import fresh_network, real_rows, siamese_draws
-from potstill.methods.matching.losses import distribution_matching
-from potstill.methods.matching.settings import DMSettings
+from potstill.methods.matching.losses import Matched, parts_of_batch
+from potstill.methods.matching.parts import Parts, parts_of
+from potstill.methods.matching.settings import CAFESettings, MatchingSettings, TrainedSettings
+from potstill.methods.matching.starts import start
 from potstill.methods.method import Session
 from potstill.methods.product import product
 from potstill.methods.recipe import Recipe, method_of
 from potstill.networks import zoo
-from potstill.networks.zoo import ForeignNetwork
+from potstill.networks.convnet import ConvNet
+from potstill.networks.functional import couples_batch
+from potstill.train import EpochTraining, Loss, Optimisation, in_favoured_layout
 
 
 def distil(recipe: Recipe, source: SourceDataset, session: Session) -> DistilledDataset:
@@ -34,64 +41,68 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
         DataError: a class has no images, or fewer than a start from real ones takes.
         NetworkError: the network gives no features, or ties the images of a batch together.
         NumericalError: a number left the finite ones; the newest checkpoint stands.
+        RecipeError: there is no schedule for so many images per class.
         KeyboardInterrupt: after a checkpoint was written.
     """
     hardware.prepare()
-    settings, preprocess = method_of(recipe, DMSettings), fit(recipe.data, source.train.images)
-    matcher = Matcher(recipe, source, preprocess, torch.device(session.device))
+    settings, device = method_of(recipe, MatchingSettings), torch.device(session.device)
+    preprocess = fit(recipe.data, source.train.images, device=device, cache=session.whitenings)
+    matcher = Matcher(recipe, source, preprocess, session)
     iterate(matcher, settings.iterations, recipe, session)
-    classes = torch.arange(source.classes).repeat_interleave(recipe.images_per_class)
     return product(
         recipe,
         source,
         matcher.images,
-        centred_one_hot(classes, source.classes),
+        centred_one_hot(matcher.classes.cpu(), source.classes),
         preprocess,
         iterations=matcher.iteration,
-        evaluation={"strategy": list(matcher.strategy)} if matcher.strategy else None,
+        teacher=matcher.teacher,
+        evaluation=matcher.evaluation(),
     )
 
 
 class Matcher:
-    """The state of one run, and the step that advances it.
+    """The state of one run, and the step that advances it: one network.
 
     Attributes:
         images: S, (C ipc, c, h, h) float32, network space, ordered by class.
+        classes: (C ipc,) int64, of the images.
         strategy: operations that views are drawn from.
+        teacher: the network whose features a coreset was chosen by, to start from; or None.
         iteration: networks seen.
     """
 
     def __init__(
-        self, recipe: Recipe, source: SourceDataset, preprocess: Preprocess, device: torch.device
+        self, recipe: Recipe, source: SourceDataset, preprocess: Preprocess, session: Session
     ) -> None:
-        self._recipe, self._settings = recipe, method_of(recipe, DMSettings)
-        self._source, self._preprocess, self._device = source, preprocess, device
+        self.recipe, self.settings = recipe, method_of(recipe, MatchingSettings)
+        self.source, self.device = source, torch.device(session.device)
+        self._preprocess = preprocess
         self._members = members(source)
-        _require_usable(self._build())
+        self.parts = parts_of(self.settings, recipe.images_per_class)
+        _require_usable(self.build(), self.settings.kind, self.parts)
         self.strategy = self._strategy()
-        self.images = self._start().to(device)
+        images, self.teacher = start(recipe, source, preprocess, session)
+        self.images = images.to(self.device)
+        self.classes = torch.arange(source.classes, device=self.device).repeat_interleave(
+            recipe.images_per_class
+        )
         self._velocity = torch.zeros_like(self.images)
         self.iteration = 0
 
     def step(self) -> dict[str, float]:
-        """A fresh network, a batch and a view of each class, one step of the images."""
-        settings, k = self._settings, self.iteration
-        network = fresh_network(self._build, self._recipe.seed, k).requires_grad_(False)
-        features: Any = network.features
-        synthetic = self.images.detach().requires_grad_()
-        terms = distribution_matching(features, self._real(k), synthetic, self._draws(k))
-        self._require_finite(terms)
-        torch.autograd.backward(terms.sum())
-        gradient = synthetic.grad
-        assert gradient is not None
-        momentum_step(
-            self.images, self._velocity, gradient, settings.learning_rate, settings.momentum
-        )
+        """A fresh network, and all that the schedule does under it."""
+        visit = NetworkVisit(self)
+        self.parts.schedule(visit)
         self.iteration += 1
-        return {
-            "loss": terms.detach().sum().item(),
-            "image_gradient_norm": gradient.norm().item(),
-        }
+        return visit.metrics()
+
+    def move(self, matched: Matched) -> None:
+        """One step of the images along a gradient."""
+        settings = self.settings
+        halved = sum(milestone <= self.iteration for milestone in settings.milestones)
+        rate = settings.learning_rate / 2**halved
+        momentum_step(self.images, self._velocity, matched.gradient, rate, settings.momentum)
 
     def state(self) -> dict[str, Tensor]:
         """All that :meth:`restore` needs: nothing else outlives a network."""
@@ -108,98 +119,199 @@ class Matcher:
         self.images.copy_(state["images"])
         self._velocity.copy_(state["velocity"])
 
-    def _build(self) -> nn.Module:
-        source = self._source
+    def evaluation(self) -> dict[str, Any]:
+        """What protocols have to know of the set.
+
+        Where the recipe's network has batch norm, networks that are trained on the set have
+        instance norm: so few images give no statistics. The authors' programs do the same.
+        """
+        found: dict[str, Any] = {"strategy": list(self.strategy)} if self.strategy else {}
+        if self.recipe.network.normalisation == "batch":
+            network = self.recipe.network.model_copy(update={"normalisation": "instance"})
+            found["network"] = network.model_dump(mode="json")
+        return found
+
+    def build(self) -> nn.Module:
+        """A network of the recipe's on its device, not initialised."""
+        source = self.source
         network = zoo.build(
-            self._recipe.network,
+            self.recipe.network,
             channels=source.channels,
             resolution=source.resolution,
             classes=source.classes,
         )
-        return network.to(self._device)
+        return network.to(self.device)
 
-    def _strategy(self) -> Strategy:
-        named = self._settings.strategy
-        if named is None:
-            return siamese.usual_strategy(self._source.name)
-        return siamese.strategy_of(named) if named else ()
-
-    def _real(self, network: int) -> Iterator[Tensor]:
+    def real(self, update: int = 0) -> Iterator[Tensor]:
         """B_c for each class, preprocessed when it is needed."""
-        pixels = self._source.train.images
-        batch = self._settings.real_batch
-        for rows in real_rows(self._members, batch, self._recipe.seed, network):
-            yield self._preprocess.apply(pixels[rows]).to(self._device)
+        return self._drawn(self.settings.real_batch, update, "real")
 
-    def _draws(self, network: int) -> list[Draw] | None:
+    def query(self, batch: int, update: int, epoch: int) -> Iterator[Tensor]:
+        """Fresh training images of each class, as many as ``batch``, preprocessed."""
+        return self._drawn(batch, update, f"query/{epoch}")
+
+    def _drawn(self, batch: int, update: int, purpose: str) -> Iterator[Tensor]:
+        seed, k = self.recipe.seed, self.iteration
+        for rows in real_rows(self._members, batch, seed, k, update, purpose=purpose):
+            yield self._preprocess.apply(self.source.train.images[rows].to(self.device))
+
+    def draws(self, update: int = 0) -> list[Draw] | None:
         """A view for each class; None if images are taken as they are."""
         if not self.strategy:
             return None
-        side = self._source.resolution
-        return siamese_draws(self._members, self.strategy, side, self._recipe.seed, network)
+        side, seed = self.source.resolution, self.recipe.seed
+        return siamese_draws(self._members, self.strategy, side, seed, self.iteration, update)
 
-    def _start(self) -> Tensor:
-        """Real images of each class without replacement, or standard normal noise."""
-        source, per_class, seed = self._source, self._recipe.images_per_class, self._recipe.seed
-        if self._settings.start == "noise":
-            shape = (per_class, source.channels, source.resolution, source.resolution)
-            return torch.cat(
-                [
-                    rng.normal(shape, rng.stream(seed, f"matching/start/{name}"))
-                    for name in self._members
-                ]
-            )
-        for name, rows in self._members.items():
-            if len(rows) < per_class:
-                raise DataError(
-                    f"class {name} has {len(rows)} images, fewer than the {per_class} asked for; "
-                    "ask for fewer images per class, or set method.start to noise"
-                )
-        chosen = [
-            rows[
-                torch.from_numpy(
-                    rng.stream(seed, f"matching/start/{name}").choice(
-                        len(rows), per_class, replace=False
-                    )
-                )
-            ]
-            for name, rows in self._members.items()
-        ]
-        return self._preprocess.apply(source.train.images[torch.cat(chosen)])
-
-    def _require_finite(self, terms: Tensor) -> None:
-        wrong = (~terms.detach().isfinite()).nonzero()
-        if len(wrong):
-            name = self._source.class_names[int(wrong[0])]
-            raise NumericalError(
-                f"iteration {self.iteration + 1}: the loss of class {name} is not finite; the last "
-                "checkpoint is kept; lower method.learning_rate"
-            )
+    def _strategy(self) -> Strategy:
+        named = self.settings.strategy
+        if named is None:
+            return siamese.usual_strategy(self.source.name)
+        return siamese.strategy_of(named) if named else ()
 
 
-def members(source: SourceDataset) -> dict[str, Tensor]:
-    """The rows of each class among the training images, (N_c,) int64, by its name.
+class NetworkVisit:
+    """Network k and what its schedule has done under it; see :class:`schedules.Visit`."""
 
-    Raises:
-        DataError: a class has no images.
-    """
-    found = {}
-    for label, name in enumerate(source.class_names):
-        found[name] = (source.train.labels == label).nonzero().flatten()
-        if not len(found[name]):
-            raise DataError(f"class {name} has no training images; add some, or remove the class")
-    return found
+    def __init__(self, matcher: Matcher) -> None:
+        self._matcher, self._seed = matcher, matcher.recipe.seed
+        self._network = fresh_network(matcher.build, self._seed, matcher.iteration)
+        self._trained = isinstance(matcher.settings, TrainedSettings)
+        self._network.requires_grad_(self._trained)
+        self._losses: list[float] = []
+        self._norms: list[float] = []
+        self._epochs = self._caps = 0
+        self._accuracies: list[float] = []
 
-
-def _require_usable(network: nn.Module) -> None:
-    """Features of each image by itself: what the loss compares, and chunks do not change."""
-    if isinstance(network, ForeignNetwork) or not hasattr(network, "features"):
-        raise NetworkError(
-            "dm matches what a network's last layer sees, which networks of other libraries and "
-            "of your own do not tell; take one of potstill's, such as convnet"
+    def move(self) -> None:
+        """One step of the images: a batch and a view of each class, the loss, SGD."""
+        matcher, update = self._matcher, len(self._losses)
+        matched = matcher.parts.loss(
+            self._network, matcher.real(update), matcher.images, matcher.draws(update)
         )
-    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
+        self._require_finite(matched)
+        matcher.move(matched)
+        self._losses.append(matched.terms.sum().item())
+        self._norms.append(matched.gradient.norm().item())
+
+    def training(self) -> Callable[[], None]:
+        """Plain SGD on the images as they are, seen through views if the method has some."""
+        matcher, settings = self._matcher, self._matcher.settings
+        assert isinstance(settings, TrainedSettings)
+        self._epochs = 0
+        training = EpochTraining(
+            self._network,
+            len(matcher.images),
+            Optimisation(
+                "sgd",
+                settings.network_learning_rate,
+                epochs=1,
+                batch_size=settings.network_batch,
+                momentum=0.0,
+                schedule="constant",
+            ),
+            self._training_loss(),
+            seed=self._seed,
+            purpose=self._purpose(),
+        )
+
+        def epoch() -> None:
+            try:
+                training.run_epoch()
+            except NumericalError:
+                raise NumericalError(
+                    f"{self._place()}: the network's loss on the images is not finite; the last "
+                    "checkpoint is kept; lower method.learning_rate or method.network_learning_rate"
+                ) from None
+            self._epochs += 1
+
+        return epoch
+
+    @torch.no_grad()
+    def accuracy(self) -> float:
+        """The mean over the classes of the share of fresh training images that is right.
+
+        As CAFE's authors ran it, a C-th of the answer before is added to each.
+        """
+        matcher, settings = self._matcher, self._matcher.settings
+        assert isinstance(settings, CAFESettings)
+        query = matcher.query(settings.query_batch, len(self._losses), self._epochs)
+        found = fmean(self._share(batch, label) for label, batch in enumerate(query))
+        if settings.carry_accuracy and self._accuracies:
+            found += self._accuracies[-1] / matcher.source.classes
+        self._accuracies.append(found)
+        return found
+
+    def capped(self) -> None:
+        """Counted in the log."""
+        self._caps += 1
+
+    def metrics(self) -> dict[str, float]:
+        """Means over the steps of the images; of queried networks, how they went."""
+        found = {"loss": fmean(self._losses), "image_gradient_norm": fmean(self._norms)}
+        if self._accuracies:
+            found |= {
+                "updates": len(self._losses),
+                "epochs": len(self._accuracies) - len(self._losses),
+                "caps": self._caps,
+                "query_accuracy": fmean(self._accuracies),
+            }
+        return found
+
+    def _share(self, images: Tensor, label: int) -> float:
+        """The share of the images (n, c, h, w) that the network takes for this class."""
+        parts = [self._network(part).argmax(1) == label for part in parts_of_batch(images)]
+        return torch.cat(parts).float().mean().item()
+
+    def _training_loss(self) -> Loss:
+        matcher = self._matcher
+        images, classes, purpose = matcher.images, matcher.classes, self._purpose()
+
+        def loss(network: nn.Module, rows: Tensor, epoch: int, step: int) -> Tensor:
+            places = rows.to(images.device)
+            seen = images[places]
+            if matcher.strategy:
+                generator = rng.stream(self._seed, f"{purpose}/draw/{epoch}", step)
+                drawn = siamese.draw(matcher.strategy, seen.shape[-1], generator, len(seen))
+                seen = siamese.apply(seen, drawn)
+            return F.cross_entropy(network(in_favoured_layout(seen)), classes[places])
+
+        return loss
+
+    def _purpose(self) -> str:
+        """What the streams of a training begin with: network, and steps of the images before."""
+        return f"matching/training/{self._matcher.iteration}/{len(self._losses)}"
+
+    def _require_finite(self, matched: Matched) -> None:
+        blocks = matched.gradient.view(len(matched.terms), -1)
+        finite = matched.terms.isfinite() & blocks.isfinite().all(1)
+        wrong = (~finite).nonzero()
+        if len(wrong):
+            name = self._matcher.source.class_names[int(wrong[0])]
+            raise NumericalError(
+                f"{self._place()}: the loss of class {name} is not finite; the last checkpoint is "
+                "kept; lower method.learning_rate"
+            )
+
+    def _place(self) -> str:
+        """Which iteration, and after the first step of the images under it which step."""
+        step = f", step {len(self._losses) + 1}" if self._losses else ""
+        return f"iteration {self._matcher.iteration + 1}{step}"
+
+
+def _require_usable(network: nn.Module, method: str, parts: Parts) -> None:
+    """What the loss compares, of each image by itself where chunks are not to change it."""
+    if not zoo.has_features(network):
         raise NetworkError(
-            "batch norm ties the images of a batch together, real and distilled apart; set "
-            "network.normalisation to instance"
+            f"{method} looks at what a network's last layer sees, which networks of other "
+            "libraries and of your own do not tell; take one of potstill's, such as convnet"
+        )
+    if parts.maps and not isinstance(network, ConvNet):
+        raise NetworkError(
+            f"{method} looks into the blocks of a ConvNet, which this network has not; set "
+            "network.name to convnet"
+        )
+    if couples_batch(network) and not parts.couples:
+        raise NetworkError(
+            f"batch norm ties the images of a batch together, which {method} takes one by one; "
+            "set network.normalisation to instance"
         )

@@ -19,7 +19,13 @@ from potstill.train import favour_layout
 
 
 def real_rows(
-    members: Mapping[str, Tensor], batch: int, seed: int, network: int, update: int = 0
+    members: Mapping[str, Tensor],
+    batch: int,
+    seed: int,
+    network: int,
+    update: int = 0,
+    *,
+    purpose: str = "real",
 ) -> list[Tensor]:
     """A batch of each class, without replacement; of a class of fewer images, all of them.
 
@@ -29,13 +35,14 @@ def real_rows(
         seed: seed of the run.
         network: k, the network that sees them.
         update: which update of the images under this network.
+        purpose: what they are drawn for.
 
     Returns:
         For each class (min(b, N_c),) int64.
     """
     chosen = []
     for name, rows in members.items():
-        generator = rng.stream(seed, f"matching/real/{update}/{name}", network)
+        generator = rng.stream(seed, f"matching/{purpose}/{update}/{name}", network)
         size = min(batch, len(rows))
         places = generator.choice(len(rows), size, replace=False, shuffle=False)
         chosen.append(rows[torch.from_numpy(places)])

@@ -13,13 +13,15 @@ pass without a graph, a few at a time, and fewer of them make the gradient noisi
 
     grad of S_c's images = -(2 / ipc) J^T (mean of real features - mean of synthetic features).
 
-The classes share nothing as long as features depend on one image alone; a network with batch norm
-would couple them, and would see its chunks apart.
+The classes share nothing as long as features depend on one image alone. A network with batch norm
+couples them: then all real images pass it at once, and so do all synthetic ones, each under their
+own statistics, in training mode, as the authors ran it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,8 +30,19 @@ from potstill.data import siamese
 from potstill.data.siamese import Draw
 from potstill.train import in_favoured_layout
 
-Embed = Callable[[Tensor], Tensor]
-"""Images (n, c, h, w) -> features (n, d), each of its own image alone."""
+Compared = Callable[[Tensor], list[Tensor]]
+"""Images (n, c, h, w) -> what is compared of each, (n, d) for each layer."""
+
+
+class Matched(NamedTuple):
+    """What one step of the images needs: a loss and its gradient.
+
+    terms: (C,), of each class. gradient: of their sum with respect to S, (C ipc, c, h, h).
+    """
+
+    terms: Tensor
+    gradient: Tensor
+
 
 # Activations of so many images stay in a processor's cache: 256 at once take a ConvNet of width 32
 # three times as long, one of width 128 twice.
@@ -37,34 +50,67 @@ _CHUNK_CPU = 16
 
 
 def distribution_matching(
-    embed: Embed,
+    embed: Callable[[Tensor], Tensor],
     real: Iterable[Tensor],
     synthetic: Tensor,
     draws: Sequence[Draw] | None = None,
+    *,
+    coupled: bool = False,
 ) -> Tensor:
     """The terms of the loss; their sum is differentiable in the synthetic images.
 
     Args:
-        embed: psi, with parameters that ask for no gradient.
+        embed: psi, images (n, c, h, w) -> features (n, d), with parameters that ask for no
+            gradient.
         real: B_c for each of the C classes, (b_c, c, h, h); looked at one after the other.
         synthetic: S, (C ipc, c, h, h), ordered by class.
         draws: A_c for each class; images are taken as they are if None.
+        coupled: whether the network ties the images of a batch together.
 
     Returns:
         (C,).
     """
-    if draws is not None:
-        real = (siamese.apply(batch, draw) for batch, draw in zip(real, draws, strict=True))
-        blocks = synthetic.chunk(len(draws))
-        parts = [siamese.apply(block, draw) for block, draw in zip(blocks, draws, strict=True)]
-        synthetic = torch.cat(parts)
-    return squared_distances(class_means(embed, real), _features(embed, synthetic))
+    real, synthetic = seen_by_class(real, synthetic, draws)
+
+    def compared(images: Tensor) -> list[Tensor]:
+        return [embed(images)]
+
+    (means,) = class_means(compared, real, coupled=coupled)
+    (features,) = together(compared, synthetic, coupled=coupled)
+    return squared_distances(means, features)
+
+
+def seen_by_class(
+    real: Iterable[Tensor], synthetic: Tensor, draws: Sequence[Draw] | None
+) -> tuple[Iterable[Tensor], Tensor]:
+    """Real batches and S after the draw of their class, or as they are."""
+    if draws is None:
+        return real, synthetic
+    blocks = zip(synthetic.chunk(len(draws)), draws, strict=True)
+    parts = [siamese.apply(block, draw) for block, draw in blocks]
+    return (siamese.apply(*pair) for pair in zip(real, draws, strict=True)), torch.cat(parts)
+
+
+def differentiated(loss: Callable[[Tensor], Tensor], synthetic: Tensor) -> Matched:
+    """A loss of S, which gives the terms (C,), with its gradient by one backward pass."""
+    images = synthetic.detach().requires_grad_()
+    terms = loss(images)
+    (gradient,) = torch.autograd.grad(terms.sum(), images)
+    return Matched(terms.detach(), gradient)
 
 
 @torch.no_grad()
-def class_means(embed: Embed, batches: Iterable[Tensor]) -> Tensor:
-    """Batches (b_c, c, h, w), one for each of C classes -> their mean features (C, d)."""
-    return torch.stack([_features(embed, batch).mean(0) for batch in batches])
+def class_means(
+    compared: Compared, batches: Iterable[Tensor], *, coupled: bool = False
+) -> list[Tensor]:
+    """Batches (b_c, c, h, w), one for each of C classes -> of each layer the means (C, d)."""
+    if coupled:
+        listed = list(batches)
+        sizes = [len(batch) for batch in listed]
+        layers = together(compared, torch.cat(listed), coupled=True)
+        return [torch.stack([own.mean(0) for own in layer.split(sizes)]) for layer in layers]
+    means = [[layer.mean(0) for layer in together(compared, batch)] for batch in batches]
+    return [torch.stack(layer) for layer in zip(*means, strict=True)]
 
 
 def squared_distances(means: Tensor, features: Tensor) -> Tensor:
@@ -73,7 +119,13 @@ def squared_distances(means: Tensor, features: Tensor) -> Tensor:
     return (means - own).square().sum(1)
 
 
-def _features(embed: Embed, images: Tensor) -> Tensor:
-    """Images (n, c, h, w) -> (n, d), a few images at a time."""
-    size = _CHUNK_CPU if images.device.type == "cpu" else len(images)
-    return torch.cat([embed(in_favoured_layout(part)) for part in images.split(size)])
+def together(compared: Compared, images: Tensor, *, coupled: bool = False) -> list[Tensor]:
+    """Images (n, c, h, w) -> (n, d) of each layer, a few images at a time unless coupled."""
+    parts = [compared(part) for part in parts_of_batch(images, coupled=coupled)]
+    return [torch.cat(layer) for layer in zip(*parts, strict=True)]
+
+
+def parts_of_batch(images: Tensor, *, coupled: bool = False) -> list[Tensor]:
+    """Images (n, c, h, w) in the layout of their device, a few at a time unless coupled."""
+    size = _CHUNK_CPU if images.device.type == "cpu" and not coupled else len(images)
+    return [in_favoured_layout(part) for part in images.split(size)]

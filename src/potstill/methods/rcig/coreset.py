@@ -14,13 +14,17 @@ from potstill.methods.rcig.outer import label_margin
 from potstill.methods.rcig.problem import MetaGradient
 from potstill.methods.rcig.settings import RCIGSettings
 
+_MEAN_DECAY = 0.9
+"""Decay of AdaBelief's mean of gradients, beta1."""
+
 
 class Coreset:
     """psi = {X_S, y_S, log tau} under AdaBelief, with an exponential moving average of S.
 
-    A departure: timm's AdaBelief measures the gradient's distance to the new mean, the
-    authors' library to the old one. g - m_new = beta1 (g - m_old), so the second moment
-    is 0.81 times theirs and a step 1/0.9 times as long. No rectification, no decay.
+    The second moment is that of the gradient's distance to its mean before the step, as in the
+    authors' library. timm's measures the distance to the mean after it, g - m_new =
+    0.9 (g - m_old), so that its steps are 1/0.9 times as long, which rates of 0.9 times the
+    recipe's undo. No rectification, no decay.
 
     Args:
         images: the start, (n, c, h, w) float32.
@@ -42,7 +46,7 @@ class Coreset:
         parameters = (self.images, self.labels, self.log_temperature)
         self._optimiser = AdaBelief(
             [{"params": [p], "lr": r} for p, r in zip(parameters, self._rates, strict=True)],
-            betas=(0.9, 0.999),
+            betas=(_MEAN_DECAY, 0.999),
             eps=1e-16,
             weight_decay=0.0,
             rectify=False,
@@ -57,7 +61,7 @@ class Coreset:
             if self._recipe.label_margin:
                 self.labels.grad = gradient.labels - label_margin(self.labels)[1]
         for group, rate in zip(self._optimiser.param_groups, self.rates(), strict=True):
-            group["lr"] = rate
+            group["lr"] = _MEAN_DECAY * rate
         self._optimiser.step()
         decay = self._recipe.ema_decay
         self._mean_images.lerp_(self.images, 1 - decay)

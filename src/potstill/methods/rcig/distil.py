@@ -52,13 +52,14 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
         KeyboardInterrupt: after a checkpoint was written.
     """
     hardware.prepare()
-    preprocess, run = fit(recipe.data, source.train.images), session.run
+    device, run = torch.device(session.device), session.run
+    preprocess = fit(recipe.data, source.train.images, device=device, cache=session.whitenings)
     settings, iterations = method_of(recipe, RCIGSettings), 0
     if settings.variant == "random":
         images, labels = real_start(source, preprocess, recipe.images_per_class, recipe.seed)
     else:
-        clock = Stopwatch(run.part) if run else _no_clock
-        distiller = Distiller(recipe, source, preprocess, torch.device(session.device), clock)
+        clock = Stopwatch(run.part, device) if run else _no_clock
+        distiller = Distiller(recipe, source, preprocess, device, clock)
         iterate(distiller, settings.iterations, recipe, session)
         images, labels = distiller.coreset.average()
         iterations = distiller.iteration
@@ -143,7 +144,9 @@ class Distiller:
         self._require_finite(metrics)
         self.coreset.update(gradient)
         self._clock("pool")
-        reborn = self._pool.train(index, visit, self._jacobian, *self._support())
+        # Like the solvers: without activations of all of S where the backward pass has a subset.
+        chunk = self._chunk if self._subset else None
+        reborn = self._pool.train(index, visit, self._jacobian, *self._support(), chunk)
         if reborn:
             self._alphas[index] = 0
         self._clock(None)
@@ -182,7 +185,7 @@ class Distiller:
         return Problem(
             settings=self.settings,
             jacobian=self._jacobian,
-            theta=self._pool.parameters[index],
+            theta=self._pool.model(index),
             images=self.coreset.images.detach(),
             labels=self.coreset.labels.detach(),
             log_temperature=self.coreset.log_temperature.detach(),
@@ -194,10 +197,16 @@ class Distiller:
             clock=self._clock,
         )
 
+    @property
+    def _subset(self) -> int | None:
+        """Images of S in a backward pass; None for all."""
+        size = self.settings.subset
+        return size if size is not None and size < len(self.coreset.images) else None
+
     def _row_stream(self) -> Callable[[], Tensor] | None:
         """Fresh random subsets of S for this iteration's backward passes (3.6)."""
-        size, n = self.settings.subset, len(self.coreset.images)
-        if size is None or size >= n:
+        size, n = self._subset, len(self.coreset.images)
+        if size is None:
             return None
         generator = rng.stream(self.recipe.seed, "rcig/subset", self.iteration)
 
@@ -247,14 +256,19 @@ class Stopwatch:
 
     Args:
         part: from a name to a context manager that measures its block.
+        device: a card works on while Python goes on; its work is waited for where a part ends.
     """
 
-    def __init__(self, part: Callable[[str], AbstractContextManager[None]]) -> None:
-        self._part = part
+    def __init__(
+        self, part: Callable[[str], AbstractContextManager[None]], device: torch.device
+    ) -> None:
+        self._part, self._device = part, device
         self._open: AbstractContextManager[None] = nullcontext()
 
     def __call__(self, part: str | None) -> None:
         """``part`` begins here; None: nothing does."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
         self._open.__exit__(None, None, None)
         self._open = self._part(part) if part else nullcontext()
         self._open.__enter__()

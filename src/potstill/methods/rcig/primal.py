@@ -98,7 +98,7 @@ def meta_gradient(problem: Problem, rates: Rates) -> MetaGradient:
     steps = 0 if frepo else solver.inner_steps
     if steps and not rates.found:
         rates.inner.value = search(
-            rates.inner.value, lambda rate: inner_solve(quadratic, rate, steps)[1]
+            rates.inner.value, lambda rate, steps: inner_solve(quadratic, rate, steps)[1], steps
         )
     theta, losses = inner_solve(quadratic, rates.inner.value, steps)
     rates.inner.observe(losses)
@@ -137,12 +137,14 @@ def _inverse(quadratic: Quadratic, target: TargetPass, rates: Rates) -> Solution
     g = _outer_gradient(quadratic, target)
     steps = quadratic.problem.settings.solver.inverse_steps
 
-    def solve(rate: float) -> Solution:
+    def solve(rate: float, steps: int) -> Solution:
         return adam.solve(quadratic.hessian, g, learning_rate=rate, steps=steps)
 
     if not rates.found:
-        rates.inverse.value = search(rates.inverse.value, lambda rate: solve(rate).losses)
-    solution = solve(rates.inverse.value)
+        rates.inverse.value = search(
+            rates.inverse.value, lambda rate, steps: solve(rate, steps).losses, steps
+        )
+    solution = solve(rates.inverse.value, steps)
     rates.inverse.observe(solution.losses)
     return solution
 
@@ -210,7 +212,7 @@ def _psi_gradient(
         )
         return images, problem.fold(cotangent["y"]).to(images.dtype)
 
-    if not problem.settings.clip_implicit:
+    if not problem.settings.clips:
         return gradients(direct + implicit)
     (dx, dy), (ix, iy) = gradients(direct), gradients(implicit)
     return dx + clipped(ix, dx), dy + clipped(iy, dy)

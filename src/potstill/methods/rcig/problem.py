@@ -158,4 +158,5 @@ def target_pass(problem: Problem, direction: Tensor) -> TargetPass:
         loss += outer.value
         temperature += outer.log_temperature_gradient
         correct += (outputs.argmax(1) == classes).sum()
+        del j  # its activations, before those of the next chunk
     return TargetPass(loss.item(), correct.item() / b, gradient, temperature)

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from potstill.errors import NumericalError
 
+_ROWS = 256  # widened at a time
+
 
 class RidgeKernel:
-    """A, by its Cholesky factor.
+    """A, by the Cholesky factor of the smaller of two matrices.
+
+    With H (n, h) that is H H^T + lambda I where n <= h, and else, by Woodbury's identity
+    A = (I - H (H^T H + lambda I)^-1 H^T) / lambda, H^T H + lambda I, so that memory grows with
+    n by the features alone and time is linear in it. The difference cancels digits: there the
+    factor and the solves are float64 whatever ``dtype`` is.
 
     Args:
         features: H (n, h).
@@ -24,10 +34,18 @@ class RidgeKernel:
     def __init__(
         self, features: Tensor, regulariser: float, *, bias: bool, dtype: torch.dtype
     ) -> None:
-        h = features.to(dtype)
-        self.kernel = h @ h.T + float(bias)
         self.regulariser = regulariser
-        ridge = self.kernel.clone()
+        self._features, self._bias = features, bias
+        n, width = features.shape
+        self._small = n > width + bias
+        if self._small:
+            dtype = torch.float64
+            ridge = features.new_zeros(width + bias, width + bias, dtype=dtype)
+            for h in self._wide():
+                ridge.addmm_(h.T, h)
+        else:
+            h = features.to(dtype)
+            ridge = h @ h.T + float(bias)
         ridge.diagonal().add_(regulariser)
         self._factor, info = torch.linalg.cholesky_ex(ridge)
         if info.item():
@@ -39,4 +57,18 @@ class RidgeKernel:
 
     def solve(self, rhs: Tensor) -> Tensor:
         """Rhs (n, k) -> A rhs (n, k), in the dtype of ``rhs``."""
-        return torch.cholesky_solve(rhs.to(self._factor.dtype), self._factor).to(rhs.dtype)
+        wide = rhs.to(self._factor.dtype)
+        if not self._small:
+            return torch.cholesky_solve(wide, self._factor).to(rhs.dtype)
+        parts = wide.split(_ROWS)
+        inner = wide.new_zeros(len(self._factor), wide.shape[1])
+        for h, part in zip(self._wide(), parts, strict=True):
+            inner.addmm_(h.T, part)
+        inner = torch.cholesky_solve(inner, self._factor)
+        solved = [part - h @ inner for h, part in zip(self._wide(), parts, strict=True)]
+        return torch.cat(solved).div_(self.regulariser).to(rhs.dtype)
+
+    def _wide(self) -> Iterator[Tensor]:
+        """H in float64 a few rows at a time, with a column of ones for the bias."""
+        for h in self._features.split(_ROWS):
+            yield F.pad(h.double(), (0, int(self._bias)), value=1.0)

@@ -20,8 +20,8 @@ class SolverSettings(Strict):
     tolerance: float = Field(1e-2, gt=0, lt=1, description="on the preconditioned residual")
     max_steps: int = Field(50, ge=1, le=STEPS)
     # adam
-    inner_steps: int = Field(20, ge=0, le=STEPS)
-    inverse_steps: int = Field(20, ge=0, le=STEPS)
+    inner_steps: int = Field(20, ge=0, le=STEPS, description="0 for rcig and cig alone")
+    inverse_steps: int = Field(20, ge=0, le=STEPS, description="0 for rcig alone")
     inner_learning_rate: float = Field(1e-5, gt=0, description="start of the search")
     inverse_learning_rate: float = Field(5e-5, gt=0, description="start of the search")
     tune: bool = Field(True, description="search both rates first, adapt them every 50 iterations")
@@ -56,9 +56,23 @@ class RCIGSettings(MethodSettings):
     target_batch: int = Field(1024, ge=1, le=BATCH)
     solver: SolverSettings = SolverSettings()
     l2_rate: float = Field(5e-4, gt=0, description="lambda = l2_rate * n, n without flips")
-    outer_loss: Literal["platt", "mse"] = "platt"
-    label_margin: bool = False
-    clip_implicit: bool = Field(False, description="adam only: |implicit| <= |direct|")
+    outer_loss: Literal["platt", "mse"] = Field(
+        "platt",
+        description="the paper's ladder: mse for vig, cig and frepo, platt for rig and rcig",
+    )
+    label_margin: bool = Field(
+        False, description="as run: the outer loss keeps the top label of every image ahead"
+    )
+    clip_implicit: bool | None = Field(
+        None,
+        description="|implicit| <= |direct|, as run; if absent: wherever adam solves and there are "
+        "both parts (rig, rcig)",
+    )
+    rig_features: Literal["start", "trained"] = Field(
+        "start",
+        description="rig only: the features that the last layer in closed form sees, of the body "
+        "before its training, as run, or after it",
+    )
     learn_labels: bool = True
     flip: bool = Field(False, description="use S with its mirror images, same labels")
     subset: int | None = Field(
@@ -92,11 +106,33 @@ class RCIGSettings(MethodSettings):
             raise ValueError(
                 f"variant {self.variant} passes all of S at every step; remove method.subset"
             )
-        if self.clip_implicit and (
-            self.solver.name != "adam" or self.variant not in ("rig", "rcig")
-        ):
+        if self.clip_implicit and not self._has_both_parts:
             raise ValueError(
                 "clip_implicit needs a direct and an implicit part: variant rig or rcig, "
                 "solver.name adam"
             )
+        if self.solver.name == "adam":
+            self._require_steps()
         return self
+
+    @property
+    def clips(self) -> bool:
+        """Whether the implicit gradient is scaled down to the direct one's norm."""
+        return self._has_both_parts if self.clip_implicit is None else self.clip_implicit
+
+    @property
+    def _has_both_parts(self) -> bool:
+        return self.solver.name == "adam" and self.variant in ("rig", "rcig")
+
+    def _require_steps(self) -> None:
+        """Refuse solves without steps where there would be nothing to learn from."""
+        if self.variant in ("vig", "rig") and not self.solver.inner_steps:
+            raise ValueError(
+                f"variant {self.variant} without inner steps trains no network; set "
+                "solver.inner_steps to 1 at least"
+            )
+        if self.variant in ("vig", "cig", "rig") and not self.solver.inverse_steps:
+            raise ValueError(
+                f"variant {self.variant} without inverse steps has no implicit gradient; set "
+                "solver.inverse_steps to 1 at least"
+            )

@@ -28,7 +28,7 @@ class TargetImages:
         self._labels = source.train.labels.to(device)
         self._seed, self._device = seed, device
         small = self._pixels.numel() * 4 <= CACHE_BYTES
-        self._ready = preprocess.apply(self._pixels).to(device) if small else None
+        self._ready = preprocess.apply(self._pixels.to(device)) if small else None
 
     def batch(self, size: int, iteration: int) -> tuple[Tensor, Tensor]:
         """(b, c, h, w) float32 and (b,) int64, drawn without repeats; b at most the set."""
@@ -38,7 +38,7 @@ class TargetImages:
         labels = self._labels[rows.to(self._device)]
         if self._ready is not None:
             return self._ready[rows.to(self._device)], labels
-        return self._preprocess.apply(self._pixels[rows]).to(self._device), labels
+        return self._preprocess.apply(self._pixels[rows].to(self._device)), labels
 
 
 def real_start(

@@ -4,14 +4,23 @@ VIG trains all parameters: f(x) is the network's output and
 
     L_inner = s [ 1/2 |y - f(X_S)|^2 + lambda/2 |theta - theta_0|^2 ],   s = 1/(N C).
 
-RIG trains the body and has the last layer in closed form, theta_F* = H^T A r with
-r = y - 1 b^T (b: the head's bias, H and A at the trained body), so that
+RIG trains the body and has the last layer in closed form, theta_F* = H^T A r, so that
 
     L_inner = s [ lambda/2 <r, A r> + lambda/2 |theta_B - theta_B0|^2 ].
 
+The paper leaves open what the last layer sees. As run, and here by default, H and A are at theta_0,
+and the body adds how far it moves the outputs, the head's weight left as it was:
+
+    r = y - (f_theta(X) - f_theta_0(X)),      f(x) = f_theta(x) - f_theta_0(x) + theta_F*^T h_0(x).
+
+This is eqs. 3 and 4 with the network's own change in place of its linearisation J theta_B, so that
+Table 1 varies one thing from RIG to RCIG. With ``rig_features: trained`` H and A are at the
+trained body, r = y - 1 b^T (b: the head's bias) and f(x) = b + theta_F*^T h(x): a network as it is
+evaluated, whose features move with the body.
+
 The paper says only "small L2 regularisation"; here it pulls towards theta_0, so that
-the linearisation of VIG's problem at theta_0 is CIG's. Neither problem is convex: the
-inverse-Hessian product is Adam's best effort, which is the point of Table 1.
+the linearisation of VIG's problem at theta_0 is CIG's. (As run, VIG's pulled towards 0.) Neither
+problem is convex: the inverse-Hessian product is Adam's best effort, which is the point of Table 1.
 """
 
 from __future__ import annotations
@@ -35,13 +44,29 @@ class InnerProblem:
         self.problem = problem
         self.function = problem.jacobian.function
         self.closed = problem.settings.variant == "rig"
-        layout = problem.jacobian.layout
-        self.bias = layout.slices[layout.names.index(f"{layout.head_name}.bias")]
+        self._layout = layout = problem.jacobian.layout
+        self._bias = layout.slices[layout.names.index(f"{layout.head_name}.bias")]
+
+    def parts(self, theta: Tensor, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """What the trained parameters put out, and what a last layer in closed form sees.
+
+        Returns:
+            (b, C) or (C,), and h (b, H); None where there is no such layer.
+        """
+        if not self.closed:
+            return self.function(theta, images)[0], None
+        if self.problem.settings.rig_features == "trained":
+            return theta[self._bias], self.function(theta, images)[1]
+        start = self.problem.theta
+        outputs, h = self.function(start, images)
+        body = self._layout.body(theta - start) + start
+        return self.function(body, images)[0] - outputs, h
 
     def head(self, theta: Tensor, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """theta_F* (h, C) and <r, A r>, differentiable in everything."""
-        h = self.function(theta, images)[1]
-        residual = labels - theta[self.bias]
+        produced, h = self.parts(theta, images)
+        assert h is not None
+        residual = labels - produced
         wide = h.to(self.problem.kernel_dtype)
         ridge = wide @ wide.T
         ridge = ridge + self.problem.regulariser * torch.eye(
@@ -57,13 +82,13 @@ class InnerProblem:
         if self.closed:
             fit = lam * self.head(theta, images, labels)[1]
         else:
-            fit = (labels - self.function(theta, images)[0]).square().sum()
+            fit = (labels - self.parts(theta, images)[0]).square().sum()
         return (fit + lam * pull) / (2 * labels.numel())
 
     def predict(self, theta: Tensor, head: Tensor | None, images: Tensor) -> Tensor:
         """f(images) (b, C)."""
-        outputs, h = self.function(theta, images)
-        return outputs if head is None else h @ head + theta[self.bias]
+        produced, h = self.parts(theta, images)
+        return produced if h is None or head is None else h @ head + produced
 
 
 def meta_gradient(problem: Problem, rates: Rates) -> MetaGradient:
@@ -72,7 +97,9 @@ def meta_gradient(problem: Problem, rates: Rates) -> MetaGradient:
     problem.clock("inner solve")
     if not rates.found:
         rates.inner.value = search(
-            rates.inner.value, lambda rate: descend(inner, rate, solver.inner_steps)[1]
+            rates.inner.value,
+            lambda rate, steps: descend(inner, rate, steps)[1],
+            solver.inner_steps,
         )
     theta, inner_losses = descend(inner, rates.inner.value, solver.inner_steps)
     rates.inner.observe(inner_losses)
@@ -98,13 +125,17 @@ def gradient_at(inner: InnerProblem, theta: Tensor, rates: Rates) -> MetaGradien
     def hessian(v: Tensor) -> Tensor:
         return torch.autograd.grad(gradient, theta, v, retain_graph=True)[0]
 
-    def inverse_solve(rate: float) -> Solution:
-        return adam.solve(hessian, g, learning_rate=rate, steps=solver.inverse_steps)
+    def inverse_solve(rate: float, steps: int) -> Solution:
+        return adam.solve(hessian, g, learning_rate=rate, steps=steps)
 
     if not rates.found:
-        rates.inverse.value = search(rates.inverse.value, lambda rate: inverse_solve(rate).losses)
+        rates.inverse.value = search(
+            rates.inverse.value,
+            lambda rate, steps: inverse_solve(rate, steps).losses,
+            solver.inverse_steps,
+        )
         rates.found = True
-    inverse = inverse_solve(rates.inverse.value)
+    inverse = inverse_solve(rates.inverse.value, solver.inverse_steps)
     rates.inverse.observe(inverse.losses)
 
     problem.clock("gradient")
@@ -112,7 +143,7 @@ def gradient_at(inner: InnerProblem, theta: Tensor, rates: Rates) -> MetaGradien
         gradient, (x, y), -inverse.value, allow_unused=True, materialize_grads=True
     )
     dx, dy = direct
-    if settings.clip_implicit:
+    if settings.clips:
         ix, iy = clipped(ix, dx), clipped(iy, dy)
     metrics = {
         "loss": loss,
