@@ -27,7 +27,7 @@ from tests.hostile.fuzzing.driver import Outcome, fuzz
 KINDS = tuple(kinds.KINDS)
 CASES = int(os.environ.get("POTSTILL_FUZZ_CASES", "10000"))
 SEED = int(os.environ.get("POTSTILL_FUZZ_SEED", "1"))
-A_FEW = 26  # of each kind
+A_FEW = 22  # of each kind
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="measures memory by /proc")
 
