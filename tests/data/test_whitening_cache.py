@@ -51,6 +51,16 @@ def only(folder: Path) -> Path:
     return path
 
 
+def test_what_a_killed_process_left_there_goes_with_the_next_fit(
+    images: torch.Tensor, cache: WhiteningCache, tmp_path: Path
+) -> None:
+    left = tmp_path / "cache" / f".potstill-{'0' * 32}.tmp"
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    fit(RECIPE, images, cache=cache)
+    assert not left.exists() and only(tmp_path).suffix == ".safetensors"
+
+
 def test_a_fit_is_found_again_to_the_bit(
     images: torch.Tensor, cache: WhiteningCache, fits: list[int]
 ) -> None:

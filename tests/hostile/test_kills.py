@@ -27,6 +27,7 @@ _LENGTHS: dict[str, dict[str, Any]] = {
     "rcig": {"method__iterations": 24, "checkpoint_every": 3},
     "dwa": {"method__iterations": 10, "method__teacher__epochs": 3, "images_per_class": 3},
     "dm": {"method__iterations": 40, "checkpoint_every": 3},
+    "dc": {"method__iterations": 12, "checkpoint_every": 3},
 }
 # What stands for the files of each that take longest to write.
 _LARGEST = {"rcig": runs.CHECKPOINT, "dwa": "00001-001.safetensors", "dm": runs.CHECKPOINT}
@@ -114,7 +115,10 @@ def test_killed_at_the_worst_moments_of_every_file(
         *(("rcig", 1, "1"), ("dwa", 1, "1"), ("dm", 1, "1")),
         *(
             pytest.param(method, 20, workers, marks=pytest.mark.long)
-            for method, workers in (("rcig", "1"), ("dwa", "1"), ("dwa", "2"), ("dm", "1"))
+            for method, workers in (
+                *(("rcig", "1"), ("dwa", "1"), ("dwa", "2")),
+                *(("dm", "1"), ("dc", "1")),
+            )
         ),
     ],
 )

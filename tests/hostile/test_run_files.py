@@ -28,7 +28,7 @@ from potstill.methods.recipe import parse
 from potstill.report import write
 from potstill.reproduce import Workplace, select, survey
 from potstill.runs import Run, records
-from potstill.runs.documents import read_log
+from potstill.runs.log import read_log
 from tests.data.test_distilled import sample
 from tests.hostile.mutations import deep, mutated
 from tests.hostile.test_files import bound, fifo, zeros

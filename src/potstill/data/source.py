@@ -83,6 +83,27 @@ def fingerprint(train: Split, test: Split) -> str:
     return digest.hexdigest()
 
 
+def members(source: SourceDataset, least: int = 1) -> dict[str, Tensor]:
+    """The rows of each class among the training images, (N_c,) int64 ascending, by its name.
+
+    Raises:
+        DataError: a class has fewer images than ``least``.
+    """
+    labels = source.train.labels
+    order = labels.argsort(stable=True)
+    sizes = labels.bincount(minlength=source.classes).tolist()
+    found = dict(zip(source.class_names, order.split(sizes), strict=True))
+    for name, rows in found.items():
+        if not len(rows):
+            raise DataError(f"class {name} has no training images; add some, or remove the class")
+        if len(rows) < least:
+            raise DataError(
+                f"class {name} has {len(rows)} images, fewer than the {least} asked for; ask for "
+                "fewer images per class"
+            )
+    return found
+
+
 def sample_per_class(
     split: Split, classes: int, per_class: int | Sequence[int], generator: np.random.Generator
 ) -> Tensor:

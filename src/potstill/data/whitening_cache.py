@@ -17,7 +17,7 @@ from potstill import __version__, storage
 from potstill.data.blocks import Blocks
 from potstill.data.transforms import ZCA, Preprocess
 from potstill.errors import PotstillError, RunError
-from potstill.files import make_folder
+from potstill.files import make_folder, remove_leftovers
 from potstill.hashing import add_tensor
 from potstill.surroundings import machine
 
@@ -89,6 +89,7 @@ class WhiteningCache:
         document = {"format_version": 1, "key": dict(key), "preprocess": fitted.describe()}
         try:
             make_folder(self._folder)
+            remove_leftovers(self._folder)
             storage.save(
                 self._path(self._folder, key), document, fitted.tensors(), storage.WHITENING
             )

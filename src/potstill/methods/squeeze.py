@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -20,9 +21,11 @@ from potstill.data import views
 from potstill.data.inventory import Inventory
 from potstill.data.preprocess import Preprocess, Standardise, fit
 from potstill.data.source import SourceDataset
+from potstill.data.whitening_cache import WhiteningCache
 from potstill.errors import DataError, RecipeError, RunError
 from potstill.files import remove_leftovers
 from potstill.methods.class_order import require_class_order
+from potstill.methods.method import Session
 from potstill.methods.product import portable
 from potstill.methods.recipe import Recipe
 from potstill.networks import zoo
@@ -51,6 +54,7 @@ def squeeze(
     folder: Path | None = None,
     device: str | torch.device = "cpu",
     threads: int | None = None,
+    whitenings: WhiteningCache | None = None,
     progress: Progress = silent,
 ) -> Teacher:
     """The teacher that ``recipe`` asks for, its accuracy measured after the last epoch.
@@ -64,6 +68,7 @@ def squeeze(
         device: where to train, and where the teacher's network will be.
         threads: that sums are split over; if None, as many as PyTorch has, or as the training that
             goes on was begun with.
+        whitenings: where the preprocessing is looked for before it is fitted, and stored.
         progress: told of every epoch.
 
     Raises:
@@ -82,8 +87,9 @@ def squeeze(
     _require_possible(recipe)
     if folder is not None:
         remove_leftovers(folder)
-    preprocess = fit(recipe.data, source.train.images)
-    job = _Job(recipe, source, preprocess, torch.device(device))
+    where = torch.device(device)
+    preprocess = fit(recipe.data, source.train.images, device=where, cache=whitenings)
+    job = _Job(recipe, source, preprocess, where)
     kept = None if folder is None else folder / TEACHER
     if kept is not None and kept.exists():
         return job.fitting(kept, threads)
@@ -97,6 +103,20 @@ def squeeze(
         teacher.save(kept)
         kept.with_name(CHECKPOINT).unlink(missing_ok=True)
     return teacher
+
+
+def squeeze_in(session: Session, recipe: Recipe, source: SourceDataset) -> Teacher:
+    """:func:`squeeze` where a method works: in the run's folder, counted as a part of its time."""
+    run = session.run
+    with nullcontext() if run is None else run.part("teacher"):
+        return squeeze(
+            recipe,
+            source,
+            folder=None if run is None else run.path,
+            device=session.device,
+            whitenings=session.whitenings,
+            progress=session.progress,
+        )
 
 
 class _Job:

@@ -4,13 +4,12 @@
 """
 
 from potstill.runs.documents import RECORD_FORMAT
+from potstill.runs.log import METRICS, TENSORBOARD
 from potstill.runs.run import (
     CHECKPOINT,
     DISTILLED,
-    METRICS,
     RECIPE,
     RECORD,
-    TENSORBOARD,
     Run,
     Status,
     adopt,

@@ -1,22 +1,19 @@
-"""The record and the log that a run leaves behind, as they are read.
+"""The record that a run leaves behind, as it is read.
 
-Both are checked strictly and once, so that whoever reads a run may trust every type. Keys and
-audits that this version does not know are another version's and are passed over.
+It is checked strictly and once, so that whoever reads a run may trust every type. Keys and audits
+that this version does not know are another version's and are passed over.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import Discriminator, Field, Tag, ValidationError
 
-from potstill import hardware, storage
+from potstill import storage
 from potstill.config import Name
 from potstill.errors import RunError
-from potstill.files import open_regular
 from potstill.quoting import fault
 from potstill.results import (
     Continual,
@@ -29,10 +26,6 @@ from potstill.results import (
 )
 
 RECORD_FORMAT = 1
-
-_LONGEST_LINE = 1 << 20
-# What is made of a log takes so many times its bytes.
-_COPIES = 8
 
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -105,53 +98,3 @@ def checked_record(path: Path) -> tuple[Record, dict[str, Any]]:
     except ValidationError as error:
         raise RunError(f"{path} is damaged ({fault(error)}); restore a copy or delete it") from None
     return record, document
-
-
-class Entry(BaseModel):
-    """A line of the log; of further keys each is a quantity, null where it was not finite."""
-
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
-
-    __pydantic_extra__: dict[str, float | None]
-    iteration: Count
-    seconds: float = 0.0
-
-    @property
-    def values(self) -> dict[str, float | None]:
-        """The quantities by name."""
-        return self.__pydantic_extra__
-
-
-def read_log(path: Path) -> Iterator[tuple[bytes, Entry]]:
-    """Every line of the log, without its end, and what it says; none if there is no log.
-
-    The last line, which a killed run may have left torn, is passed over if it says nothing.
-
-    Raises:
-        RunError: another line is none, or the file cannot be read or is too large for the memory.
-    """
-    try:
-        with open_regular(path) as file:
-            shortage = hardware.shortage(os.fstat(file.fileno()).st_size, _COPIES)
-            if shortage is not None:
-                raise RunError(f"{path} has {shortage}; use a machine with more")
-            number = 0
-            while line := file.readline(_LONGEST_LINE):
-                number += 1
-                if not line.strip():
-                    continue
-                try:
-                    entry = Entry.model_validate_json(line)
-                except ValidationError:
-                    if len(line) < _LONGEST_LINE and not line.endswith(b"\n"):
-                        return  # the last one, torn
-                    raise RunError(
-                        f"{path}, line {number}: not a JSON object of numbers with an iteration; "
-                        "remove the line"
-                    ) from None
-                yield line.rstrip(b"\n"), entry
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise RunError(f"cannot read {path}: {reason}; check its permissions") from None

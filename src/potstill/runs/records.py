@@ -31,9 +31,10 @@ from potstill.results import (
     standing,
 )
 from potstill.runs import again
-from potstill.runs.documents import Record, Timing, checked_record, read_log
+from potstill.runs.documents import Record, Timing, checked_record
+from potstill.runs.log import METRICS, read_log
 from potstill.runs.measured import Measured, left_out, once
-from potstill.runs.run import DISTILLED, METRICS, RECIPE, RECORD
+from potstill.runs.run import DISTILLED, RECIPE, RECORD
 from potstill.text import data_set_text
 
 _Audit = TypeVar("_Audit", bound=Audit)

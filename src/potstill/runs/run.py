@@ -35,6 +35,7 @@ from potstill.methods import recipe as recipes
 from potstill.methods.recipe import Recipe
 from potstill.runs import documents
 from potstill.runs.documents import RECORD_FORMAT
+from potstill.runs.log import Log, cut_log, explained
 from potstill.runs.origin import Origin, require_same_recipe
 from potstill.surroundings import (
     Surroundings,
@@ -47,8 +48,6 @@ from potstill.surroundings import (
 )
 
 RECIPE = "recipe.yaml"
-METRICS = "metrics.jsonl"
-TENSORBOARD = "tensorboard"
 CHECKPOINT = "checkpoint.safetensors"
 DISTILLED = "distilled.safetensors"
 RECORD = "record.json"
@@ -94,8 +93,7 @@ class Run:
         self._memory, self._memory_before = hardware.PeakMemory(device), 0
         self._started = time.perf_counter()
         self._pending: tuple[int, Any] | None = None
-        self._metrics: int | None = None
-        self._board: _Board | None = None
+        self._log = Log(path)
 
     @classmethod
     def create(
@@ -220,8 +218,7 @@ class Run:
             TypeError: the state holds something a checkpoint cannot.
             RunError: it cannot be written; the previous checkpoint is untouched.
         """
-        if self._metrics is not None:
-            os.fsync(self._metrics)
+        self._log.sync()
         self.iteration = step
         header = {"iteration": step, "seconds": self.seconds, "parts": self._parts}
         if self._origin is not None:
@@ -238,18 +235,7 @@ class Run:
             RunError: the disk is full or gone.
         """
         self.iteration = step
-        numbers = {name: float(value) for name, value in values.items()}
-        line = {"iteration": step, "seconds": round(self.seconds, 3), **_finite(numbers)}
-        with _explained(self.path / METRICS):
-            if self._metrics is None:
-                # Not to wait for a reader, if it is a pipe.
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK
-                self._metrics = os.open(self.path / METRICS, flags, 0o666)
-            _write_all(self._metrics, json.dumps(line).encode() + b"\n")
-        with _explained(self.path / TENSORBOARD):
-            if self._board is None:
-                self._board = _Board(self.path / TENSORBOARD, first_step=step)
-            self._board.add(step, numbers)
+        self._log.append(step, self.seconds, values)
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -279,12 +265,9 @@ class Run:
             if self._status == "running":
                 self.finish("stopped")
         finally:
-            if self._board is not None:
-                self._board.close()
-            if self._metrics is not None:
-                os.close(self._metrics)
+            self._log.close()
             os.close(self._lock)
-            self._board = self._metrics = self._lock = None
+            self._lock = None
 
     def __enter__(self) -> Run:
         return self
@@ -327,7 +310,7 @@ class Run:
             self._seconds_before = header.seconds
             self._parts = dict(header.parts)
             self._pending = (self.iteration, state)
-        _truncate_metrics(self.path / METRICS, self.iteration)
+        cut_log(self.path, self.iteration)
 
     def _write_record(self) -> None:
         record = {
@@ -391,24 +374,6 @@ def record_audit(folder: Path, audit: Mapping[str, Any]) -> None:
         os.close(lock)
 
 
-class _Board:
-    """TensorBoard's writer, imported when the first number is logged: it takes a second."""
-
-    def __init__(self, folder: Path, *, first_step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._writer = SummaryWriter(str(folder), purge_step=first_step)
-
-    def add(self, step: int, values: Mapping[str, float]) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        # These numbers stand in metrics.jsonl too: losing the last of them costs nothing.
-        with suppress(OSError):
-            self._writer.close()
-
-
 def _holds_run(path: Path) -> bool:
     return any((path / name).exists() for name in (RECIPE, CHECKPOINT, DISTILLED, RECORD))
 
@@ -417,7 +382,7 @@ def _lock(path: Path) -> int:
     """Make the folder ``path`` and lock it; the lock goes with the returned descriptor."""
     if path.exists() and not path.is_dir():
         raise RunError(f"{path} is a file; give --out a folder")
-    with _explained(path):
+    with explained(path):
         path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -439,38 +404,9 @@ def _stored_recipe(path: Path) -> Recipe:
     return recipes.parse(recipes.read_yaml(path / RECIPE), source=str(path / RECIPE))
 
 
-def _truncate_metrics(path: Path, iteration: int) -> None:
-    """Keep the lines up to ``iteration``; a last line cut off by a crash goes too."""
-    if path.exists():
-        lines = documents.read_log(path)
-        kept = [line + b"\n" for line, entry in lines if entry.iteration <= iteration]
-        atomic_write(path, b"".join(kept))
-
-
-def _finite(numbers: Mapping[str, float]) -> dict[str, float | None]:
-    limit = float("inf")
-    return {name: value if abs(value) < limit else None for name, value in numbers.items()}
-
-
 def _write_json(path: Path, document: Any) -> None:
     try:
         text = json.dumps(document, indent=2, allow_nan=False)
     except ValueError:
         raise RunError(f"{path} cannot hold numbers that are not finite; measure again") from None
     atomic_write(path, f"{text}\n".encode())
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    while content:
-        content = content[os.write(descriptor, content) :]
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}; free space or change permissions "
-            "and use --resume, or choose another --out"
-        ) from error

@@ -14,6 +14,17 @@ from potstill.methods.dwa.distil import GROUPS
 from potstill.methods.squeeze import CHECKPOINT, TEACHER, squeeze
 from potstill.recipes import load
 
+_MATCHING = {
+    "data.dataset": "digits",
+    "data.mean": "null",
+    "data.std": "null",
+    "images_per_class": 1,
+    "network.depth": 2,
+    "network.width": 4,
+    "method.real_batch": 8,
+    "checkpoint_every": 2,
+    "log_every": 1,
+}
 _SETTINGS: dict[str, dict[str, Any]] = {
     "rcig": {
         "network.depth": 1,
@@ -35,22 +46,13 @@ _SETTINGS: dict[str, dict[str, Any]] = {
         "evaluation.epochs": 2,
         "log_every": 2,
     },
-    "dm": {
-        "data.dataset": "digits",
-        "data.mean": "null",
-        "data.std": "null",
-        "images_per_class": 1,
-        "network.depth": 2,
-        "network.width": 4,
-        "method.iterations": 3,
-        "method.real_batch": 8,
-        "checkpoint_every": 2,
-        "log_every": 1,
-    },
+    "dm": {**_MATCHING, "method.iterations": 3},
+    "dc": {**_MATCHING, "method.iterations": 3, "method.updates": 2, "method.epochs": 1},
 }
-METHODS = tuple(_SETTINGS)
+METHODS = ("rcig", "dwa", "dm")
+"""Those of which files are made, one of each kind; DC's are DM's."""
 _RECIPES = {"rcig": "quickstart/digits-rcig", "dwa": "quickstart/digits-dwa",
-            "dm": "dm/cifar10-ipc10-cpu"}  # fmt: skip
+            "dm": "dm/cifar10-ipc10-cpu", "dc": "dc/cifar10-ipc10-cpu"}  # fmt: skip
 
 
 def assignments(method: str, **changes: Any) -> list[str]:

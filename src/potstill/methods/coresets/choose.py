@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from potstill import rng
 from potstill.data.preprocess import Preprocess
-from potstill.data.source import SourceDataset
+from potstill.data.source import SourceDataset, members
 from potstill.errors import DataError, NetworkError
 from potstill.methods.coresets import select
 from potstill.methods.coresets.settings import Selection
 from potstill.methods.method import Session
 from potstill.methods.recipe import Recipe
-from potstill.methods.squeeze import squeeze
+from potstill.methods.squeeze import squeeze_in
 from potstill.networks import zoo
 from potstill.networks.init import initialise_default
 from potstill.networks.instance_norms import favour_group_norms
@@ -28,20 +28,6 @@ Features = Callable[[Tensor], Tensor]
 """Images (n, c, h, w) uint8 -> (n, d) float64 on the CPU."""
 
 _BATCH, _BATCH_CPU = 1000, 100
-
-
-def members(source: SourceDataset) -> dict[str, Tensor]:
-    """The rows of each class among the training images, (N_c,) int64, by its name.
-
-    Raises:
-        DataError: a class has no images.
-    """
-    found = {}
-    for label, name in enumerate(source.class_names):
-        found[name] = (source.train.labels == label).nonzero().flatten()
-        if not len(found[name]):
-            raise DataError(f"class {name} has no training images; add some, or remove the class")
-    return found
 
 
 def chosen_rows(
@@ -67,13 +53,7 @@ def chosen_rows(
         KeyboardInterrupt: while the teacher was trained; it goes on where it was stopped.
     """
     per_class = recipe.images_per_class
-    classes = members(source)
-    for name, rows in classes.items():
-        if len(rows) < per_class:
-            raise DataError(
-                f"class {name} has {len(rows)} images, fewer than the {per_class} asked for; "
-                "ask for fewer images per class"
-            )
+    classes = members(source, per_class)
     teacher = None
     features: Features = pixel_features(preprocess)
     if selection.teacher is not None:
@@ -156,13 +136,8 @@ def _untrained(recipe: Recipe, source: SourceDataset, selection: Selection) -> n
 
 def _teacher(recipe: Recipe, source: SourceDataset, session: Session) -> Teacher:
     """The session's, else one that is trained, or was trained in the run's folder."""
-    run, given = session.run, session.teacher
-    if given is not None:
-        given.require_for(source)
-        return given
-    if run is None:
-        return squeeze(recipe, source, device=session.device, progress=session.progress)
-    with run.part("teacher"):
-        return squeeze(
-            recipe, source, folder=run.path, device=session.device, progress=session.progress
-        )
+    given = session.teacher
+    if given is None:
+        return squeeze_in(session, recipe, source)
+    given.require_for(source)
+    return given

@@ -23,7 +23,7 @@ from potstill.methods.dwa.settings import DWASettings
 from potstill.methods.method import Session
 from potstill.methods.product import product
 from potstill.methods.recipe import Recipe, method_of
-from potstill.methods.squeeze import TEACHER, squeeze
+from potstill.methods.squeeze import TEACHER, squeeze_in
 from potstill.networks.batch_norms import batch_norms
 from potstill.progress import Progress
 from potstill.teacher import Teacher
@@ -55,8 +55,11 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
     ledger = _Ledger(recipe, plan, run, session.progress)
     teacher = session.teacher
     if teacher is None:
-        _require_standardised(recipe.data.preprocess, "set data.preprocess to standardise")
-        teacher = _squeeze(recipe, source, session, ledger)
+        try:
+            teacher = squeeze_in(session, recipe, source)
+        finally:
+            # The time spent counts, also that of a training that was stopped.
+            ledger.keep()
     _check(teacher, source)
     if run is not None:
         _keep(teacher, run.path / TEACHER)
@@ -194,33 +197,16 @@ class _Ledger:
         self._progress("synthesis iteration", min(self._steps, total), total, **self._losses)
 
 
-def _squeeze(recipe: Recipe, source: SourceDataset, session: Session, ledger: _Ledger) -> Teacher:
-    run, device, progress = session.run, session.device, session.progress
-    if run is None:
-        return squeeze(recipe, source, device=device, progress=progress)
-    try:
-        with run.part("teacher"):
-            return squeeze(recipe, source, folder=run.path, device=device, progress=progress)
-    finally:
-        # The time spent counts, also that of a training that was stopped.
-        ledger.keep()
-
-
 def _check(teacher: Teacher, source: SourceDataset) -> None:
     """That the teacher is one for this data, and one that can be inverted."""
     teacher.require_for(source)
-    _require_standardised(
-        teacher.preprocess.describe()["kind"], "take a teacher of standardised images"
-    )
-    batch_norms(teacher.network)
-
-
-def _require_standardised(kind: str, remedy: str) -> None:
+    kind = teacher.preprocess.describe()["kind"]
     if kind != "standardise":
         raise DataError(
-            f"DWA keeps its images in the range of valid pixels, which {kind} does not have; "
-            f"{remedy}"
+            f"DWA keeps its images in the range of valid pixels, which {kind} does not have; take "
+            "a teacher of standardised images"
         )
+    batch_norms(teacher.network)
 
 
 def _keep(teacher: Teacher, path: Path) -> None:

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from potstill import checkpoints, hardware, rng
 from potstill.data import pixels
 from potstill.data.preprocess import Preprocess
-from potstill.data.source import SourceDataset
-from potstill.errors import DataError, RunError
+from potstill.data.source import SourceDataset, members
+from potstill.errors import RunError
 from potstill.methods.dwa.adjust import (
     Weights,
     adjustment_length,
@@ -100,15 +100,9 @@ def real_rows(source: SourceDataset, images_per_class: int, seed: int) -> Tensor
         DataError: a class has fewer images than asked for.
     """
     chosen = []
-    for label, name in enumerate(source.class_names):
-        members = (source.train.labels == label).nonzero().flatten()
-        if len(members) < images_per_class:
-            raise DataError(
-                f"class {name} has {len(members)} images, fewer than the {images_per_class} asked "
-                "for; ask for fewer images per class"
-            )
-        order = rng.stream(seed, "dwa/real", label).permutation(len(members))
-        chosen.append(members[torch.from_numpy(order[:images_per_class])])
+    for label, rows in enumerate(members(source, images_per_class).values()):
+        order = rng.stream(seed, "dwa/real", label).permutation(len(rows))
+        chosen.append(rows[torch.from_numpy(order[:images_per_class])])
     return torch.stack(chosen)
 
 

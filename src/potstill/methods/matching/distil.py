@@ -15,9 +15,8 @@ from potstill.data import siamese
 from potstill.data.distilled import DistilledDataset
 from potstill.data.preprocess import Preprocess, fit
 from potstill.data.siamese import Draw, Strategy
-from potstill.data.source import SourceDataset, centred_one_hot
+from potstill.data.source import SourceDataset, centred_one_hot, members
 from potstill.errors import NetworkError, NumericalError
-from potstill.methods.coresets.choose import members
 from potstill.methods.loop import iterate
 from potstill.methods.matching.descent import momentum_step
 from potstill.methods.matching.draws import fresh_network, real_rows, siamese_draws

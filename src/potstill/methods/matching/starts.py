@@ -7,9 +7,8 @@ from torch import Tensor
 
 from potstill import rng
 from potstill.data.preprocess import Preprocess
-from potstill.data.source import SourceDataset
-from potstill.errors import DataError
-from potstill.methods.coresets.choose import chosen_rows, members
+from potstill.data.source import SourceDataset, members
+from potstill.methods.coresets.choose import chosen_rows
 from potstill.methods.matching.settings import MatchingSettings
 from potstill.methods.method import Session
 from potstill.methods.recipe import Recipe, method_of
@@ -26,19 +25,13 @@ def start(
         NetworkError: a coreset's network has no features of images.
     """
     settings, per_class = method_of(recipe, MatchingSettings), recipe.images_per_class
-    classes = members(source)
     if settings.start == "noise":
         shape = (per_class, source.channels, source.resolution, source.resolution)
-        streams = (rng.stream(recipe.seed, f"matching/start/{name}") for name in classes)
+        streams = (rng.stream(recipe.seed, f"matching/start/{name}") for name in source.class_names)
         return torch.cat([rng.normal(shape, stream) for stream in streams]), None
-    for name, rows in classes.items():
-        if len(rows) < per_class:
-            raise DataError(
-                f"class {name} has {len(rows)} images, fewer than the {per_class} asked for; "
-                "ask for fewer images per class, or set method.start to noise"
-            )
     teacher = None
     if settings.selection is None:
+        classes = members(source, per_class)
         chosen = torch.cat(
             [_some(rows, per_class, recipe.seed, name) for name, rows in classes.items()]
         )
