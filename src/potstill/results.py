@@ -113,8 +113,10 @@ class Evaluation(Document):
     """Training steps of one network."""
     epochs: int | None = None
     """Epochs of one network; None under a protocol that does not count them."""
+    presentations: int | None = None
+    """Images shown to one network, under a protocol that counts them."""
     labels: str | None = None
-    """Whose labels the networks were trained on: stored, on the fly, or hard."""
+    """Whose labels the networks were trained on: stored, on the fly, one an image, or hard."""
     teacher: Any = None
     """Who gave the labels that are not hard, as the set's header may say anything of it."""
     strategy: tuple[str, ...] | None = None

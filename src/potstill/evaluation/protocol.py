@@ -21,6 +21,7 @@ from potstill.errors import ArtefactError, DataError, RecipeError
 from potstill.evaluation.fixed_steps import Protocol
 from potstill.evaluation.matching import MatchingProtocol
 from potstill.evaluation.plan import Assignment, EvaluationProtocol
+from potstill.evaluation.regimes import REGIMES
 from potstill.evaluation.students import HARD_LABEL, StudentProtocol, as_run
 from potstill.progress import Progress, part, silent, staged
 from potstill.results import Baseline, Evaluation, Reached
@@ -42,6 +43,7 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
         MatchingProtocol("dsa", lasting=1000, views="siamese"),
         MatchingProtocol("cafe", lasting=600),
         MatchingProtocol("datadam-as-run", lasting=1800, views="siamese", batch_size=64),
+        *REGIMES,
     )
 }
 
@@ -152,13 +154,17 @@ def evaluate(
 
 
 def named(protocol: str | EvaluationProtocol) -> EvaluationProtocol:
-    """The protocol of this name.
+    """The protocol of this name, or a label regime that shows another number of images (hl:5000).
 
     Raises:
         RecipeError: there is none.
     """
     if not isinstance(protocol, str):
         return protocol
+    regime, _, shown = protocol.partition(":")
+    for one in REGIMES:
+        if one.name == regime and shown.isdecimal() and len(shown) < 20:
+            return one.lasting(int(shown))
     if protocol not in PROTOCOLS:
         raise RecipeError(f"unknown protocol {protocol!r}; use one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[protocol]
