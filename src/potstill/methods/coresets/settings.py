@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from potstill.config import BATCH, EPOCHS, SIDE, NetworkRecipe, TeacherRecipe
 from potstill.methods.method import MethodSettings
 
 Algorithm = Literal["random", "herding", "k-center", "k-means"]
 Features = Literal["trained", "random", "pixels"]
+Start = Literal["real", "noise", "herding", "k-center", "k-means"]
+"""What synthetic images are at first: random real images, noise, or a coreset."""
 
 
 class ExtractorRecipe(TeacherRecipe):
@@ -44,13 +46,51 @@ class Selection:
 
     algorithm: Algorithm
     features: Features
-    extractor: ExtractorRecipe
+    extractor: TeacherRecipe
 
     @property
-    def teacher(self) -> ExtractorRecipe | None:
+    def teacher(self) -> TeacherRecipe | None:
         """What has to be trained first, if anything."""
         trained = self.algorithm != "random" and self.features == "trained"
         return self.extractor if trained else None
+
+
+def selection_of(start: Start, features: Features, extractor: TeacherRecipe) -> Selection | None:
+    """How the coreset to start from is chosen; None for starts from random images and noise."""
+    if start == "real" or start == "noise":
+        return None
+    return Selection(start, features, extractor)
+
+
+class StartSettings(MethodSettings):
+    """Base of the settings of methods that can start from a coreset and have no other teacher."""
+
+    start: Start = Field("real", description="random real images, noise, or a coreset")
+    start_features: Features = Field(
+        "trained", description="what a coreset compares images by; as for method coreset"
+    )
+    teacher: ExtractorRecipe | None = Field(
+        None, description="whose features a coreset compares; method coreset's own if null"
+    )
+
+    @property
+    def selection(self) -> Selection | None:
+        """How the coreset to start from is chosen; None for other starts."""
+        return selection_of(self.start, self.start_features, self.teacher or ExtractorRecipe())
+
+    @model_validator(mode="after")
+    def _teacher_of_a_coreset(self) -> StartSettings:
+        if self.teacher is not None and self.selection is None:
+            raise ValueError(
+                f"a start from {self.start} has no teacher; remove it, or set start to herding, "
+                "k-center or k-means"
+            )
+        return self
+
+
+def teacher_to_start(settings: StartSettings) -> TeacherRecipe | None:
+    """What has to be trained before the start, if anything."""
+    return None if settings.selection is None else settings.selection.teacher
 
 
 class CoresetSettings(MethodSettings):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,12 @@ from torch import Tensor
 
 from potstill import checkpoints
 from potstill.data.distilled import DistilledDataset
-from potstill.data.source import SourceDataset, centred_one_hot
+from potstill.data.source import SourceDataset, centred_one_hot, members
 from potstill.errors import DataError, RecipeError, RunError
 from potstill.evaluation.protocol import named
 from potstill.evaluation.relabel import relabel
 from potstill.files import make_folder, remove_leftovers
+from potstill.methods.coresets.choose import chosen_rows
 from potstill.methods.dwa import groups
 from potstill.methods.dwa.groups import Inverted, Inverter, Task
 from potstill.methods.dwa.settings import DWASettings
@@ -50,7 +52,7 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
     settings, run = method_of(recipe, DWASettings), session.run
     if settings.store_soft_labels:
         _require_soft_labels(recipe)
-    rows = groups.real_rows(source, recipe.images_per_class, recipe.seed)
+    members(source, recipe.images_per_class)  # complains before a teacher is trained
     plan = groups.plan(recipe.images_per_class, source.classes, settings.class_batch)
     ledger = _Ledger(recipe, plan, run, session.progress)
     teacher = session.teacher
@@ -69,6 +71,7 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
         remove_leftovers(folder)
     origin = {"teacher": teacher.digest, "source": source.fingerprint}
     inverter = Inverter(recipe, teacher.network, teacher.preprocess, folder, origin, session.device)
+    rows = _first(recipe, source, session, teacher)
     shape = tuple(source.train.images.shape[1:])
     for group in plan:
         kept = None if folder is None else groups.read(folder, group, origin, shape)
@@ -97,6 +100,16 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
     if settings.store_soft_labels:
         result = _labelled(result, teacher, recipe, session)
     return result
+
+
+def _first(recipe: Recipe, source: SourceDataset, session: Session, teacher: Teacher) -> Tensor:
+    """Rows (classes, images_per_class) int64 of the training split: S_0, a column a group."""
+    selection = method_of(recipe, DWASettings).selection
+    if selection is None:
+        return groups.real_rows(source, recipe.images_per_class, recipe.seed)
+    where = replace(session, teacher=teacher)
+    chosen, _ = chosen_rows(recipe, source, selection, teacher.preprocess, where)
+    return chosen.unflatten(0, (source.classes, recipe.images_per_class))
 
 
 def assemble(inverted: Iterable[Inverted], classes: int) -> tuple[Tensor, Tensor]:

@@ -193,7 +193,7 @@ class Inverter:
         return random_adjustment(network, length, stream)
 
     def _start(self, real: Tensor, group: Group) -> Tensor:
-        if method_of(self.recipe, DWASettings).start == "real":
+        if method_of(self.recipe, DWASettings).start != "noise":
             return real
         stream = rng.stream(self.recipe.seed, f"dwa/start/{group.name}")
         return rng.normal(tuple(real.shape), stream).to(real)

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from potstill.config import BATCH, EPOCHS, STEPS, NetworkRecipe
-from potstill.methods.coresets.settings import ExtractorRecipe, Features, Selection
-from potstill.methods.method import MethodSettings
+from potstill.methods.coresets.settings import Start, StartSettings
 
 Operation = Literal["colour", "crop", "cutout", "flip", "scale", "rotate"]
 Strategy = Annotated[
@@ -23,10 +22,9 @@ Milestones = Annotated[
     tuple[Annotated[int, Field(ge=0, le=STEPS)], ...],
     Field(max_length=100, description="networks seen at which the rate of the images is halved"),
 ]
-Start = Literal["real", "noise", "herding", "k-center", "k-means"]
 
 
-class MatchingSettings(MethodSettings):
+class MatchingSettings(StartSettings):
     """What every matching method has: networks, real batches, SGD on the images, views, a start."""
 
     iterations: int = Field(20_000, ge=0, le=STEPS, description="K, networks; each is a fresh one")
@@ -43,20 +41,6 @@ class MatchingSettings(MethodSettings):
     start: Start = Field(
         "real", description="random real images, standard normal noise, or a coreset"
     )
-    start_features: Features = Field(
-        "trained", description="what a coreset compares images by; as for method coreset"
-    )
-    teacher: ExtractorRecipe | None = Field(
-        None, description="whose features a coreset compares; method coreset's own if null"
-    )
-
-    @property
-    def selection(self) -> Selection | None:
-        """How the coreset to start from is chosen; None for other starts."""
-        if self.start == "real" or self.start == "noise":
-            return None
-        extractor = self.teacher or ExtractorRecipe()
-        return Selection(self.start, self.start_features, extractor)
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -71,11 +55,6 @@ class MatchingSettings(MethodSettings):
     def _possible(self) -> MatchingSettings:
         if self.strategy is not None and len(set(self.strategy)) < len(self.strategy):
             raise ValueError("strategy names an operation twice; name each once")
-        if self.teacher is not None and self.selection is None:
-            raise ValueError(
-                f"a start from {self.start} has no teacher; remove it, or set start to herding, "
-                "k-center or k-means"
-            )
         return self
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from potstill.config import BATCH, STEPS, Precision, Strict
-from potstill.methods.method import MethodSettings
+from potstill.methods.coresets.settings import StartSettings
 
 Variant = Literal["random", "frepo", "vig", "cig", "rig", "rcig"]
 
@@ -47,7 +47,7 @@ class PoolSettings(Strict):
         return self
 
 
-class RCIGSettings(MethodSettings):
+class RCIGSettings(StartSettings):
     """Every setting of the RCIG ladder: random, FRePo, VIG, CIG, RIG, RCIG (Table 1)."""
 
     kind: Literal["rcig"] = "rcig"
@@ -89,7 +89,6 @@ class RCIGSettings(MethodSettings):
         description="share of the three rates that is left at the end, after a cosine",
     )
     ema_decay: float = Field(0.99, ge=0, lt=1)
-    start: Literal["real", "noise"] = "real"
     softplus_beta: float | None = Field(60.0, gt=0, description="ReLU if null")
     kernel_dtype: Literal["float32", "float64"] = "float64"
     target_precision: Precision = Field(
@@ -105,6 +104,10 @@ class RCIGSettings(MethodSettings):
         if self.variant in ("vig", "rig") and self.subset is not None:
             raise ValueError(
                 f"variant {self.variant} passes all of S at every step; remove method.subset"
+            )
+        if self.variant == "random" and self.selection is not None:
+            raise ValueError(
+                f"variant random has no start from {self.start}; take method.kind coreset for that"
             )
         if self.clip_implicit and not self._has_both_parts:
             raise ValueError(
