@@ -63,7 +63,7 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
     _check(teacher, source)
     if run is not None:
         _keep(teacher, run.path / TEACHER)
-    folder = None if run is None else run.path / GROUPS
+    folder = run.path / GROUPS if session.units is None and run is not None else session.units
     if folder is not None:
         make_folder(folder)
         remove_leftovers(folder)

@@ -122,6 +122,7 @@ DWA = Method(
     recipes=resources.files("potstill.methods.dwa") / "recipes",
     teacher=lambda settings: settings.teacher,
     parallel=True,
+    nests=True,
     cost=("adjustment", "synthesis"),
     memory=("method.class_batch", "method.teacher.batch_size"),
 )
