@@ -439,6 +439,10 @@ class Embedding(Document):
     """Each point's class, an index of ``class_names``."""
     real: tuple[bool, ...]
     """Whether each point is a real image."""
+    sets: tuple[str, ...] = ()
+    """Names of the distilled sets, where the map is of several."""
+    of: tuple[int, ...] = ()
+    """Each point's set then, an index of ``sets``; -1 of real images."""
     perplexity: float | None = None
 
     @model_validator(mode="after")
@@ -448,6 +452,11 @@ class Embedding(Document):
             raise ValueError("x, y, classes and real must be equally long")
         if any(not 0 <= index < len(self.class_names) for index in self.classes):
             raise ValueError("classes must be indices of class_names")
+        if len(self.of) not in (0, len(self.x)) or any(
+            index not in (range(len(self.sets)), (-1,))[real]
+            for index, real in zip(self.of, self.real, strict=False)
+        ):
+            raise ValueError("of must be indices of sets, and -1 of real images")
         return self
 
 

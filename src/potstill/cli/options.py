@@ -26,6 +26,10 @@ app = typer.Typer(
 )
 
 Artefact = Annotated[Path, typer.Argument(metavar="ARTEFACT", help="A distilled .safetensors file")]
+PerClass = Annotated[
+    int | None,
+    typer.Option("--per-class", min=1, help="Only the first so many images of each class"),
+]
 DataRoot = Annotated[
     Path | None,
     typer.Option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from potstill import recipes
-from potstill.cli.options import Artefact, Json, app, read_set
+from potstill.cli.options import Artefact, Json, PerClass, app, read_set
 from potstill.cli.terminal import print_json, print_lines
 from potstill.cli.text import description, paper_row
 
@@ -28,9 +28,11 @@ def list_recipes() -> None:
 
 
 @app.command()
-def info(artefact: Artefact, as_json: Json = False) -> None:
+def info(artefact: Artefact, per_class: PerClass = None, as_json: Json = False) -> None:
     """Say what ARTEFACT holds, and the accuracies measured on it."""
     dataset = read_set(artefact)
+    if per_class is not None:
+        dataset = dataset.first(per_class)
     document = {
         "images": list(dataset.images.shape),
         "images_per_class": dataset.images_per_class,

@@ -198,6 +198,34 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         header = {**self.header, "relabelling": dict(relabelling), "results": stamped}
         return self._like(header, soft_labels)
 
+    def first(self, per_class: int) -> DistilledDataset:
+        """The set of the first ``per_class`` images of every class, in the order they have here.
+
+        Whether these are worth what a set made of so many images is depends on the method: each of
+        DWA's images knows nothing of those after it, so that its first ten of fifty are, to the
+        byte, the set of ten; RCIG's images are made for each other. Field ``part_of`` of the header
+        says which set they are from. Results stay behind, and so do stored soft labels: they are
+        of other batches.
+
+        Raises:
+            ArtefactError: a class has fewer images, or none are asked for.
+        """
+        classes = self.hard_labels()
+        fewest = int(classes.bincount(minlength=len(self.class_names)).min())
+        if not 1 <= per_class <= fewest:
+            raise ArtefactError(
+                f"the set has {fewest} images of its smallest class; ask for the first 1 to "
+                f"{fewest} of each, and not for {per_class}"
+            )
+        members = [(classes == label).nonzero()[:per_class, 0] for label in classes.unique()]
+        rows = torch.cat(members).sort().values
+        whole = {"digest": self.digest, "images_per_class": self.images_per_class}
+        header = {key: value for key, value in self.header.items() if key != "relabelling"}
+        header |= {"part_of": whole, "results": []}
+        return DistilledDataset(
+            self._stored[rows], self.labels[rows], self.class_names, self.preprocess, header
+        )
+
     def made_in(self, surroundings: Surroundings) -> DistilledDataset:
         """The same set, which says in what surroundings it was made."""
         header = {**self.header, "surroundings": surroundings.document()}

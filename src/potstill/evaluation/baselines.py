@@ -21,6 +21,7 @@ from potstill.evaluation.plan import Assignment, EvaluationProtocol
 from potstill.evaluation.protocol import class_sizes, random_real_sets
 from potstill.evaluation.scores import accuracies
 from potstill.evaluation.students import StudentProtocol, StudentTraining, hard_loss
+from potstill.hardware import sent
 from potstill.networks.init import initialise_default, seeded_on
 from potstill.progress import Progress, part
 from potstill.results import OnRandom, OnReal
@@ -151,11 +152,11 @@ def _loss(given: Assignment, views: Views, purpose: str) -> Loss:
     train, preprocess = given.source.train, given.dataset.preprocess
 
     def loss(network: nn.Module, rows: Tensor, epoch: int, step: int) -> Tensor:
-        images = preprocess.apply(train.images[rows].to(given.device))
+        images = preprocess.apply(sent(train.images[rows], given.device))
         mix = views.of_batch(images, epoch, step)
         with seeded_on(given.device, given.seed, f"{purpose}/{epoch}", step):
             outputs = network(in_favoured_layout(mix.images))
-        return hard_loss(outputs, mix, train.labels[rows].to(given.device))
+        return hard_loss(outputs, mix, sent(train.labels[rows], given.device))
 
     return loss
 

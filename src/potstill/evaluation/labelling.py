@@ -31,6 +31,7 @@ from potstill.data.views import (
     random_resized_crop,
 )
 from potstill.errors import ArtefactError, DataError
+from potstill.hardware import sent
 from potstill.teacher import Teacher
 from potstill.train import batches, favour_layout, in_favoured_layout
 
@@ -219,7 +220,7 @@ class StoredLabels:
 
     def __call__(self, mix: Mix, rows: Tensor, epoch: int) -> Tensor:
         """(b, C) float32; the views themselves do not matter."""
-        return self._labels[epoch, rows].to(self._device).float()
+        return sent(self._labels[epoch, rows], self._device).float()
 
     def of_epoch(self, epoch: int) -> Tensor:
         """Outputs before the softmax, (n, C) float32, for all images in their order."""

@@ -79,7 +79,7 @@ def relabel(
     stored = _room(total, *dataset.labels.shape, dtype=getattr(torch, precision))
     for epoch in range(total):
         for step, rows in enumerate(views.batches(len(images), epoch)):
-            mix = views.of_batch(images[rows.to(where)], epoch, step)
+            mix = views.of_batch(images[hardware.sent(rows, where)], epoch, step)
             stored[epoch, rows] = label(mix, rows, epoch).to("cpu", stored.dtype)
         progress("relabelling epoch", epoch + 1, total)
     relabelling = {

@@ -9,6 +9,7 @@ from torch import nn
 
 from potstill.data.preprocess import Preprocess
 from potstill.data.source import Split
+from potstill.hardware import sent
 from potstill.train import favour_layout, images_at_once, in_favoured_layout
 
 
@@ -22,8 +23,8 @@ def accuracies(networks: Sequence[nn.Module], test: Split, preprocess: Preproces
     size = images_at_once(test.images.shape[-1], device)
     for first in range(0, len(test.labels), size):
         part = slice(first, first + size)
-        images = in_favoured_layout(preprocess.apply(test.images[part].to(device)))
-        labels = test.labels[part].to(device)
+        images = in_favoured_layout(preprocess.apply(sent(test.images[part], device)))
+        labels = sent(test.labels[part], device)
         for index, network in enumerate(networks):
             correct[index] += (network(images).argmax(1) == labels).sum()
     return [hits / len(test.labels) for hits in correct.tolist()]

@@ -38,6 +38,7 @@ from potstill.evaluation.labelling import (
 )
 from potstill.evaluation.plan import Assignment, Work
 from potstill.evaluation.scores import accuracies
+from potstill.hardware import sent
 from potstill.networks.init import initialise_default, seeded_on
 from potstill.progress import Progress, part
 from potstill.results import Reached
@@ -296,7 +297,7 @@ class Students:
         purpose = f"evaluation/dropout/{index}"
 
         def loss(network: nn.Module, rows: Tensor, epoch: int, step: int) -> Tensor:
-            places = rows.to(images.device)
+            places = sent(rows, images.device)
             mix = views.of_batch(images[places], epoch, step)
             with seeded_on(images.device, self._assignment.seed, f"{purpose}/{epoch}", step):
                 outputs = network(in_favoured_layout(mix.images))

@@ -171,6 +171,10 @@ def embedding_file(points: Embedding, form: Literal["png", "svg"]) -> bytes:
         return buffer.getvalue()
 
 
+# Of the distilled sets on one map; a second one has another colour, too.
+_SHAPES = ("D", "^", "s", "v")
+
+
 def _scatter(
     axes: Axes, points: Embedding, colours: Sequence[str] = SERIES, ground: str = GROUND
 ) -> None:
@@ -179,8 +183,13 @@ def _scatter(
     )
     axes.plot(x[real], y[real], "o", ls="", ms=2.6, mew=0, alpha=0.45, color=colours[1],
               label="real")  # fmt: skip
-    axes.plot(x[~real], y[~real], "D", ls="", ms=4.2, mew=0, alpha=0.85, color=colours[0],
-              label="distilled")  # fmt: skip
+    names = points.sets or ("distilled",)
+    of = np.asarray(points.of) if points.sets else np.where(real, -1, 0)
+    for number, name in enumerate(names):
+        own = of == number
+        colour, shape = colours[2 * (number % 2)], _SHAPES[number % len(_SHAPES)]
+        axes.plot(x[own], y[own], shape, ls="", ms=4.2, mew=0, alpha=0.85, color=colour,
+                  label=_short(name))  # fmt: skip
     # So that a name can be read among its points.
     veil = {"facecolor": ground, "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
     for index, name in enumerate(points.class_names):

@@ -6,6 +6,7 @@ stopped reproduction goes on where it was. Below the output folder lie
     rcig/mnist-ipc1/seed0        the run of a recipe and a seed
     rcig/mnist-ipc1-1a2b3c4d/    the same recipe with other settings
     teachers/1a2b3c4d5e6f7a8b/   a teacher that several recipes share
+    units/1a2b3c4d5e6f7a8b/      finished units of work that sets of several sizes share
 
 and in caches, of the names that commands use: ``timings`` of networks, networks of ``attacks``,
 ``classes`` learned.
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from potstill import evaluation, runs
+from potstill import evaluation, methods, runs
 from potstill.config import DataRecipe
 from potstill.data import datasets
 from potstill.data.distilled import DistilledDataset
@@ -163,6 +164,13 @@ class Workplace:
         facts = {"data": recipe.data.model_dump(mode="json"), "seed": recipe.seed, **teacher}
         return self.out / "teachers" / _digest(facts)[:16]
 
+    def units_folder(self, recipe: Recipe) -> Path | None:
+        """Sets share one that differ in their images per class alone; None if they do not nest."""
+        if not methods.named(recipe.method.kind).nests:
+            return None
+        aside = {*DESCRIPTIVE, "images_per_class", "network", "evaluation", "checkpoint_every"}
+        return self.out / "units" / _digest(recipe.model_dump(mode="json", exclude=aside))[:16]
+
     # Work
 
     def distil(self, measurement: Measurement, seed: int, progress: Progress) -> None:
@@ -190,6 +198,7 @@ class Workplace:
                 device=self.device,
                 teacher=teacher,
                 whitenings=self._whitenings,
+                units=self.units_folder(recipe),
                 progress=progress,
             )
 

@@ -49,6 +49,12 @@ class DWASettings(MethodSettings):
     statistics: Literal["adjusted", "unadjusted"] = Field(
         "adjusted", description="the pass that batch statistics come from; eq. 16: unadjusted"
     )
+    sequence_weight: float = Field(
+        0.0,
+        ge=0,
+        description="lambda_seq, of a term that keeps images apart from those of earlier groups; "
+        "above 0 groups are made in turn",
+    )
     iterations: int = Field(1000, ge=1, le=STEPS)
     learning_rate: float = Field(0.25, gt=0, description="falls to 0 along a cosine")
     betas: tuple[float, float] = (0.5, 0.9)
