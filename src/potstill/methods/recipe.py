@@ -47,24 +47,40 @@ _M = TypeVar("_M", bound=MethodSettings)
 class Recipe(Strict):
     """One run, from data to evaluation."""
 
-    name: Name = "unnamed"
-    description: str = Field("", max_length=LONGEST_DESCRIPTION)
+    name: Name = Field(
+        "unnamed", description="what runs and pages call it; its file's name if absent"
+    )
+    description: str = Field(
+        "", max_length=LONGEST_DESCRIPTION, description="what it is for, in a sentence or a few"
+    )
     based_on: Name | None = Field(
         None, description="the recipe that this one is, but for the settings that its name lists"
     )
-    paper: tuple[PaperRow, ...] = Field((), max_length=1000)
+    paper: tuple[PaperRow, ...] = Field(
+        (), max_length=1000, description="the rows of papers' tables that the recipe stands for"
+    )
     departures: dict[str, Any] = Field(
         {},
         max_length=100,
         description="what the recipe does otherwise than its paper: dotted keys, and the paper's "
         "values; what the paper's authors ran otherwise than they wrote is the paper's",
     )
-    seed: int = Field(0, ge=0, lt=1 << 63)
-    data: DataRecipe = DataRecipe()
-    images_per_class: int = Field(1, ge=1, le=BATCH)
-    network: NetworkRecipe = NetworkRecipe()
-    method: SerializeAsAny[MethodSettings]
-    evaluation: EvaluationRecipe = EvaluationRecipe()
+    seed: int = Field(0, ge=0, lt=1 << 63, description="decides every random draw of the run")
+    data: DataRecipe = Field(
+        DataRecipe(), description="which images, at which size, and how they become network inputs"
+    )
+    images_per_class: int = Field(
+        1, ge=1, le=BATCH, description="images to distil, of each class; how large the set becomes"
+    )
+    network: NetworkRecipe = Field(
+        NetworkRecipe(), description="the network that the set is made for and scored with"
+    )
+    method: SerializeAsAny[MethodSettings] = Field(
+        description="how images are made; kind decides which other keys there are"
+    )
+    evaluation: EvaluationRecipe = Field(
+        EvaluationRecipe(), description="how networks are trained on the set to score it"
+    )
     checkpoint_every: int = Field(200, ge=1, le=STEPS, description="iterations between checkpoints")
     log_every: int = Field(10, ge=1, le=STEPS, description="iterations between lines of the log")
 

@@ -22,14 +22,16 @@ class ExtractorRecipe(TeacherRecipe):
     not recorded for all of them: the lengths are a choice.
     """
 
-    network: NetworkRecipe = NetworkRecipe(growth=1, normalisation="instance")
-    epochs: int = Field(20, ge=1, le=EPOCHS)
-    batch_size: int = Field(256, ge=2, le=BATCH)
+    network: NetworkRecipe = Field(
+        NetworkRecipe(growth=1, normalisation="instance"), description="the teacher's network"
+    )
+    epochs: int = Field(20, ge=1, le=EPOCHS, description="epochs of its training")
+    batch_size: int = Field(256, ge=2, le=BATCH, description="images of a training step")
     learning_rate: float = Field(0.01, gt=0, description="falls to 0 along a cosine")
     crop_padding: int = Field(
         0, ge=0, le=SIDE, description="pixels around the image before a random crop"
     )
-    flip: bool = False
+    flip: bool = Field(False, description="mirror half of the training images, at random")
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,16 @@ class Selection:
 class CoresetSettings(MethodSettings):
     """Every setting of a coreset: real images as they are, with their labels."""
 
-    kind: Literal["coreset"] = "coreset"
-    algorithm: Algorithm = "random"
+    kind: Literal["coreset"] = Field("coreset", description="the method")
+    algorithm: Algorithm = Field("random", description="how real images are chosen")
     features: Features = Field(
         "trained",
         description="what images are compared by: what the last layer of the teacher sees, "
         "trained or with random weights, or the preprocessed pixels",
     )
-    teacher: ExtractorRecipe = ExtractorRecipe()
+    teacher: ExtractorRecipe = Field(
+        ExtractorRecipe(), description="the network whose features are compared, if trained"
+    )
 
     @property
     def selection(self) -> Selection:

@@ -24,6 +24,7 @@ Milestones = Annotated[
     Field(max_length=100, description="networks seen at which the rate of the images is halved"),
 ]
 Start = Literal["real", "noise", "herding", "k-center", "k-means"]
+_START = "random real images, standard normal noise, or a coreset"
 
 
 class MatchingSettings(MethodSettings):
@@ -40,9 +41,7 @@ class MatchingSettings(MethodSettings):
     momentum: float = Field(0.5, ge=0, lt=1, description="of the images, over the whole run")
     milestones: Milestones = ()
     strategy: Strategy = None
-    start: Start = Field(
-        "real", description="random real images, standard normal noise, or a coreset"
-    )
+    start: Start = Field("real", description=_START)
     start_features: Features = Field(
         "trained", description="what a coreset compares images by; as for method coreset"
     )
@@ -82,7 +81,7 @@ class MatchingSettings(MethodSettings):
 class DMSettings(MatchingSettings):
     """Every setting of distribution matching (Zhao and Bilen, WACV 2023)."""
 
-    kind: Literal["dm"] = "dm"
+    kind: Literal["dm"] = Field("dm", description="the method")
     iterations: int = Field(
         20_000, ge=0, le=STEPS, description="K; each has a fresh network and one step of the images"
     )
@@ -126,9 +125,9 @@ class GradientSettings(TrainedSettings):
 class DCSettings(GradientSettings):
     """Every setting of gradient matching, DC (Zhao, Mopuri and Bilen, ICLR 2021)."""
 
-    kind: Literal["dc"] = "dc"
+    kind: Literal["dc"] = Field("dc", description="the method")
     strategy: Strategy = ()
-    start: Start = "noise"
+    start: Start = Field("noise", description=_START)
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -139,7 +138,7 @@ class DCSettings(GradientSettings):
 class DSASettings(GradientSettings):
     """Every setting of DSA, gradient matching on siamese views (Zhao and Bilen, ICML 2021)."""
 
-    kind: Literal["dsa"] = "dsa"
+    kind: Literal["dsa"] = Field("dsa", description="the method")
 
 
 class DataDAMSettings(MatchingSettings):
@@ -150,7 +149,7 @@ class DataDAMSettings(MatchingSettings):
     the images hardly at all at a rate of 1. How many real images the paper took is not known.
     """
 
-    kind: Literal["datadam"] = "datadam"
+    kind: Literal["datadam"] = Field("datadam", description="the method")
     iterations: int = Field(
         8000, ge=0, le=STEPS, description="K; each has a fresh network and one step of the images"
     )
@@ -177,7 +176,7 @@ class DataDAMSettings(MatchingSettings):
 class CAFESettings(TrainedSettings):
     """Every setting of CAFE (Wang et al., CVPR 2022), as its authors ran it."""
 
-    kind: Literal["cafe"] = "cafe"
+    kind: Literal["cafe"] = Field("cafe", description="the method")
     iterations: int = Field(2000, ge=0, le=STEPS, description="K, networks; each is a fresh one")
     milestones: Milestones = (1200, 1600, 1800)
     map_weight: float = Field(0.1, ge=0, description="of the maps of every block but the last")
@@ -202,7 +201,7 @@ class CAFESettings(TrainedSettings):
         False, description="as run: add the last accuracy over the number of classes to the next"
     )
     strategy: Strategy = ()
-    start: Start = "noise"
+    start: Start = Field("noise", description=_START)
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
