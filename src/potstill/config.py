@@ -21,6 +21,22 @@ STEPS, EPOCHS, BATCH, SIDE = 1_000_000_000, 1_000_000, 100_000, 4096
 PRECISION = "auto: bfloat16 where the device multiplies it natively, else float32"
 _WIDEST = 16_384  # channels of a convnet's block: 5 GB of weights
 
+PROTOCOLS = (
+    "rcig-paper",
+    "rcig-paper-augmented",
+    "rcig-as-run",
+    "rcig-transfer-augmented",
+    "dwa-paper",
+    "dwa-as-run",
+    "hard-label",
+    "dc",
+    "dc-mnist",
+    "dsa",
+    "cafe",
+    "datadam-as-run",
+)
+"""The names in :data:`potstill.evaluation.PROTOCOLS`, known without importing PyTorch."""
+
 Name = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")]
 """Text that may become a file's name."""
 
