@@ -173,7 +173,7 @@ def test_an_exhausted_device_is_one_line(fails, monkeypatch):
     def exhausted(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(recipes, "load", exhausted)
+    monkeypatch.setattr(recipes, "load_all", exhausted)
     assert "method.target_batch" in fails("distill", DIGITS)
 
 

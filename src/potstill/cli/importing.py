@@ -124,6 +124,7 @@ def import_images(
     from potstill import surroundings
     from potstill.data import foreign, importing, plausible
     from potstill.networks.parsing import parse_network
+    from potstill.runs import require_free
 
     if train_images is not None and dataset is None:
         raise DataError("--train-images are of the data that --dataset names; pass it too")
@@ -133,6 +134,8 @@ def import_images(
             "--zca-regularisation, such as 0.1"
         )
     zca = zca_regularisation is not None
+    if out.suffix != _SUFFIX:
+        require_free(out, resumable=False)
     given = foreign.read(path, labels, resolution=resolution, channels=channels)
     usual = _HARD if plausible.is_one_hot(given.labels) or label_kind == "hard" else _SOFT
     data = {

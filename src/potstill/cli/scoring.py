@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from potstill.cli.completion import complete_protocols
 from potstill.cli.keeping import (
     NoSave,
     NoSaveAudit,
@@ -25,6 +27,7 @@ from potstill.cli.options import (
     Json,
     Module,
     PerClass,
+    Protocol,
     Seed,
     app,
     chosen_device,
@@ -49,10 +52,7 @@ if TYPE_CHECKING:
 @app.command()
 def evaluate(
     artefact: Artefact,
-    protocol: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Protocol to train networks by  [the artefact's]"),
-    ] = None,
+    protocol: Protocol = None,
     networks: Annotated[
         int | None, typer.Option(min=1, help="Number of networks to train  [the artefact's]")
     ] = None,
@@ -67,6 +67,14 @@ def evaluate(
     epochs: Annotated[
         int | None,
         typer.Option(min=1, help="Epochs, for a protocol that counts them  [the artefact's]"),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Steps, for a protocol that counts them: a quick look, which has another name  "
+            "[the protocol's]",
+        ),
     ] = None,
     best: Annotated[
         bool, typer.Option("--best", help="Also score the epoch that is best on the test set")
@@ -95,6 +103,7 @@ def evaluate(
         "device": where,
         "baseline": baseline,
         "epochs": epochs,
+        "steps": steps,
         "best": best,
         "teacher": labeller_of(
             dataset, artefact, protocol=protocol, path=teacher, module=module, device=where
@@ -121,6 +130,22 @@ def evaluate(
         said = summary(results[0]) if network is None else table(results)
         before = () if dataset.soft_labels is None else dataset.earlier_results
         print_lines(*said, *earlier(before))
+
+
+@app.command()
+def protocols(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", autocompletion=complete_protocols, help="A protocol  [all]"
+        ),
+    ] = None,
+) -> None:
+    """Say what each protocol is, by which networks are trained to score a set."""
+    from potstill.evaluation.protocol import PROTOCOLS, named
+
+    for each in PROTOCOLS.values() if name is None else (named(name),):
+        print_lines(each.name, *(f"    {line}" for line in wrap(each.summary, 92)))
 
 
 @app.command()

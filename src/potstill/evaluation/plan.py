@@ -100,6 +100,10 @@ class EvaluationProtocol(typing.Protocol):
         """The protocol's name, in ``--protocol``, results and artefacts."""
 
     @property
+    def summary(self) -> str:
+        """How it trains, and what it is for: two sentences or so."""
+
+    @property
     def takes_teacher(self) -> bool:
         """Whether a teacher labels the images; others refuse one."""
 
@@ -157,6 +161,13 @@ class EvaluationProtocol(typing.Protocol):
 
         Raises:
             RecipeError: there is no such form.
+        """
+
+    def lasting_steps(self, steps: int) -> EvaluationProtocol:
+        """The protocol with so many steps, under another name, for a quick look.
+
+        Raises:
+            RecipeError: it counts no steps, or fewer than one is asked for.
         """
 
     def plan(self, assignment: Assignment) -> Plan:

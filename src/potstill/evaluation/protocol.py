@@ -60,6 +60,7 @@ def evaluate(
     baseline: bool = False,
     teacher: Teacher | None = None,
     epochs: int | None = None,
+    steps: int | None = None,
     best: bool = False,
     batched: bool | None = None,
     progress: Progress = silent,
@@ -85,6 +86,8 @@ def evaluate(
             labels that the set stores.
         epochs: epochs, for a protocol that counts them; if None, the artefact's number, and if
             it has none, the protocol's. Those of the matching methods train for one more.
+        steps: steps of training, for a protocol that counts them, as a quick look: the result is
+            of a protocol of another name.
         best: also test after those epochs that the protocol looks at (all, or every tenth), and
             report each network's best.
         batched: see :func:`potstill.train.train`; protocols that count epochs train their
@@ -104,6 +107,8 @@ def evaluate(
     """
     start = time.perf_counter()
     chosen = named(made_for(dataset, "protocol") if protocol is None else protocol)
+    if steps is not None:
+        chosen = chosen.lasting_steps(steps)
     recipe = network_made_for(dataset) if network is None else network
     count = int(made_for(dataset, "networks")) if networks is None else networks
     if count < 1:

@@ -120,6 +120,24 @@ class StudentProtocol:
     """(channels, resolution) -> how students are trained on such images."""
 
     @property
+    def summary(self) -> str:
+        """How it trains, and what it is for."""
+        small, middle, large = (self.settings(3, side) for side in (32, 64, 224))
+        lasting = ", ".join(f"{one.optimisation.epochs}" for one in (small, middle, large))
+        taught = {
+            "soft": "on augmented views and the soft labels of a teacher, which is in training "
+            "mode for images up to 32 px"
+            if small.teacher_mode == "train"
+            else "on augmented views and a teacher's soft labels",
+            "hard": "on augmented views and each image's class, without a teacher",
+        }[self.labels]
+        origin = {
+            "soft": "DWA's and SRe2L's, for sets that a teacher was inverted for.",
+            "hard": "For any set: nothing but its images counts.",
+        }[self.labels]
+        return f"{lasting} epochs (up to 32, up to 64, above 64 px) {taught}. {origin}"
+
+    @property
     def takes_teacher(self) -> bool:
         """Whether the labels are a teacher's."""
         return self.labels == "soft"
@@ -169,6 +187,16 @@ class StudentProtocol:
     def without_augmentation(self) -> StudentProtocol:
         """Named ``NAME-plain``: students see the images as they are, not cropped or mixed."""
         return replace(self, name=f"{self.name}-plain", settings=partial(_plain, self.settings))
+
+    def lasting_steps(self, steps: int) -> StudentProtocol:
+        """Never: it counts epochs.
+
+        Raises:
+            RecipeError: always.
+        """
+        raise RecipeError(
+            f"protocol {self.name} counts epochs, not steps; pass --epochs instead of --steps"
+        )
 
     def training(self, dataset: DistilledDataset, epochs: int | None = None) -> StudentTraining:
         """How to train on the set: for these epochs, else the set's, else the protocol's own.

@@ -8,6 +8,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from pydantic import Field
+
 from potstill.config import NetworkRecipe, Precision, Strict, TeacherRecipe
 from potstill.description import Description
 from potstill.execution import Executor, Here
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 class MethodSettings(Strict):
     """Base of every method's settings; a subclass names its ``kind``, the method's name."""
 
-    kind: str
+    kind: str = Field(description="the method")
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:

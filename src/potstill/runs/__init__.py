@@ -15,6 +15,7 @@ from potstill.runs.run import (
     adopt,
     read_record,
     record_audit,
+    require_free,
 )
 
 __all__ = [
@@ -30,4 +31,5 @@ __all__ = [
     "adopt",
     "read_record",
     "record_audit",
+    "require_free",
 ]

@@ -198,25 +198,37 @@ class RunRecord:
         return str(self.machine.get("device_name") or self.machine.get("device", "unknown"))
 
 
-def read_all(folders: Sequence[Path]) -> list[RunRecord]:
+def read_all(paths: Sequence[Path]) -> list[RunRecord]:
     """Every run, in the order given, labelled by the shortest tail that tells the paths apart.
+
+    Args:
+        paths: folders of runs, or files of distilled sets, with their runs or alone.
 
     Raises:
         RunError: no folder is given, or one is no readable run.
         ArtefactError: a distilled set is damaged.
     """
-    if not folders:
+    if not paths:
         raise RunError("no run to report on; name at least one run folder")
-    return [read(folder, label) for folder, label in zip(folders, _labels(folders), strict=True)]
+    places = [_place(path) for path in paths]
+    return [read(place, label) for place, label in zip(places, _labels(places), strict=True)]
+
+
+def _place(path: Path) -> Path:
+    """The folder of the run whose set is in a file; any other path as it is."""
+    in_run = path.name == DISTILLED and (path.parent / RECORD).exists()
+    return path.parent if in_run and path.is_file() else path
 
 
 def read(folder: Path, label: str | None = None) -> RunRecord:
-    """The run in ``folder``.
+    """The run in ``folder``, or what the file of a distilled set knows of its own.
 
     Raises:
         RunError: ``folder`` is no run, or its recipe, record or log is unreadable.
         ArtefactError: its distilled set is damaged.
     """
+    if folder.is_file():
+        return _alone(folder, label)
     if not folder.is_dir():
         raise RunError(f"{folder} is no folder; name a folder that `potstill distill` wrote")
     path = folder / RECORD
@@ -246,6 +258,26 @@ def read(folder: Path, label: str | None = None) -> RunRecord:
         continual=shown.continual,
         earlier=once(dataset.earlier_results) if dataset else (),
         peak_memory=record.peak_memory if record else 0,
+    )
+
+
+def _alone(path: Path, label: str | None) -> RunRecord:
+    """A set whose file lies in no run's folder."""
+    dataset = DistilledDataset.load(path)
+    shown = _found(None, dataset).of_set(dataset.digest)
+    return RunRecord(
+        label=label or path.stem,
+        recipe=recipe_of(dataset.header),
+        status="not recorded",
+        iteration=dataset.header["iterations"],
+        timing=Timing(),
+        machine={},
+        versions={},
+        series={},
+        results=shown.results,
+        dataset=dataset,
+        missing=("The set's file lies in no run's folder: times, curves and audits are unknown.",),
+        earlier=once(dataset.earlier_results),
     )
 
 
