@@ -13,6 +13,7 @@ import typer
 from potstill import methods, recipes
 from potstill.cli import (
     continual,
+    gallery,
     importing,
     making,
     privacy,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from potstill.results import Evaluation
 
 __all__ = ["app", "continual", "importing", "privacy", "recipe", "robust", "tables"]
+__all__ = ["app", "continual", "gallery", "importing", "privacy", "robust", "tables"]
 
 
 @app.callback(invoke_without_command=True)
