@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from potstill.methods.recipe import Recipe
     from potstill.results import Evaluation
 
-__all__ = ["app", "continual", "importing", "privacy", "recipe", "robust", "tables"]
-__all__ = ["app", "continual", "gallery", "importing", "privacy", "robust", "tables"]
+__all__ = ["app", "continual", "gallery", "importing", "privacy", "recipe", "robust", "tables"]
 
 
 @app.callback(invoke_without_command=True)

@@ -46,7 +46,7 @@ from potstill.evaluation.labelling import (
     TeacherLabels,
     ViewSettings,
 )
-from potstill.evaluation.plan import Assignment, Work
+from potstill.evaluation.plan import Assignment, EvaluationProtocol, Work
 from potstill.evaluation.scores import accuracies
 from potstill.networks.init import initialise_default, seeded_on
 from potstill.networks.instance_norms import favour_group_norms
@@ -187,15 +187,15 @@ class RegimeProtocol:
                 f"protocol {self.name} has a teacher beside the student; pass --teacher FILE, a "
                 "teacher of the same data"
             )
-        if dataset.soft_labels is None:
-            raise DataError(
-                f"protocol {self.name} needs a soft label for each image and the set holds none; "
-                "pass --teacher FILE or run potstill relabel --protocol sl"
-            )
         if given.baseline:
             raise DataError(
                 f"protocol {self.name} needs the teacher to label random images; "
                 "pass --teacher FILE or leave out the baseline"
+            )
+        if dataset.soft_labels is None:
+            raise DataError(
+                f"protocol {self.name} needs a soft label for each image and the set holds none; "
+                "pass --teacher FILE or run potstill relabel --protocol sl"
             )
         stored = StoredLabels(dataset, AS_STORED, "eval", 1, given.device)
         labelled_by = dataset.header["relabelling"].get("teacher")
@@ -203,6 +203,20 @@ class RegimeProtocol:
 
 
 REGIMES = tuple(RegimeProtocol(regime) for regime in ("hl", "sl", "sl-kd"))
+
+
+def regime_of(protocol: EvaluationProtocol) -> RegimeProtocol:
+    """The protocol, which must be one of these.
+
+    Raises:
+        RecipeError: it is another.
+    """
+    if not isinstance(protocol, RegimeProtocol):
+        raise RecipeError(
+            f"protocol {protocol.name} shows larger sets more images; only under hl, sl and sl-kd "
+            "can sets of other sizes stand beside this one"
+        )
+    return protocol
 
 
 class RegimePlan:
