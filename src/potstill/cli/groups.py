@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 
 GROUPS = {
     "Make": ("quickstart", "recipes", "distill", "teacher"),
-    "Score": ("evaluate", "scores"),
+    "Score": ("evaluate", "scores", "compare"),
     "Audit": ("attack", "continual", "diversity"),
     "Share": ("info", "show", "report", "relabel", "import"),
     "Papers": ("reproduce",),
