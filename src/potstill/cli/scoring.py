@@ -50,6 +50,14 @@ def evaluate(
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also score as many random real images")
     ] = False,
+    beside: Annotated[
+        list[Literal["equal-bytes", "full-data"]] | None,
+        typer.Option(
+            "--beside",
+            help="Under hl, sl or sl-kd also score as many random real images as the set's bytes "
+            "buy, or all; may be repeated",
+        ),
+    ] = None,
     teacher: Labeller = None,
     module: Module = None,
     epochs: Annotated[
@@ -77,10 +85,18 @@ def evaluate(
         "seed": seed,
         "device": where,
         "baseline": baseline,
+        "beside": beside or (),
         "epochs": epochs,
         "best": best,
         "teacher": labeller_of(
-            dataset, artefact, protocol=protocol, path=teacher, module=module, device=where
+            dataset,
+            artefact,
+            # Whatever the set's own regime, images that its bytes buy have soft labels.
+            protocol="sl" if "equal-bytes" in (beside or ()) else protocol,
+            path=teacher,
+            module=module,
+            device=where,
+            stored_suffice=not baseline and not beside,
         ),
     }
     results = []

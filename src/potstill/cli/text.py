@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from potstill import papers
 from potstill.config import PaperRow
-from potstill.text import accuracy_text, count, network_text, result_text, training_texts
+from potstill.text import (
+    accuracy_text,
+    baseline_text,
+    count,
+    network_text,
+    price_text,
+    result_text,
+    training_texts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,6 +33,10 @@ def summary(result: Evaluation) -> list[str]:
         )
     if baseline is not None:
         lines.append(f"{baseline.kind}: {accuracy_text(baseline, 2)} %")
+    for other in result.beside:
+        lines.append(f"{baseline_text(other)}: {accuracy_text(other, 2)} %")
+    if result.price is not None:
+        lines.append(f"price: {price_text(result.price)}")
     return lines
 
 

@@ -167,10 +167,14 @@ class TeacherLabels:
                 module.train(isinstance(module, nn.modules.batchnorm._BatchNorm))
         self._translate = _translation(dataset.preprocess, teacher.preprocess)
 
-    @torch.no_grad()
     def __call__(self, mix: Mix, rows: Tensor, epoch: int) -> Tensor:
         """(b, C) float32; rows and epoch do not matter."""
-        outputs: Tensor = self._network(in_favoured_layout(self._translate(mix.images)))
+        return self.of(mix.images)
+
+    @torch.no_grad()
+    def of(self, images: Tensor) -> Tensor:
+        """Outputs before the softmax, (b, C) float32, for (b, c, h, w) in the set's space."""
+        outputs: Tensor = self._network(in_favoured_layout(self._translate(images)))
         return outputs.float()
 
 
@@ -202,8 +206,7 @@ class StoredLabels:
         relabelling = dataset.header["relabelling"]
         self.seed = relabelling.get("seed", 0)
         """Seed of the views."""
-        views = relabelling.get("views"), relabelling.get("teacher_mode")
-        if views != (settings.document(), mode):
+        if not stored_for(dataset, LabelledViews(settings, mode, epochs)):
             raise ArtefactError(
                 f"the soft labels belong to the views of protocol {relabelling.get('protocol')}; "
                 "take that one, pass --teacher FILE or run potstill relabel"
@@ -217,6 +220,20 @@ class StoredLabels:
     def __call__(self, mix: Mix, rows: Tensor, epoch: int) -> Tensor:
         """(b, C) float32; the views themselves do not matter."""
         return self._labels[epoch, rows].to(self._device).float()
+
+    def of_epoch(self, epoch: int) -> Tensor:
+        """Outputs before the softmax, (n, C) float32, for all images in their order."""
+        return self._labels[epoch].to(self._device).float()
+
+
+def stored_for(dataset: DistilledDataset, shown: LabelledViews) -> bool:
+    """Whether the set stores labels of such views, for however many epochs."""
+    relabelling = dataset.header.get("relabelling", {})
+    views = relabelling.get("views"), relabelling.get("teacher_mode")
+    return dataset.soft_labels is not None and views == (
+        shown.settings.document(),
+        shown.teacher_mode,
+    )
 
 
 def _check_teacher(teacher: Teacher, dataset: DistilledDataset) -> None:

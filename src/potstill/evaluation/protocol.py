@@ -8,6 +8,7 @@ publish, stands beside it under its own name, and only if it is asked for.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,32 +19,34 @@ from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset, centred_one_hot, sample_per_class
 from potstill.errors import ArtefactError, DataError, RecipeError
+from potstill.evaluation.beside import Beside, score_beside
 from potstill.evaluation.fixed_steps import Protocol
 from potstill.evaluation.matching import MatchingProtocol
-from potstill.evaluation.plan import Assignment, EvaluationProtocol
+from potstill.evaluation.plan import Assignment, EvaluationProtocol, Work
+from potstill.evaluation.price import price
+from potstill.evaluation.regimes import REGIMES
 from potstill.evaluation.students import HARD_LABEL, StudentProtocol, as_run
 from potstill.progress import Progress, part, silent, staged
-from potstill.results import Baseline, Evaluation, Reached
+from potstill.results import Baseline, Evaluation
 from potstill.teacher import Teacher
 
-PROTOCOLS: dict[str, EvaluationProtocol] = {
-    protocol.name: protocol
-    for protocol in (
-        Protocol("rcig-paper", augmented=False),
-        Protocol("rcig-paper-augmented", augmented=True),
-        Protocol("rcig-as-run", augmented=False, steps=(2500, 5000)),
-        # RCIG's Table 3, for networks other than the ConvNet.
-        Protocol("rcig-transfer-augmented", augmented=True, learning_rate=3e-4),
-        StudentProtocol("dwa-paper", "soft"),
-        StudentProtocol("dwa-as-run", "soft", as_run),
-        HARD_LABEL,
-        MatchingProtocol("dc", lasting=300),
-        MatchingProtocol("dc-mnist", lasting=1000, views="dc"),
-        MatchingProtocol("dsa", lasting=1000, views="siamese"),
-        MatchingProtocol("cafe", lasting=600),
-        MatchingProtocol("datadam-as-run", lasting=1800, views="siamese", batch_size=64),
-    )
-}
+_PROTOCOLS: tuple[EvaluationProtocol, ...] = (
+    Protocol("rcig-paper", augmented=False),
+    Protocol("rcig-paper-augmented", augmented=True),
+    Protocol("rcig-as-run", augmented=False, steps=(2500, 5000)),
+    # RCIG's Table 3, for networks other than the ConvNet.
+    Protocol("rcig-transfer-augmented", augmented=True, learning_rate=3e-4),
+    StudentProtocol("dwa-paper", "soft"),
+    StudentProtocol("dwa-as-run", "soft", as_run),
+    HARD_LABEL,
+    MatchingProtocol("dc", lasting=300),
+    MatchingProtocol("dc-mnist", lasting=1000, views="dc"),
+    MatchingProtocol("dsa", lasting=1000, views="siamese"),
+    MatchingProtocol("cafe", lasting=600),
+    MatchingProtocol("datadam-as-run", lasting=1800, views="siamese", batch_size=64),
+    *REGIMES,
+)
+PROTOCOLS = {protocol.name: protocol for protocol in _PROTOCOLS}
 
 
 def evaluate(
@@ -56,6 +59,7 @@ def evaluate(
     seed: int = 0,
     device: str | torch.device = "cpu",
     baseline: bool = False,
+    beside: Sequence[Beside] = (),
     teacher: Teacher | None = None,
     epochs: int | None = None,
     best: bool = False,
@@ -79,8 +83,9 @@ def evaluate(
         baseline: also score random real images, as many as distilled ones (of each class, see
             :func:`class_sizes`), others for each network, with hard labels (protocols with a
             teacher: with its labels) and under the same protocol.
-        teacher: labels what the students of a protocol with soft labels see; if None, the
-            labels that the set stores.
+        beside: under a label regime, also score other numbers of real images.
+        teacher: labels what the students of a protocol with soft labels see, and ``equal-bytes``
+            images; if None, the labels that the set stores.
         epochs: epochs, for a protocol that counts them; if None, the artefact's number, and if
             it has none, the protocol's. Those of the matching methods train for one more.
         best: also test after those epochs that the protocol looks at (all, or every tenth), and
@@ -107,33 +112,38 @@ def evaluate(
     if count < 1:
         raise RecipeError(f"cannot evaluate {count} networks; ask for at least 1")
     _check_fit(dataset, source, baseline)
-    plan = chosen.plan(
-        Assignment(
-            dataset=dataset,
-            source=source,
-            network=recipe,
-            networks=count,
-            seed=seed,
-            device=torch.device(device),
-            baseline=baseline,
-            batched=batched,
-            teacher=teacher,
-            epochs=epochs,
-            best=best,
-        )
+    given = Assignment(
+        dataset=dataset,
+        source=source,
+        network=recipe,
+        networks=count,
+        seed=seed,
+        device=torch.device(device),
+        baseline=baseline,
+        batched=batched,
+        teacher=teacher,
+        epochs=epochs,
+        best=best,
     )
-    told = staged(progress, "evaluation step")
-    rounds = 2 if baseline else 1
+    plan = chosen.plan(given)
+    costs = price(given, _work(chosen, dataset, epochs), plan.facts.get("labels"))
+    rounds = 1 + baseline + len(beside)
 
-    def score(images: Tensor, labels: Tensor, done: int) -> Reached:
-        return plan.scores(images, labels, part(told, done, rounds))
+    def told(done: int) -> Progress:
+        return part(staged(progress, "evaluation step"), done, rounds)
 
-    found = {**plan.facts, **score(dataset.images, dataset.labels, 0).given()}
+    found = {**plan.facts, **plan.scores(dataset.images, dataset.labels, told(0)).given()}
     if baseline:
-        scores = score(*random_real_sets(dataset, source, count, seed), 1).given()
+        sets = random_real_sets(dataset, source, count, seed)
+        scores = plan.scores(*sets, told(1)).given()
         accuracy = scores.pop("accuracy")
         found["baseline"] = Baseline(kind="random real images", **accuracy.given(), **scores)
-    warnings = _warnings(dataset, source)
+    if beside:
+        found["beside"] = tuple(
+            score_beside(kind, given, chosen, costs, told(done))
+            for done, kind in enumerate(beside, start=1 + baseline)
+        )
+    warnings = _warnings(dataset, source, teacher)
     if warnings:
         found["warnings"] = warnings
     return Evaluation(
@@ -146,19 +156,24 @@ def evaluate(
         seed=seed,
         source_fingerprint=source.fingerprint,
         artefact_digest=dataset.digest,
+        price=costs,
         seconds=time.perf_counter() - start,
         **found,
     )
 
 
 def named(protocol: str | EvaluationProtocol) -> EvaluationProtocol:
-    """The protocol of this name.
+    """The protocol of this name, or a label regime that shows another number of images (hl:5000).
 
     Raises:
         RecipeError: there is none.
     """
     if not isinstance(protocol, str):
         return protocol
+    regime, _, shown = protocol.partition(":")
+    for one in REGIMES:
+        if one.name == regime and shown.isdecimal() and len(shown) < 20:
+            return one.lasting(int(shown))
     if protocol not in PROTOCOLS:
         raise RecipeError(f"unknown protocol {protocol!r}; use one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[protocol]
@@ -244,11 +259,30 @@ def _words(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[2]} with {shape[0]} channel{'s' if shape[0] != 1 else ''}"
 
 
-def _warnings(dataset: DistilledDataset, source: SourceDataset) -> list[str]:
-    recorded = str(dataset.header["source"].get("fingerprint", "unknown"))
-    if recorded == source.fingerprint:
-        return []
-    return [
-        f"the set was distilled from data with fingerprint {recorded[:12]} and is evaluated on "
-        f"{source.name} with {source.fingerprint[:12]}: the same name need not mean the same data"
-    ]
+def _work(chosen: EvaluationProtocol, dataset: DistilledDataset, epochs: int | None) -> Work:
+    channels, resolution = dataset.images.shape[1:3]
+    return chosen.work(
+        len(dataset),
+        channels,
+        resolution,
+        epochs=chosen.epochs(dataset, epochs),
+        mirrored=dataset.mirror_images,
+    )
+
+
+def _warnings(
+    dataset: DistilledDataset, source: SourceDataset, teacher: Teacher | None
+) -> list[str]:
+    """What was made from other data than the set is scored on, under the same name or not."""
+    made = [("the set was distilled from", dataset.header["source"], "is evaluated")]
+    if teacher is not None:
+        made.append(("the teacher was trained on", teacher.header["source"], "labels for a test"))
+    warnings = []
+    for origin, recorded, use in made:
+        fingerprint = str(recorded.get("fingerprint", "unknown"))
+        if fingerprint != source.fingerprint:
+            warnings.append(
+                f"{origin} data with fingerprint {fingerprint[:12]} and {use} on {source.name} "
+                f"with {source.fingerprint[:12]}: the same name need not mean the same data"
+            )
+    return warnings
