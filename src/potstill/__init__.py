@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from potstill.comparing import compare
     from potstill.data.datasets import SourceDataset
     from potstill.data.datasets import load as load_source
     from potstill.data.distilled import DistilledDataset
@@ -27,6 +28,7 @@ __all__ = [
     "Run",
     "SourceDataset",
     "Teacher",
+    "compare",
     "distill",
     "evaluate",
     "load_recipe",
@@ -41,6 +43,7 @@ _HOMES = {
     "Recipe": ("potstill.methods.recipe", "Recipe"),
     "Run": ("potstill.runs", "Run"),
     "SourceDataset": ("potstill.data.datasets", "SourceDataset"),
+    "compare": ("potstill.comparing", "compare"),
     "distill": ("potstill.methods.distilling", "distill"),
     "evaluate": ("potstill.evaluation.protocol", "evaluate"),
     "load_recipe": ("potstill.recipes", "load"),

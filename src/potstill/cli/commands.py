@@ -12,6 +12,7 @@ import typer
 
 from potstill import methods, recipes
 from potstill.cli import (
+    comparing,
     continual,
     gallery,
     importing,
@@ -33,7 +34,17 @@ if TYPE_CHECKING:
     from potstill.methods.recipe import Recipe
     from potstill.results import Evaluation
 
-__all__ = ["app", "continual", "gallery", "importing", "privacy", "recipe", "robust", "tables"]
+__all__ = [
+    "app",
+    "comparing",
+    "continual",
+    "gallery",
+    "importing",
+    "privacy",
+    "recipe",
+    "robust",
+    "tables",
+]
 
 
 @app.callback(invoke_without_command=True)

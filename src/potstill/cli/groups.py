@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 
 GROUPS = {
     "Make": ("quickstart", "recipes", "distill", "teacher"),
-    "Score": ("evaluate", "scores", "protocols"),
+    "Score": ("evaluate", "scores", "compare", "protocols"),
     "Audit": ("attack", "continual", "diversity"),
     "Share": ("info", "show", "report", "relabel", "import", "gallery"),
     "Papers": ("reproduce",),

@@ -36,18 +36,23 @@ CacheFolder = Annotated[
 ]
 
 
+def cache_folder(folder: Path | None) -> Path:
+    """``folder``, or where users' caches are."""
+    return expanded(folder or _default_cache())
+
+
 def cache_of(folder: Path | None, kind: str) -> Cache:
     """The cache of numbers of this kind, below ``folder`` or where users' caches are."""
     from potstill.evaluation.cache import Cache
 
-    return Cache(expanded(folder or _default_cache()) / kind)
+    return Cache(cache_folder(folder) / kind)
 
 
 def whitenings_of(folder: Path | None) -> WhiteningCache:
     """The cache of fitted ZCA, below ``folder`` or where users' caches are."""
     from potstill.data.whitening_cache import WhiteningCache
 
-    return WhiteningCache(expanded(folder or _default_cache()) / "whitenings")
+    return WhiteningCache(cache_folder(folder) / "whitenings")
 
 
 def warn_of(whitenings: WhiteningCache) -> None:

@@ -20,11 +20,14 @@ _SHOWN = {"loss": "loss", "batch_accuracy": "accuracy"}
 
 
 @contextmanager
-def reporting(title: str) -> Iterator[Progress]:
-    """Show how far something is, under ``title`` until a stage is told of."""
+def reporting(title: str, *, tenths: bool = True) -> Iterator[Progress]:
+    """Show how far something is, under ``title`` until a stage is told of.
+
+    Without ``tenths`` there is a line only once a minute where there is no terminal.
+    """
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Lines()
+        yield _Lines(tenths)
         return
     with bars.Progress(
         bars.TextColumn("{task.description}", markup=False),
@@ -49,9 +52,10 @@ def reporting(title: str) -> Iterator[Progress]:
 
 
 class _Lines:
-    """A line at every tenth of the way, and once a minute in between."""
+    """A line at every tenth of the way if wanted, and once a minute."""
 
-    def __init__(self) -> None:
+    def __init__(self, tenths: bool = True) -> None:
+        self._tenths = tenths
         self._stage: str | None = None
         self._first = 0, 0.0
         self._tenth = -1
@@ -62,8 +66,10 @@ class _Lines:
         now = time.monotonic()
         if stage != self._stage:
             self._stage, self._first, self._tenth = stage, (done, now), -1
+            if not self._tenths:
+                self._last = now
         tenth = _LINES * done // max(total, 1)
-        if tenth == self._tenth and now - self._last < _SECONDS_BETWEEN_LINES:
+        if (tenth == self._tenth or not self._tenths) and now - self._last < _SECONDS_BETWEEN_LINES:
             return
         self._tenth, self._last = tenth, now
         parts = [f"{stage} {done}/{total}", _note(values), self._remaining(done, total, now)]

@@ -19,7 +19,7 @@ from potstill.text import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from potstill.data.distilled import DistilledDataset
     from potstill.results import Distances, Diversity, Evaluation
@@ -163,6 +163,14 @@ def _shortened(class_names: list[str]) -> str:
     shown = ", ".join(class_names[:10])
     more = len(class_names) - 10
     return f"{len(class_names)} ({shown}{f' and {more} more' if more > 0 else ''})"
+
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Rows of cells as lines of columns; the last column is as wide as it likes."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    for row in rows:
+        cells = [f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)]
+        yield "  ".join(["", *cells, row[-1]]).rstrip()
 
 
 def paper_row(row: PaperRow) -> str:

@@ -226,6 +226,10 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
             self._stored[rows], self.labels[rows], self.class_names, self.preprocess, header
         )
 
+    def made_for(self, evaluation: Mapping[str, Any]) -> DistilledDataset:
+        """The same images and labels, made to be scored in another way; its digest is another."""
+        return self._like({**self.header, "evaluation": dict(evaluation)}, self.soft_labels)
+
     def made_in(self, surroundings: Surroundings) -> DistilledDataset:
         """The same set, which says in what surroundings it was made."""
         header = {**self.header, "surroundings": surroundings.document()}

@@ -113,8 +113,8 @@ class Method(Generic[S]):
         inverts: whether the teacher is inverted, and so has to have batch norms and standardised
             images.
         parallel: whether it has independent units of work, which an executor can share out.
-        nests: whether the first images of each class are, to the byte, the set of so many images
-            per class, made of the same units of work.
+        nests: from settings to whether the first images of each class are, to the byte, the set
+            of so many images per class, made of the same units of work; None if they never are.
         cost: the parts of a run's time that count as making the images, which a paper may count.
         memory: settings to lower where a step needs more memory than there is.
     """
@@ -128,6 +128,6 @@ class Method(Generic[S]):
     teacher: Callable[[S], TeacherRecipe | None] | None = None
     inverts: bool = True
     parallel: bool = False
-    nests: bool = False
+    nests: Callable[[S], bool] | None = None
     cost: tuple[str, ...] = ()
     memory: tuple[str, ...] = ()

@@ -130,7 +130,7 @@ DWA = Method(
     recipes=resources.files("potstill.methods.dwa") / "recipes",
     teacher=lambda settings: settings.teacher,
     parallel=True,
-    nests=True,
+    nests=lambda settings: settings.start != "k-means",  # whose clusters follow their number
     cost=("adjustment", "synthesis"),
     memory=("method.class_batch", "method.teacher.batch_size"),
 )
