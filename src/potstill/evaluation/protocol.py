@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from potstill import rng
-from potstill.config import NetworkRecipe
+from potstill.config import NetworkRecipe, Precision
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset, centred_one_hot, sample_per_class
 from potstill.errors import ArtefactError, DataError, RecipeError
@@ -60,6 +60,7 @@ def evaluate(
     epochs: int | None = None,
     best: bool = False,
     batched: bool | None = None,
+    precision: Precision | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Train fresh networks on ``dataset`` and test them on ``source``'s test images.
@@ -87,6 +88,8 @@ def evaluate(
             report each network's best.
         batched: see :func:`potstill.train.train`; protocols that count epochs train their
             networks one after the other.
+        precision: in which students and who labels their images multiply, for a protocol that
+            trains students; bfloat16 on a card that has it and float32 on a processor if None.
         progress: told of every "evaluation step", over all networks and the baseline's.
 
     Raises:
@@ -117,11 +120,17 @@ def evaluate(
             device=torch.device(device),
             baseline=baseline,
             batched=batched,
+            precision=precision,
             teacher=teacher,
             epochs=epochs,
             best=best,
         )
     )
+    if precision == "bfloat16" and plan.facts.get("precision") != precision:
+        raise RecipeError(
+            f"protocol {chosen.name} trains in float32; leave out precision, or take a protocol "
+            "that trains students, such as dwa-paper"
+        )
     told = staged(progress, "evaluation step")
     rounds = 2 if baseline else 1
 
