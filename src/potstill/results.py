@@ -143,6 +143,8 @@ class Evaluation(Document):
     """Whose labels the networks were trained on: stored, on the fly, one an image, or hard."""
     teacher: Any = None
     """Who gave the labels that are not hard, as the set's header may say anything of it."""
+    precision: str | None = None
+    """In which convolutions and products were computed, where it was not float32."""
     strategy: tuple[str, ...] | None = None
     """Operations that views are drawn from, of protocols with siamese augmentation."""
     accuracy: Accuracy

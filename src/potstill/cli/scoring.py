@@ -87,6 +87,10 @@ def evaluate(
     best: Annotated[
         bool, typer.Option("--best", help="Also score the epoch that is best on the test set")
     ] = False,
+    precision: Annotated[
+        Literal["auto", "bfloat16", "float32"] | None,
+        typer.Option(help="What students and labellers multiply in  [cpu: float32; cuda: auto]"),
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     download: Download = False,
@@ -114,6 +118,7 @@ def evaluate(
         "epochs": epochs,
         "steps": steps,
         "best": best,
+        "precision": precision,
         "teacher": labeller_of(
             dataset,
             artefact,

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 def summary(result: Evaluation) -> list[str]:
     """An evaluation in a line or a few."""
-    lines = [f"accuracy {result_text(result, 2)}, {count(result.steps, 'step')}"]
+    how = f", in {result.precision}" if result.precision else ""
+    lines = [f"accuracy {result_text(result, 2)}, {count(result.steps, 'step')}{how}"]
     best, baseline = result.best_on_test, result.baseline
     if best is not None:
         lines.append(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from potstill import rng
-from potstill.config import NetworkRecipe
+from potstill.config import NetworkRecipe, Precision
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset, centred_one_hot, sample_per_class
 from potstill.errors import ArtefactError, DataError, RecipeError
@@ -65,6 +65,7 @@ def evaluate(
     steps: int | None = None,
     best: bool = False,
     batched: bool | None = None,
+    precision: Precision | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Train fresh networks on ``dataset`` and test them on ``source``'s test images.
@@ -95,6 +96,8 @@ def evaluate(
             report each network's best.
         batched: see :func:`potstill.train.train`; protocols that count epochs train their
             networks one after the other.
+        precision: in which students and who labels their images multiply, for a protocol that
+            trains students; bfloat16 on a card that has it and float32 on a processor if None.
         progress: told of every "evaluation step", over all networks and the baseline's.
 
     Raises:
@@ -126,11 +129,17 @@ def evaluate(
         device=torch.device(device),
         baseline=baseline,
         batched=batched,
+        precision=precision,
         teacher=teacher,
         epochs=epochs,
         best=best,
     )
     plan = chosen.plan(given)
+    if precision == "bfloat16" and plan.facts.get("precision") != precision:
+        raise RecipeError(
+            f"protocol {chosen.name} trains in float32; leave out precision, or take a protocol "
+            "that trains students, such as dwa-paper"
+        )
     costs = price(given, _work(chosen, dataset, epochs), plan.facts.get("labels"))
     rounds = 1 + baseline + len(beside)
 

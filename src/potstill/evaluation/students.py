@@ -23,6 +23,7 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from potstill import hardware
 from potstill.data.distilled import DistilledDataset
 from potstill.data.views import Mix
 from potstill.errors import DataError, RecipeError
@@ -38,7 +39,6 @@ from potstill.evaluation.labelling import (
 )
 from potstill.evaluation.plan import Assignment, Work
 from potstill.evaluation.scores import accuracies
-from potstill.hardware import sent
 from potstill.networks.init import initialise_default, seeded_on
 from potstill.progress import Progress, part
 from potstill.results import Reached
@@ -232,7 +232,9 @@ class StudentProtocol:
                 )
             return None, {"labels": "hard"}
         if teacher is not None:
-            target: Target = TeacherLabels(teacher, dataset, training.teacher_mode, given.device)
+            target: Target = TeacherLabels(
+                teacher, dataset, training.teacher_mode, given.device, given.precision
+            )
             return target, {"labels": "on the fly", "teacher": teacher.summary()}
         if dataset.soft_labels is None:
             raise DataError(
@@ -278,7 +280,10 @@ class Students:
     ) -> None:
         self._assignment, self._training, self._target = assignment, training, target
         self._epochs = training.optimisation.epochs
+        self._precision = hardware.precision_of_training(assignment.precision, assignment.device)
         self.facts = {"epochs": self._epochs, **facts}
+        if hardware.in_bfloat16(self._precision, assignment.device):
+            self.facts["precision"] = "bfloat16"
         self.steps = self._steps(len(assignment.dataset))
 
     def scores(self, images: Tensor, labels: Tensor, progress: Progress) -> Reached:
@@ -293,7 +298,7 @@ class Students:
         given, views = self._assignment, self._views(index)
         network = given.build()
         initialise_default(network, given.seed, "evaluation/network", index)
-        favour_layout(network)
+        favour_layout(network, self._precision)
         training = EpochTraining(
             network,
             len(images),
@@ -307,7 +312,9 @@ class Students:
         while training.epoch < self._epochs:
             training.run_epoch(part(progress, training.epoch, self._epochs))
             if training.epoch in looked_at:
-                history += accuracies([network], given.source.test, given.dataset.preprocess)
+                history += accuracies(
+                    [network], given.source.test, given.dataset.preprocess, self._precision
+                )
         return history
 
     def _steps(self, rows: int) -> int:
@@ -325,10 +332,13 @@ class Students:
         purpose = f"evaluation/dropout/{index}"
 
         def loss(network: nn.Module, rows: Tensor, epoch: int, step: int) -> Tensor:
-            places = sent(rows, images.device)
+            places = hardware.sent(rows, images.device)
             mix = views.of_batch(images[places], epoch, step)
-            with seeded_on(images.device, self._assignment.seed, f"{purpose}/{epoch}", step):
-                outputs = network(in_favoured_layout(mix.images))
+            with (
+                seeded_on(images.device, self._assignment.seed, f"{purpose}/{epoch}", step),
+                hardware.autocast(self._precision, images.device),
+            ):
+                outputs = network(in_favoured_layout(mix.images)).float()
             if target is None:
                 return hard_loss(outputs, mix, classes[places])
             factor = training.temperature**2 if training.squared_temperature else 1.0

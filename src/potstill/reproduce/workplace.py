@@ -29,7 +29,6 @@ from potstill.runs.records import RunRecord
 from potstill.teacher import Teacher
 from potstill.text import network_text
 
-_READ = (runs.RECIPE, runs.RECORD, runs.DISTILLED, runs.METRICS)
 _CACHES = {"membership": "attacks", "continual": "classes"}
 
 
