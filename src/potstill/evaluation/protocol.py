@@ -137,7 +137,10 @@ def evaluate(
     def score(images: Tensor, labels: Tensor, done: int) -> Reached:
         return plan.scores(images, labels, part(told, done, rounds))
 
-    found = {**plan.facts, **score(dataset.images, dataset.labels, 0).given()}
+    # Plans from elsewhere need not say.
+    compact = getattr(plan, "takes_compact", False)
+    images = dataset.compact if compact else dataset.images
+    found = {**plan.facts, **score(images, dataset.labels, 0).given()}
     if baseline:
         scores = score(*random_real_sets(dataset, source, count, seed), 1).given()
         accuracy = scores.pop("accuracy")
@@ -241,7 +244,7 @@ def _check_fit(dataset: DistilledDataset, source: SourceDataset, baseline: bool)
             f"the distilled set has {dataset.labels.shape[1]} classes and {source.name} has "
             f"{source.classes}; evaluate on the data it was distilled from"
         )
-    shapes = tuple(dataset.images.shape[1:]), tuple(source.test.images.shape[1:])
+    shapes = tuple(dataset.shape[1:]), tuple(source.test.images.shape[1:])
     if shapes[0] != shapes[1]:
         raise DataError(
             f"distilled images are {_words(shapes[0])} and {source.name}'s "
