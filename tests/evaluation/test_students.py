@@ -14,11 +14,13 @@ from torch import nn
 
 from potstill import hardware, rng
 from potstill.data.source import centred_one_hot
+from potstill.data.transforms import Standardise
 from potstill.data.views import Mix
 from potstill.errors import DataError, RecipeError
 from potstill.evaluation import PROTOCOLS, StudentProtocol, evaluate, students
 from potstill.evaluation import plan as plan_module
 from potstill.evaluation.labelling import TeacherLabels, ViewSettings
+from potstill.evaluation.relabel import relabel
 from potstill.evaluation.students import StudentTraining, by_size, hard_loss, soft_loss
 from potstill.results import Accuracy, Evaluation
 from potstill.train import Optimisation
@@ -186,6 +188,24 @@ def test_students_may_multiply_in_bfloat16_and_on_a_processor_do_not(digits, rea
         assert hardware.precision_of_training(None, torch.device(device)) == default
     with pytest.raises(RecipeError, match="rcig-paper trains in float32"):
         evaluate(real, digits, protocol="rcig-paper", network=NETWORK, precision="bfloat16")
+
+
+def test_eight_bit_images_are_standardised_a_batch_at_a_time(digits, real, teacher, monkeypatch):
+    pixels = (real.pixels() * 255).round().to(torch.uint8)
+    small = set_of(digits, real.preprocess, pixels, real.labels)
+    whole = set_of(digits, real.preprocess, real.preprocess.apply(pixels), real.labels)
+    sizes = []
+    apply = Standardise.apply
+    monkeypatch.setattr(Standardise, "apply", lambda s, x: sizes.append(len(x)) or apply(s, x))
+    options = {"teacher": teacher, "epochs": 3, "networks": 2}
+    found = evaluate(small, digits, protocol=QUICK, **options)
+    assert max(sizes) <= 100 < len(digits.test)  # the batches of tests
+    assert "images" not in small.__dict__
+    labelled = relabel(small, teacher, protocol="dwa-paper", epochs=2)
+    assert "images" not in small.__dict__ and small.images.equal(whole.images)
+    assert found.accuracy == evaluate(whole, digits, protocol=QUICK, **options).accuracy
+    again = relabel(whole, teacher, protocol="dwa-paper", epochs=2)
+    assert torch.equal(labelled.soft_labels, again.soft_labels)
 
 
 def test_hard_labels_are_the_sets_own(digits, real):

@@ -312,7 +312,7 @@ def _draw(source: SourceDataset, most: int, seed: int, purpose: str) -> dict[int
 
 
 def _check(dataset: DistilledDataset, teacher: Teacher, source: SourceDataset | None) -> None:
-    channels, height, width = dataset.images.shape[1:]
+    channels, height, width = dataset.shape[1:]
     ours = (len(dataset.class_names), channels, height, width)
     seen = (teacher.classes, teacher.channels, teacher.resolution, teacher.resolution)
     if seen != ours:

@@ -44,7 +44,7 @@ def info(
     if per_class is not None:
         dataset = dataset.first(per_class)
     document = {
-        "images": list(dataset.images.shape),
+        "images": list(dataset.shape),
         "images_per_class": dataset.images_per_class,
         "class_names": list(dataset.class_names),
         "bytes": artefact.stat().st_size,

@@ -7,6 +7,7 @@ preprocessing, the protocol the set was made for and its whole history come with
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,6 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
     """A torch Dataset of (image, label) in network space, with all that belongs to it.
 
     Attributes:
-        images: (n, c, h, w) float32, network space.
         labels: (n, C) float32, learned and centred: a class is its largest entry.
         class_names: C names; column k of ``labels`` is class k.
         preprocess: from pixels to network space and back.
@@ -86,14 +86,35 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         self.header = _header(header, self.soft_labels is not None, in_phases(preprocess))
         self._check_tensors()
         preprocess.check(self._stored)
-        pixels = self.space == "pixels"
-        self.images = preprocess.apply(self._stored) if pixels else self._stored
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self._stored)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         return self.images[index], self.labels[index]
+
+    @cached_property
+    def images(self) -> Tensor:
+        """In network space, (n, c, h, w) float32: of 8-bit pixels made when first asked for."""
+        return self._stored if self.space == "network" else self.preprocess.apply(self._stored)
+
+    @property
+    def shape(self) -> torch.Size:
+        """(n, c, h, w)."""
+        return self._stored.shape
+
+    @property
+    def compact(self) -> Tensor:
+        """``images``, or the 8-bit pixels if :meth:`in_network_space` makes these of any batch.
+
+        That is so to the bit where images are standardised, each number by itself.
+        """
+        each = self.preprocess.describe()["kind"] == "standardise"
+        return self._stored if each and self.space == "pixels" else self.images
+
+    def in_network_space(self, images: Tensor) -> Tensor:
+        """Some of :attr:`compact`, on any device, as networks see them: (b, c, h, w) float32."""
+        return self.preprocess.apply(images) if images.dtype == torch.uint8 else images
 
     @property
     def space(self) -> str:

@@ -248,7 +248,7 @@ def _check_teacher(teacher: Teacher, dataset: DistilledDataset) -> None:
             f"the teacher knows {_classes(teacher.class_names)}, the set has "
             f"{_classes(dataset.class_names)}; pass a teacher of the same data"
         )
-    ours = tuple(dataset.images.shape[1:])
+    ours = tuple(dataset.shape[1:])
     its = (teacher.channels, teacher.resolution, teacher.resolution)
     if its != ours:
         raise DataError(

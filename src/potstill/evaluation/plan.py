@@ -71,7 +71,8 @@ class Plan(typing.Protocol):
 
         Args:
             images: (n, c, h, w) in network space, as many as the set has, or (k, n, c, h, w),
-                others for each of the k networks.
+                others for each of the k networks. A plan whose ``takes_compact`` is true gets
+                those of the set as :attr:`DistilledDataset.compact` has them.
             labels: (n, C), or (k, n, C) as the images; a class is the largest entry.
             progress: told of every step, over all networks.
 

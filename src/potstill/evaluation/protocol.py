@@ -146,7 +146,10 @@ def evaluate(
     def told(done: int) -> Progress:
         return part(staged(progress, "evaluation step"), done, rounds)
 
-    found = {**plan.facts, **plan.scores(dataset.images, dataset.labels, told(0)).given()}
+    # Plans from elsewhere need not say.
+    compact = getattr(plan, "takes_compact", False)
+    images = dataset.compact if compact else dataset.images
+    found = {**plan.facts, **plan.scores(images, dataset.labels, told(0)).given()}
     if baseline:
         sets = random_real_sets(dataset, source, count, seed)
         scores = plan.scores(*sets, told(1)).given()
@@ -261,7 +264,7 @@ def _check_fit(dataset: DistilledDataset, source: SourceDataset, baseline: bool)
             f"the distilled set has {dataset.labels.shape[1]} classes and {source.name} has "
             f"{source.classes}; evaluate on the data it was distilled from"
         )
-    shapes = tuple(dataset.images.shape[1:]), tuple(source.test.images.shape[1:])
+    shapes = tuple(dataset.shape[1:]), tuple(source.test.images.shape[1:])
     if shapes[0] != shapes[1]:
         raise DataError(
             f"distilled images are {_words(shapes[0])} and {source.name}'s "

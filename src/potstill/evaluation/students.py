@@ -207,7 +207,7 @@ class StudentProtocol:
         lasting = dataset.header["evaluation"].get("epochs") if epochs is None else epochs
         if lasting is not None and lasting < 1:
             raise RecipeError(f"cannot train for {lasting} epochs; ask for at least 1")
-        return self.settings(*dataset.images.shape[1:3]).lasting(lasting)
+        return self.settings(*dataset.shape[1:3]).lasting(lasting)
 
     def plan(self, assignment: Assignment) -> Students:
         """The training of the assignment's set.
@@ -269,7 +269,11 @@ class Students:
 
     Student i starts from stream "evaluation/network" at step i, for all images. Its views are
     its own, but stored labels belong to one row of views, which all students then see.
+
+    8-bit images stay so: a batch at a time is standardised.
     """
+
+    takes_compact = True
 
     def __init__(
         self,
@@ -333,7 +337,8 @@ class Students:
 
         def loss(network: nn.Module, rows: Tensor, epoch: int, step: int) -> Tensor:
             places = hardware.sent(rows, images.device)
-            mix = views.of_batch(images[places], epoch, step)
+            shown = self._assignment.dataset.in_network_space(images[places])
+            mix = views.of_batch(shown, epoch, step)
             with (
                 seeded_on(images.device, self._assignment.seed, f"{purpose}/{epoch}", step),
                 hardware.autocast(self._precision, images.device),

@@ -72,7 +72,7 @@ def tiles(dataset: DistilledDataset) -> Tiles:
     source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
     names = dataset.class_names
     shown = ": " + ", ".join(names) if len(names) <= 20 else ""
-    side = max(dataset.images.shape[-2:])
+    side = max(dataset.shape[-2:])
     scale = layout.tile / side
     if scale > 1:
         size = f", enlarged {layout.tile // side} times"

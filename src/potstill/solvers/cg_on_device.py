@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -148,4 +147,4 @@ def _identity(r: Tensor) -> Tensor:
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return cast(Tensor, torch.dot(a.flatten().double(), b.flatten().double()))
+    return torch.dot(a.flatten().double(), b.flatten().double())
