@@ -57,10 +57,12 @@ def show(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Folders of runs or comparisons")
+    ],
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page to write")],
 ) -> None:
-    """Write one HTML page about the runs."""
+    """Write one HTML page about runs and comparisons."""
     write_report(runs, out)
     print_lines(str(out))
 
