@@ -71,11 +71,13 @@ def show(
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Folders of runs, or files of distilled sets"),
+        typer.Argument(
+            metavar="RUN...", help="Folders of runs or comparisons, or files of distilled sets"
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page to write")],
 ) -> None:
-    """Write one HTML page about the runs."""
+    """Write one HTML page about runs and comparisons."""
     write_report(runs, out)
     print_lines(str(out))
 

@@ -360,8 +360,10 @@ def _write(found: Comparison, out: Path) -> None:
     atomic_write(out / DOCUMENT, found.json().encode())
     atomic_write(out / TABLE, found.csv().encode())
     if found.rows:
-        for name in ("comparison.png", "comparison.svg"):
-            write_comparison(found, out / name)
+        for form in ("png", "svg"):
+            write_comparison(found, out / f"comparison.{form}")
+            if any(row.bytes for row in found.rows):
+                write_comparison(found, out / f"comparison-bytes.{form}", "bytes")
 
 
 def _to_teach(wish: Asked, data: DataRecipe, out: Path) -> Wanted:

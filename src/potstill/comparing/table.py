@@ -13,6 +13,7 @@ from potstill.comparing.work import Place, Problem, results_of
 from potstill.comparison import RANDOM, Comparison, Missing, Row, ordered
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import PotstillError
+from potstill.evaluation import price
 from potstill.results import Accuracy, Evaluation
 from potstill.text import data_set_text
 
@@ -33,6 +34,7 @@ class _Random:
     """Random real images that were scored in one way, by seed, and the methods beside them."""
 
     line: _Line
+    bytes: int | None
     accuracies: dict[int, Accuracy] = field(default_factory=dict)
     methods: list[str] = field(default_factory=list)
 
@@ -108,12 +110,27 @@ def _beside(
     condition, one = line.condition, line.wanted
     words = storage.canonical([condition.key(dataset), _teacher_words(result)])
     key = (one.images_per_class, condition.asked, words)
-    random = randoms.setdefault(key, _Random(line))
+    random = randoms.setdefault(key, _Random(line, _random_bytes(result, dataset)))
     if one.method not in random.methods:
         random.methods.append(one.method)
     if result.baseline is not None:
         values = result.baseline.values
         random.accuracies.setdefault(result.seed, Accuracy.of(values))
+
+
+def _random_bytes(result: Evaluation, dataset: DistilledDataset) -> int | None:
+    """The price of as many real images at 8 bits, labelled as the set's are; None if unknown."""
+    if result.price is None:
+        return None
+    images, classes = dataset.labels.shape
+    label_bytes = {
+        "one an image": price.soft_label_bytes(images, classes),
+        "on the fly": 0,
+        "stored": result.price.labels,
+    }
+    labels = label_bytes.get(result.labels or "", price.class_bytes(images, classes))
+    pixels = price.image_bytes(images, dataset.images.shape[1:])
+    return pixels + labels + result.price.preprocessing + result.price.labeller
 
 
 def _teacher_words(result: Evaluation) -> object:
@@ -150,6 +167,7 @@ def _row(line: _Line) -> Row:
         accuracy=_pooled(result.accuracy for result in results),
         seeds=tuple(sorted(line.results)),
         by_seed=tuple(result.accuracy.mean for result in results),
+        bytes=None if results[0].price is None else results[0].price.total,
         seconds=fmean(line.making) if line.making else None,
         scoring_seconds=fmean(spent) if spent else None,
     )
@@ -166,7 +184,9 @@ def _random_row(random: _Random) -> Row:
             "accuracy": _pooled(random.accuracies[seed] for seed in seeds),
             "seeds": tuple(seeds),
             "by_seed": tuple(random.accuracies[seed].mean for seed in seeds),
+            "bytes": random.bytes,
             "seconds": None,
+            "scoring_seconds": None,
         }
     )
 

@@ -21,6 +21,7 @@ _MARKERS = "osD^vP*X"
 _GREY = "#808890"
 # Inches: a panel, what axes and legend take, a row of dots.
 _PANEL, _FRAME, _ROW = 3.3, 1.0, 0.3
+_ASIDE = 1.035
 _AXES = {"images": "images per class", "bytes": "bytes a class: images, labels and labeller"}
 
 
@@ -93,7 +94,9 @@ def _lines(panel: Axes, rows: Sequence[Row], methods: Sequence[str], over: Over)
     ticks: set[float] = set()
     for place, method in enumerate(methods):
         for points in _by_condition([row for row in rows if row.method == method], over):
-            x = [_place(row, over) for row in points]
+            aside = _ASIDE ** (place - (len(methods) - 1) / 2)  # so that whiskers do not overlap
+            x = [_place(row, over) * (aside if over == "images" else 1) for row in points]
+            ticks.update(_place(row, over) for row in points)
             panel.errorbar(
                 x,
                 [100 * row.accuracy.mean for row in points],
@@ -104,7 +107,6 @@ def _lines(panel: Axes, rows: Sequence[Row], methods: Sequence[str], over: Over)
                 linewidth=1.4,
                 **_look(place, method),
             )
-            ticks.update(x)
     panel.set_xscale("log")
     if over == "images":
         panel.set_xticks(sorted(ticks), [f"{tick:g}" for tick in sorted(ticks)])
