@@ -19,6 +19,7 @@ from potstill.cli import (
     recipe,
     robust,
     scoring,
+    sharing,
     showing,
     tables,
 )
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from potstill.methods.recipe import Recipe
     from potstill.results import Evaluation
 
-__all__ = ["app", "continual", "importing", "privacy", "recipe", "robust", "tables"]
+__all__ = ["app", "continual", "importing", "privacy", "recipe", "robust", "sharing", "tables"]
 
 
 @app.callback(invoke_without_command=True)
