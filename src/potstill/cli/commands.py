@@ -21,6 +21,7 @@ from potstill.cli import (
     recipe,
     robust,
     scoring,
+    sharing,
     showing,
     tables,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "privacy",
     "recipe",
     "robust",
+    "sharing",
     "tables",
 ]
 

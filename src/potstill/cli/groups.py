@@ -10,7 +10,7 @@ GROUPS = {
     "Make": ("quickstart", "recipes", "distill", "teacher"),
     "Score": ("evaluate", "scores", "compare", "protocols"),
     "Audit": ("attack", "continual", "diversity"),
-    "Share": ("info", "show", "report", "relabel", "import", "gallery"),
+    "Share": ("info", "show", "report", "relabel", "import", "export", "gallery"),
     "Papers": ("reproduce",),
 }
 """Every command, by its word, under the heading of its group."""

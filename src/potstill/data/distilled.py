@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import ValidationError
@@ -277,24 +277,7 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         path = Path(path)
         document, tensors = storage.decode(path, storage.DISTILLED_SET)
         try:
-            _check_shapes(document, tensors)
-            parts = {
-                name.removeprefix(_PREFIX): tensor
-                for name, tensor in tensors.items()
-                if name.startswith(_PREFIX)
-            }
-            preprocess = Preprocess.from_parts(document["preprocess"], parts)
-            header = {key: value for key, value in document.items() if key not in _DERIVED}
-            names, soft_labels = document["class_names"], tensors.get("soft_labels")
-            dataset = cls(
-                tensors["images"], tensors["labels"], names, preprocess, header, soft_labels
-            )
-            if dataset.header["format_version"] != document["format_version"]:
-                raise ArtefactError(
-                    f"format {document['format_version']} does not go with what it holds; "
-                    "get the original file again"
-                )
-            return dataset
+            return cls.from_parts(document, tensors)
         except ArtefactError as error:
             raise ArtefactError(f"{path}: {error}") from None
         except (KeyError, TypeError, AttributeError, DataError) as error:
@@ -302,6 +285,100 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
             raise ArtefactError(
                 f"{path}: header and tensors do not fit ({reason}); get the original file again"
             ) from None
+
+    def export(
+        self,
+        out: Path | str,
+        form: Literal["png", "npz", "pt", "datasets"],
+        *,
+        licence: str = "unknown",
+    ) -> None:
+        """Write the set for other code (:mod:`potstill.data.exchange`, :mod:`potstill.sharing`).
+
+        Args:
+            out: the file, or of png and datasets the folder, which is not there or empty.
+            form: ``png``: class folders; ``npz`` and ``pt``: arrays or tensors; ``datasets``: a
+                folder that ``datasets.load_dataset`` reads (extra ``hub``). npz and pt hold every
+                set exactly, pictures one that keeps pixels.
+            licence: of the images, for the card of ``datasets``.
+
+        Raises:
+            RunError: it cannot be written, the folder holds something, or the extra is missing.
+        """
+        if form == "datasets":
+            from potstill.sharing import write_folder
+
+            write_folder(self, Path(out), licence=licence)
+        else:
+            from potstill.data.exchange import export
+
+            export(self, Path(out), form)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        licence: str = "unknown",
+        private: bool = False,
+        token: str | None = None,
+    ) -> str:
+        """Put the set on the Hugging Face hub; :func:`potstill.sharing.push` says all (extra
+        ``hub``).
+
+        Returns:
+            The address of the dataset repository ``USER/NAME``.
+
+        Raises:
+            RunError: the hub refuses or is not reached, or the extra is missing.
+        """
+        from potstill.sharing import push
+
+        return push(self, repository, licence=licence, private=private, token=token)
+
+    @classmethod
+    def from_hub(
+        cls, repository: str, *, revision: str | None = None, token: str | None = None
+    ) -> DistilledDataset:
+        """The set that :meth:`push_to_hub` put into the repository ``USER/NAME`` (extra ``hub``).
+
+        Raises:
+            RunError: there is none, the hub is not reached, or the extra is missing.
+            ArtefactError: the file is none that potstill wrote.
+        """
+        from potstill.sharing import pull
+
+        return pull(repository, revision=revision, token=token)
+
+    def parts(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The tensors of the set's file, and its document without the digest."""
+        return self._tensors(), self._document()
+
+    @classmethod
+    def from_parts(
+        cls, document: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> DistilledDataset:
+        """The set of which :meth:`parts` returned these.
+
+        Raises:
+            ArtefactError: they do not fit each other, or are of no set.
+            KeyError, TypeError, AttributeError, DataError: a part is missing or malformed.
+        """
+        _check_shapes(document, tensors)
+        parts = {
+            name.removeprefix(_PREFIX): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(_PREFIX)
+        }
+        preprocess = Preprocess.from_parts(document["preprocess"], parts)
+        header = {key: value for key, value in document.items() if key not in _DERIVED}
+        names, soft_labels = document["class_names"], tensors.get("soft_labels")
+        dataset = cls(tensors["images"], tensors["labels"], names, preprocess, header, soft_labels)
+        if dataset.header["format_version"] != document["format_version"]:
+            raise ArtefactError(
+                f"format {document['format_version']} does not go with what it holds; "
+                "get the original file again"
+            )
+        return dataset
 
     @classmethod
     def add_result(cls, path: Path | str, result: Mapping[str, Any]) -> DistilledDataset:
