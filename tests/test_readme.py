@@ -81,6 +81,11 @@ def small(words: list[str]) -> list[str]:
         return [*words, *sets, "--device", "cpu"]
     if words[0] == "scores":
         return [*words[:-1], "5", "--networks", "1", "--epochs", "1", "--device", "cpu"]
+    if words[0] == "compare":
+        changes = {key: SMALL[key] for key in ("network.width", "method.iterations")}
+        sets = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+        sets += ["--images-per-class", "1", "--networks", "1", "--protocol", "own,hl:50"]
+        return [*words, *sets, "--device", "cpu"]
     return [*words, "--device", "cpu"] if words[0] == "evaluate" else words
 
 

@@ -129,13 +129,18 @@ def conditions(asked: Asked, sets: Sequence[Wanted], resolution: int) -> dict[st
     """The common conditions by name, in the order asked; those of ``own`` are each set's.
 
     Raises:
-        RecipeError: an unknown protocol or network, or epochs under a protocol without.
+        RecipeError: an unknown protocol or network, epochs under a protocol without, or network
+            or epochs without a common protocol.
         NetworkError: timm or torchvision has no such network.
     """
-    found = {}
-    for name in asked.protocols:
-        if name == OWN:
-            continue
+    found: dict[str, Condition] = {}
+    common = [name for name in asked.protocols if name != OWN]
+    for key in ("network", "epochs"):
+        if not common and getattr(asked, key) is not None:
+            raise RecipeError(
+                f"{key} is for common protocols, and own has each set's; name a protocol"
+            )
+    for name in common:
         rules = named(name)
         if asked.epochs is not None and not rules.counts_epochs:
             raise RecipeError(f"protocol {name} does not count epochs; leave epochs out")
