@@ -22,10 +22,10 @@ from potstill.cli.options import (
     app,
     chosen_device,
     read_source,
-    read_teacher,
     stop,
 )
 from potstill.cli.progress import reporting
+from potstill.cli.teachers import read_teacher
 from potstill.cli.terminal import print_lines, say
 from potstill.cli.text import teacher_text
 from potstill.config import DataRecipe

@@ -16,7 +16,6 @@ from potstill.errors import RunError
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
     from potstill.data.source import SourceDataset
-    from potstill.teacher import Teacher
 
 app = typer.Typer(
     name="potstill",
@@ -126,16 +125,9 @@ Protocol = Annotated[
 
 def chosen_device(name: str) -> str:
     """The torch device to use. Every command that computes calls this before any other work."""
-    import torch
+    from potstill.api.inputs import device_of
 
-    from potstill import hardware
-
-    hardware.prepare()
-    if name == "cuda" and not torch.cuda.is_available():
-        raise typer.BadParameter("no CUDA device is available here; use --device cpu")
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
+    return device_of(name)
 
 
 def read_source(
@@ -152,15 +144,6 @@ def read_set(artefact: Path) -> DistilledDataset:
     from potstill.data.distilled import DistilledDataset
 
     return DistilledDataset.load(artefact)
-
-
-def read_teacher(path: Path, factory: str | None, device: str) -> Teacher:
-    """The teacher in a file, its network on ``device``."""
-    from potstill.teacher import Teacher
-
-    teacher = Teacher.load(path, factory)
-    teacher.network.to(device)
-    return teacher
 
 
 def stop(note: str) -> typer.Exit:

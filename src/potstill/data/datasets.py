@@ -30,7 +30,7 @@ from potstill import rng
 from potstill.config import DataRecipe
 from potstill.data import image_folder, pixels, torchvision_sets
 from potstill.data.facts import DATASETS, DatasetInfo
-from potstill.data.source import SourceDataset, Split, fingerprint, sample_per_class
+from potstill.data.source import IN_MEMORY, SourceDataset, Split, fingerprint, sample_per_class
 from potstill.errors import DataError
 from potstill.files import expanded
 from potstill.quoting import quoted
@@ -47,7 +47,7 @@ def names() -> tuple[str, ...]:
 
 def load(
     recipe: DataRecipe,
-    root: Path | str | None,
+    root: Path | str | None = None,
     *,
     download: bool = False,
     require_test: bool = True,
@@ -67,6 +67,11 @@ def load(
     """
     name = recipe.dataset
     root = None if root is None else expanded(root, DataError)
+    if name == IN_MEMORY:
+        raise DataError(
+            "the data was in the memory of the Python script that distilled it, and no file holds "
+            "it; pass the data to potstill's functions in Python"
+        )
     if name not in names():
         raise DataError(f"unknown data set {quoted(name)}; choose one of {', '.join(names())}")
     if recipe.folder is not None and name != "image_folder":
@@ -201,7 +206,10 @@ def _folder(recipe: DataRecipe, root: Path | None) -> Path:
 
 def _root(name: str, root: Path | None, download: bool = False) -> Path:
     if root is None:
-        raise DataError(f"{name} is read from a data root and none is given; pass --data-root")
+        raise DataError(
+            f"{name} is read from a data root and none is given; pass --data-root, "
+            "or set POTSTILL_DATA_ROOT"
+        )
     if not root.is_dir() and not download:
         raise DataError(
             f"data root {root} is not a folder; create it, or pass another with --data-root"

@@ -6,17 +6,20 @@ preprocessing, the protocol the set was made for and its whole history come with
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from potstill import storage
+from potstill import pictures, storage
 from potstill.config import DataRecipe, NetworkRecipe
 from potstill.data.header import checked, checked_names, implied_mirror_images
 from potstill.data.preprocess import Preprocess
@@ -26,6 +29,9 @@ from potstill.files import locked, remove_leftovers
 from potstill.quoting import fault, quoted
 from potstill.results import Evaluation, of_set, standing
 from potstill.surroundings import Surroundings
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # What the file's document has besides, written from the tensors and the preprocessing.
 _DERIVED = frozenset({"class_names", "digest", "images", "labels", "preprocess", "soft_labels"})
@@ -81,11 +87,11 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         self._stored = _copy(images, images.dtype if images.dtype == torch.uint8 else torch.float32)
         self.labels = _copy(labels, torch.float32)
         self.class_names = checked_names(class_names)
-        self.preprocess = preprocess
         self.soft_labels = None if soft_labels is None else _copy_soft(soft_labels)
         self.header = _header(header, self.soft_labels is not None, in_phases(preprocess))
         self._check_tensors()
         preprocess.check(self._stored)
+        self.preprocess = preprocess.for_images(self._stored.shape[1:])
 
     def __len__(self) -> int:
         return len(self._stored)
@@ -115,6 +121,27 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
     def in_network_space(self, images: Tensor) -> Tensor:
         """Some of :attr:`compact`, on any device, as networks see them: (b, c, h, w) float32."""
         return self.preprocess.apply(images) if images.dtype == torch.uint8 else images
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.shape[1:]))
+        return (
+            f"DistilledDataset({self.header['method']} of {self.header['source']['name']}: "
+            f"{len(self)} images of {shape}, {len(self.class_names)} classes)"
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the picture, and a line on the set."""
+        source = base64.b64encode(self._repr_png_()).decode("ascii")
+        told = html.escape(repr(self))
+        return (
+            f'<figure style="margin: 0"><img src="data:image/png;base64,{source}" alt="{told}" '
+            f'style="max-width: 100%"><figcaption>{told}</figcaption></figure>'
+        )
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.picture().save(buffer, format="PNG")
+        return buffer.getvalue()
 
     @property
     def space(self) -> str:
@@ -191,6 +218,10 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         if self.space == "pixels":
             return self._stored.float() / 255
         return self.preprocess.invert(self.images).clamp(0, 1)
+
+    def picture(self) -> Image:
+        """All images in natural colours, a row a class; see :func:`potstill.pictures.picture`."""
+        return pictures.picture(self)
 
     def with_result(self, result: Mapping[str, Any]) -> DistilledDataset:
         """The same set with one more measured result; its digest is the same."""

@@ -135,6 +135,21 @@ def read(path: Path, fit: Fit, channels: int | None) -> np.ndarray:
             image.draft(None, (2 * side, 2 * side))
         upright = ImageOps.exif_transpose(image) if "exif" in image.info else image
         plain = _gray_or_rgb(upright)
+    return _fitted(plain, fit, channels)
+
+
+def of_pil(image: Image.Image, fit: Fit, channels: int | None) -> np.ndarray:
+    """An image that Pillow holds, as :func:`read` returns one of a file; it is not turned.
+
+    Raises:
+        ValueError: its pixels are floating-point numbers or 32-bit integers.
+    """
+    return _fitted(_gray_or_rgb(image), fit, channels)
+
+
+def _fitted(plain: Image.Image, fit: Fit, channels: int | None) -> np.ndarray:
+    """An image of mode L or RGB, of this size and with so many channels."""
+    side = fit.side
     if channels == 1:
         plain = plain.convert("L")
     if side is not None and (plain.size != (side, side) or fit.share != 1):
