@@ -21,7 +21,6 @@ from potstill.errors import RunError
 from potstill.quoting import fault
 from potstill.results import Accuracy, Document, Network
 
-FORMAT = 1
 DOCUMENT, TABLE = "comparison.json", "comparison.csv"
 OWN = "own"
 """Asks for each set's own protocol, with its own network."""
@@ -84,7 +83,7 @@ class Missing(Document):
 class Comparison(Document):
     """The table, and all that is needed to read it."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = 1
     dataset: str
     """Name of the data whose test images every accuracy is of."""
     title: str
@@ -121,9 +120,9 @@ class Comparison(Document):
             writer.writerow(_flat(row, self.beside(row)))
         return buffer.getvalue()
 
-    def json(self, **options: Any) -> str:  # type: ignore[override]
-        """The document as text, sorted by nothing: keys have the order of the fields."""
-        return json.dumps(self.model_dump(mode="json"), **{"indent": 2, **options}) + "\n"
+    def text(self) -> str:
+        """The document as JSON, keys in the order of the fields."""
+        return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
 
 
 _COLUMNS = (

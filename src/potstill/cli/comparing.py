@@ -116,9 +116,8 @@ def compare(
     }
     if dry_run:
         with hardware.threads(threads):
-            expected = comparing.estimate(
-                comparing.asked({"methods": methods, **wish}), out, **where
-            )
+            asked = comparing.asked({"methods": methods, **wish})
+            expected = comparing.estimate(asked, comparing.Place(out, **where))
         if as_json:
             print_json({"left": [vars(one) for one in expected]})
         else:

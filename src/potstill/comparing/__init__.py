@@ -15,14 +15,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from potstill import execution, recipes
-from potstill.comparing.asked import Asked, asked
 from potstill.comparing.conditions import Condition, conditions, own
 from potstill.comparing.lineup import Wanted, line_up, wanted_of
 from potstill.comparing.table import tabulate
+from potstill.comparing.wish import Asked, asked
 from potstill.comparing.work import (
     Cell,
     Place,
@@ -38,18 +39,18 @@ from potstill.comparing.work import (
     teaching,
 )
 from potstill.comparison import DOCUMENT, OWN, TABLE, Comparison
-from potstill.config import DataRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import RecipeError
 from potstill.evaluation.protocol import named
 from potstill.files import atomic_write, make_folder
+from potstill.methods.recipe import Recipe
 from potstill.methods.squeeze import TEACHER, settings_of
 from potstill.progress import Progress, silent
 from potstill.report import write_comparison
 from potstill.reproduce import costs
 from potstill.text import count, duration
 
-__all__ = ["Asked", "Expected", "compare", "estimate"]
+__all__ = ["Asked", "Expected", "Place", "asked", "compare", "estimate"]
 
 Say = Callable[[str], None]
 
@@ -115,27 +116,26 @@ def compare(
         KeyboardInterrupt: what was done is kept, and the same call goes on.
     """
     until = None if budget is None else time.time() + budget
-    job = _Job.of(
-        asked(
-            {
-                "methods": [str(one) for one in methods],
-                "images_per_class": tuple(images_per_class),
-                "seeds": tuple(seeds),
-                "protocols": tuple(protocols),
-                "network": network,
-                "networks": networks,
-                "epochs": epochs,
-                "teacher": None if teacher is None else str(teacher),
-                "settings": tuple(settings),
-            }
-        ),
+    wish = {
+        "methods": [str(one) for one in methods],
+        "images_per_class": tuple(images_per_class),
+        "seeds": tuple(seeds),
+        "protocols": tuple(protocols),
+        "network": network,
+        "networks": networks,
+        "epochs": epochs,
+        "teacher": None if teacher is None else str(teacher),
+        "settings": tuple(settings),
+    }
+    place = Place(
         Path(out),
-        module=module,
         data_root=None if data_root is None else Path(data_root),
         device=device,
         download=download,
         cache=None if cache is None else Path(cache),
+        module=module,
     )
+    job = _Job.of(asked(wish), place)
     job.require_data()
     working = Working(job.place, until, progress)
     problems: dict[tuple[str, str | None], Problem] = {}
@@ -156,27 +156,25 @@ class Expected:
     seconds: float
 
 
-def estimate(wish: Asked, out: Path, **where: object) -> list[Expected]:
-    """What :func:`compare` would do, in its order; nothing is made in ``out``.
+def estimate(wish: Asked, place: Place) -> list[Expected]:
+    """What :func:`compare` would do, in its order; nothing is made in the folder.
 
     Args:
         wish: what is asked for; see :func:`asked`.
-        out: the folder of the comparison.
-        where: ``module``, ``data_root``, ``device``, ``download`` and ``cache`` of :func:`compare`.
+        place: where.
 
     Raises:
         PotstillError: as :func:`compare`.
     """
-    job = _Job.of(wish, out, **where)
+    job = _Job.of(wish, place)
+    teachers = {job.place.bench.teacher_folder(_recipe(unit)): unit for unit in job.teachers()}
     expected = [
         Expected(f"teacher of {unit.wanted.words}", teaching(_recipe(unit), job.place))
-        for unit in job.teachers()
+        for unit in teachers.values()
     ]
-    taught = {job.place.bench.teacher_folder(_recipe(unit)) for unit in job.teachers()}
-    for unit, _ in job.units({}):
-        make = making(unit.wanted, job.place)
-        recipe = unit.wanted.recipe
-        if make and recipe is not None and job.place.bench.teacher_folder(recipe) in taught:
+    for unit in by_cost(job.units({})):
+        make, recipe = making(unit.wanted, job.place), unit.wanted.recipe
+        if make and recipe is not None and job.place.bench.teacher_folder(recipe) in teachers:
             make -= teaching(recipe, job.place)
         if make:
             expected.append(Expected(f"make {unit.wanted.words}", make))
@@ -198,33 +196,26 @@ class _Job:
     """Whose teacher is to be trained, to label under common protocols."""
 
     @classmethod
-    def of(cls, wish: Asked, out: Path, **where: object) -> _Job:
-        sets = line_up(wish, out)
+    def of(cls, wish: Asked, place: Place) -> _Job:
+        """The comparison that is asked for, in a place that does not know its data yet.
+
+        Raises:
+            PotstillError: it cannot be made.
+        """
+        sets = line_up(wish, place.out)
         data = next((one.data for one in sets if one.recipe is not None), sets[0].data)
-        place = Place(out, data, **where)  # type: ignore[arg-type]
+        place = replace(place, data=data)
         common = conditions(wish, sets, place.bench.shape(data).resolution)
-        taught = [name for name, one in common.items() if one.rules.takes_teacher]
-        if taught and wish.teacher is None:
-            raise RecipeError(
-                f"protocol {taught[0]} has a teacher that labels; name one with --teacher: its "
-                "file, or a recipe to train it from, such as dwa/mnist-ipc1-convnet-cpu"
-            )
-        teacher = None
-        if taught and wish.teacher is not None:
-            path = Path(wish.teacher)
-            if path.suffix != ".safetensors":
-                teacher = _to_teach(wish, data, out)
-                assert teacher.recipe is not None
-                path = place.bench.teacher_folder(teacher.recipe) / TEACHER
-            place = Place(out, data, **{**where, "teacher": path})  # type: ignore[arg-type]
-            if teacher is None:
-                assert place.labeller is not None  # read now, so that a bad file is named at once
-        ways = tuple(
-            (lambda one: own(one, wish)) if name == OWN else (lambda _one, name=name: common[name])
-            for name in wish.protocols
-        )
         for one in sets:
             named(one.protocol)
+        taught = [name for name, one in common.items() if one.rules.takes_teacher]
+        teacher = None
+        if taught:
+            place, teacher = _with_labeller(wish, place, taught[0])
+        ways = tuple(
+            partial(own, asked=wish) if name == OWN else partial(_always, common[name])
+            for name in wish.protocols
+        )
         return cls(tuple(sets), ways, place, teacher)
 
     def require_data(self) -> None:
@@ -357,7 +348,7 @@ def _deaf(_steps: int) -> None:
 
 def _write(found: Comparison, out: Path) -> None:
     make_folder(out)
-    atomic_write(out / DOCUMENT, found.json().encode())
+    atomic_write(out / DOCUMENT, found.text().encode())
     atomic_write(out / TABLE, found.csv().encode())
     if found.rows:
         for form in ("png", "svg"):
@@ -366,17 +357,36 @@ def _write(found: Comparison, out: Path) -> None:
                 write_comparison(found, out / f"comparison-bytes.{form}", "bytes")
 
 
-def _to_teach(wish: Asked, data: DataRecipe, out: Path) -> Wanted:
-    """The recipe whose teacher labels, as a set that is never made."""
-    assert wish.teacher is not None
+def _with_labeller(wish: Asked, place: Place, protocol: str) -> tuple[Place, Wanted | None]:
+    """The place with who labels, and whose teacher that is where it is to be trained.
+
+    Raises:
+        RecipeError: nobody is named, or a recipe without a teacher or of other data.
+        ArtefactError: the file is no teacher, or damaged.
+    """
+    if wish.teacher is None:
+        raise RecipeError(
+            f"protocol {protocol} has a teacher that labels; name one with --teacher: its file, or "
+            "a recipe to train it from, such as dwa/mnist-ipc1-convnet-cpu"
+        )
+    if Path(wish.teacher).suffix == ".safetensors":
+        place = replace(place, teacher=Path(wish.teacher))
+        assert place.labeller is not None  # read now, so that a bad file is named at once
+        return place, None
     recipe = recipes.load(wish.teacher, wish.settings)
-    settings_of(recipe)
-    if recipe.data.pixels != data.pixels:
+    module = settings_of(recipe).module
+    if recipe.data.pixels != place.data.pixels:
         raise RecipeError(
             f"the teacher of {wish.teacher} knows {recipe.data.dataset}, and sets of "
-            f"{data.dataset} are compared; name one of the same data with --teacher"
+            f"{place.data.dataset} are compared; name one of the same data with --teacher"
         )
-    return wanted_of(recipe, out)
+    file = place.bench.teacher_folder(recipe) / TEACHER
+    return replace(place, teacher=file, module=module), wanted_of(recipe, place.out)
+
+
+def _always(condition: Condition, _one: Wanted) -> Condition:
+    """The common condition, whichever the set."""
+    return condition
 
 
 def _tried(one: Wanted, asked: str | None, problems: dict[tuple[str, str | None], Problem]) -> bool:
@@ -393,6 +403,6 @@ def _run(one: Wanted) -> Path:
     return one.path.parent
 
 
-def _recipe(unit: Unit):  # type: ignore[no-untyped-def]
+def _recipe(unit: Unit) -> Recipe:
     assert unit.wanted.recipe is not None
     return unit.wanted.recipe

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from potstill import storage
-from potstill.comparing.asked import Asked
 from potstill.comparing.lineup import Wanted
+from potstill.comparing.wish import Asked
 from potstill.comparison import OWN
 from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset

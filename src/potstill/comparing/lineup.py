@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill import recipes, runs, storage
-from potstill.comparing.asked import Asked
+from potstill.comparing.wish import Asked
 from potstill.config import DataRecipe, NetworkRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import ArtefactError, DataError, RecipeError, RunError
@@ -94,8 +94,8 @@ def line_up(asked: Asked, out: Path) -> list[Wanted]:
         else:
             for one in _of_recipe(name, asked, out):
                 wanted = _joined(one, wanted, name)
-    for one in given:
-        wanted = _with(one, wanted)
+    for each in given:
+        wanted = _with(each, wanted)
     _require_one_source(wanted, given)
     return titled(wanted)
 

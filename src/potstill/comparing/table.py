@@ -14,6 +14,7 @@ from potstill.comparison import RANDOM, Comparison, Missing, Row, ordered
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import PotstillError
 from potstill.evaluation import price
+from potstill.methods.product import portable
 from potstill.results import Accuracy, Evaluation
 from potstill.text import data_set_text
 
@@ -75,7 +76,7 @@ def tabulate(
     rows = _sorted(rows, [way(sets[0]).asked for way in ways])
     info = place.bench.shape(place.data)
     return Comparison(
-        dataset=place.data.folder or place.data.dataset,
+        dataset=portable(place.data.folder) or place.data.dataset,
         title=data_set_text(info.title),
         source_fingerprint=fingerprint,
         teacher=None if teacher is None else teacher.summary(),

@@ -41,23 +41,23 @@ class Place:
 
     Attributes:
         out: its folder.
-        data: the images that all sets stand for.
         data_root: the folder that holds the data sets.
         device: "cpu" or "cuda".
         download: whether to fetch a data set that is absent.
         cache: the folder of what took long, for the next time; nothing is cached if None.
+        module: ``package.name:factory`` that makes the network of a teacher of one's own.
+        data: the images that all sets stand for.
         teacher: the file of who labels under common protocols, if there is one.
-        module: ``package.name:factory`` that makes its network, for a teacher of one's own.
     """
 
     out: Path
-    data: DataRecipe
     data_root: Path | None = None
     device: str = "cpu"
     download: bool = False
     cache: Path | None = None
-    teacher: Path | None = None
     module: str | None = None
+    data: DataRecipe = field(default_factory=DataRecipe)
+    teacher: Path | None = None
 
     @cached_property
     def bench(self) -> Bench:
@@ -293,8 +293,8 @@ def making(wanted: Wanted, place: Place) -> float:
         return 0.0
     begun = place.bench.record(folder)
     if begun is None or not begun.iteration:
-        for other in sorted(folder.parent.glob(f"{folder.name.partition('-')[0]}-seed*")):
-            found = place.bench.record(other)
+        for other in _siblings(wanted):
+            found = place.bench.record(other.parent)
             if found is not None and found.status == "finished":
                 spent = found.timing.total - found.timing.parts.get("teacher", 0.0)
                 return spent + teaching(recipe, place)
@@ -302,13 +302,20 @@ def making(wanted: Wanted, place: Place) -> float:
 
 
 def scoring(wanted: Wanted, cell: Cell, place: Place) -> float:
-    """Seconds to score the set in one way, and as many random real images if they are wanted."""
+    """Seconds to score the set in one way, and as many random real images if they are wanted.
+
+    What it took for the set of another seed tells, where that was done here.
+    """
     condition, bench = cell.condition, place.bench
+    rounds = 2 if cell.random else 1
+    measured = _scored_before(wanted, condition)
+    if measured is not None:
+        return rounds * measured
     shape = bench.shape(place.data)
     mirrored = False
     if wanted.recipe is not None:
         mirrored = costs.work(wanted.recipe, shape).mirror_images
-    seconds = costs.scoring(
+    return rounds * costs.scoring(
         wanted.images_per_class * shape.classes,
         condition.network,
         condition.rules,
@@ -319,7 +326,29 @@ def scoring(wanted: Wanted, cell: Cell, place: Place) -> float:
         mirrored=mirrored,
         labeller=_labelling_network(wanted, condition, place),
     )
-    return seconds * (2 if cell.random else 1)
+
+
+def _scored_before(wanted: Wanted, condition: Condition) -> float | None:
+    """Seconds that scoring a set of the same recipe took in this way; None if none was."""
+    if wanted.recipe is None:
+        return None
+    for path in _siblings(wanted):
+        for result in DistilledDataset.load(path).results if path.exists() else ():
+            alike = (result.protocol, result.network, len(result.accuracy.values))
+            if (
+                alike == (condition.protocol, condition.network, condition.networks)
+                and condition.epochs in (None, result.epochs)
+                and result.seconds is not None
+            ):
+                return result.seconds / (2 if result.baseline else 1)
+    return None
+
+
+def _siblings(wanted: Wanted) -> list[Path]:
+    """Where the sets of the same recipe from all seeds lie, made or not."""
+    folder = wanted.path.parent
+    alike = folder.parent.glob(f"{folder.name.partition('-')[0]}-seed*")
+    return [one / wanted.path.name for one in sorted(alike)]
 
 
 def _labelling_network(wanted: Wanted, condition: Condition, place: Place) -> NetworkRecipe | None:
