@@ -164,7 +164,8 @@ def embedding_file(points: Embedding, form: Literal["png", "svg"]) -> bytes:
         _scatter(axes, points, tuple(ON_WHITE[colour] for colour in SERIES), ON_WHITE[GROUND])
         handles = axes.get_legend_handles_labels()
         if len(handles[0]) > 1:
-            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+            columns = 1 if points.sets else 2
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False)
         buffer = io.BytesIO()
         metadata = {"Date": None} if form == "svg" else {"Software": None}
         finish.save(buffer, format=form, dpi=200, metadata=metadata, facecolor="white")
@@ -189,7 +190,7 @@ def _scatter(
         own = of == number
         colour, shape = colours[2 * (number % 2)], _SHAPES[number % len(_SHAPES)]
         axes.plot(x[own], y[own], shape, ls="", ms=4.2, mew=0, alpha=0.85, color=colour,
-                  label=_short(name))  # fmt: skip
+                  label=_short(name, 60))  # fmt: skip
     # So that a name can be read among its points.
     veil = {"facecolor": ground, "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
     for index, name in enumerate(points.class_names):
