@@ -3,8 +3,8 @@
 ========================================  ====================================================
 ``digits``                                scikit-learn's 8x8 digits, embedded
 ``mnist fashion_mnist cifar10 cifar100``  under the data root, in torchvision's folders
-``tiny_imagenet cub200 imagenette         image folders of that name under the data root,
-imagewoof imagenet64 imagenet1k``         resized to the side that the papers use
+``tiny_imagenet cub200 imagenette``       image folders of that name under the data root,
+``imagewoof imagenet64 imagenet1k``       resized to the side that the papers use
 ``image_folder``                          any image folder (``data.folder``)
 ========================================  ====================================================
 
