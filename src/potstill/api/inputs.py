@@ -71,7 +71,9 @@ def device_of(device: str | torch.device) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise PotstillError('no CUDA device is available here; use --device cpu, device="cpu" in Python')
+        raise PotstillError(
+            'no CUDA device is available here; use --device cpu, device="cpu" in Python'
+        )
     return name
 
 
