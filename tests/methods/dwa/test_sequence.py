@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +14,12 @@ from torch import Tensor, nn
 from potstill.audits.diversity import diversity
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import NetworkError
+from potstill.execution import Here
 from potstill.methods.distilling import distill
 from potstill.methods.dwa.bn_statistics import MeasuredNetwork
-from potstill.methods.dwa.distil import GROUPS
+from potstill.methods.dwa.distil import GROUPS, distil
 from potstill.methods.dwa.sequence import Apart
+from potstill.methods.method import Session
 from potstill.methods.recipe import Recipe
 from potstill.runs import Run
 from tests.methods.dwa.problems import recipe, source, teacher
@@ -84,9 +88,17 @@ def test_the_first_group_is_the_one_without_the_term_and_later_ones_move_away() 
     assert "in sequence at 100" in apart.header["description"]["detail"]
 
 
-def test_a_set_in_sequence_begins_with_the_smaller_one_and_knows_no_workers() -> None:
+class Backwards:
+    """Works on the last unit first, as processes may."""
+
+    def map(self, work: Any, units: Sequence[Any], tell: Any) -> Generator[Any]:
+        return Here().map(work, units[::-1], tell)
+
+
+def test_a_set_in_sequence_begins_with_the_smaller_one_whatever_is_done_first() -> None:
     whole = distill(in_sequence(), source(), teacher=teacher())
-    smaller = distill(in_sequence(images_per_class=2), source(), teacher=teacher(), workers=2)
+    session = Session(teacher=teacher(), executor=Backwards())
+    smaller = distil(in_sequence(images_per_class=2), source(), session)
     assert torch.equal(whole.first(2).images, smaller.images)
 
 
