@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import (
@@ -18,7 +19,7 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
-from potstill.report.canvas import GROUND, ON_WHITE, SERIES, figure
+from potstill.report.canvas import GROUND, ON_WHITE, SERIES, TEXT, figure
 from potstill.results import Embedding
 from potstill.runs.records import Series
 
@@ -159,28 +160,62 @@ def embedding(points: Embedding, *, identity: str) -> str:
 
 
 def embedding_file(points: Embedding, form: Literal["png", "svg"]) -> bytes:
-    """:func:`embedding` as a file of its own, dark on white."""
+    """:func:`embedding` as a file of its own: on white, each class in a colour of its own."""
     with figure("embedding", 4.6, ON_WHITE) as (axes, finish):
-        _scatter(axes, points, tuple(ON_WHITE[colour] for colour in SERIES), ON_WHITE[GROUND])
-        handles = axes.get_legend_handles_labels()
-        if len(handles[0]) > 1:
-            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+        classes = np.asarray(points.classes)
+        hues = _hues(len(points.class_names))
+        ink = ON_WHITE[TEXT]
+        shapes = {"real": ("o", 3.4, 0.55, "none"), "distilled": ("D", 5.0, 1.0, ink)}
+        for label, (shape, size, alpha, edge) in shapes.items():
+            chosen = np.asarray(points.real) == (label == "real")
+            if chosen.any():
+                axes.scatter(
+                    np.asarray(points.x)[chosen],
+                    np.asarray(points.y)[chosen],
+                    c=hues[classes[chosen]],
+                    marker=shape,
+                    s=size**2,
+                    alpha=alpha,
+                    linewidths=0.0 if edge == "none" else 0.7,
+                    edgecolors=edge,
+                    label=label,
+                )
+        _name_classes(axes, points, ON_WHITE[GROUND])
+        _bare(axes)
+        if np.asarray(points.real).any():
+            legend = axes.legend(
+                loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False
+            )
+            for handle in legend.legend_handles:
+                handle.set(facecolor="white", edgecolor=ink, alpha=1, linewidth=0.7)  # of no class
         buffer = io.BytesIO()
         metadata = {"Date": None} if form == "svg" else {"Software": None}
         finish.save(buffer, format=form, dpi=200, metadata=metadata, facecolor="white")
         return buffer.getvalue()
 
 
-def _scatter(
-    axes: Axes, points: Embedding, colours: Sequence[str] = SERIES, ground: str = GROUND
-) -> None:
-    x, y, classes, real = (
-        np.asarray(values) for values in (points.x, points.y, points.classes, points.real)
-    )
-    axes.plot(x[real], y[real], "o", ls="", ms=2.6, mew=0, alpha=0.45, color=colours[1],
+def _hues(classes: int) -> Numbers:
+    """A colour for each class, (classes, 4): told apart up to 20, from then on around the wheel."""
+    names = ("tab10", 10) if classes <= 10 else ("tab20", 20)
+    if classes <= 20:
+        return np.asarray(matplotlib.colormaps[names[0]](np.arange(classes) % names[1]))
+    return np.asarray(matplotlib.colormaps["hsv"](np.arange(classes) / classes))
+
+
+def _scatter(axes: Axes, points: Embedding) -> None:
+    """Real and distilled images in the page's two colours."""
+    x, y, real = (np.asarray(values) for values in (points.x, points.y, points.real))
+    axes.plot(x[real], y[real], "o", ls="", ms=2.6, mew=0, alpha=0.45, color=SERIES[1],
               label="real")  # fmt: skip
-    axes.plot(x[~real], y[~real], "D", ls="", ms=4.2, mew=0, alpha=0.85, color=colours[0],
+    axes.plot(x[~real], y[~real], "D", ls="", ms=4.2, mew=0, alpha=0.85, color=SERIES[0],
               label="distilled")  # fmt: skip
+    _name_classes(axes, points, GROUND)
+    _bare(axes)
+
+
+def _name_classes(axes: Axes, points: Embedding, ground: str) -> None:
+    """Each class's name in the middle of its points."""
+    x, y, classes = (np.asarray(values) for values in (points.x, points.y, points.classes))
     # So that a name can be read among its points.
     veil = {"facecolor": ground, "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
     for index, name in enumerate(points.class_names):
@@ -188,6 +223,10 @@ def _scatter(
         if members.any():
             middle = np.median(x[members]), np.median(y[members])
             axes.annotate(_short(name), middle, ha="center", va="center", fontsize=7.5, bbox=veil)
+
+
+def _bare(axes: Axes) -> None:
+    """No scales: distances on a map mean little."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(visible=False)

@@ -53,6 +53,7 @@ def work(recipe: Recipe, data: DatasetInfo) -> Work:
     return Work(
         groups * settings.iterations,
         (Passes(settings.teacher.network, images, settings.precision),),
+        groups=groups,
     )
 
 
