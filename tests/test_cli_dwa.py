@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -298,3 +299,18 @@ def test_a_network_that_does_not_fit_is_refused_before_others_are_trained(
 def test_unknown_networks(finished: Path, fails: Callable[..., str]) -> None:
     words = ["evaluate", finished / runs.DISTILLED, "--device", "cpu", "--network"]
     assert "unknown network 'resnet1'" in fails(*words, "resnet1")
+
+
+def test_the_teachers_accuracy_is_said(tmp_path, capsys, answer):
+    out = tmp_path / "run"
+    capsys.readouterr()
+    assert cli.run(distil(out)) == 0
+    said = capsys.readouterr().err
+    told = re.search(r"^teacher: .*, (\d+\.\d\d %) on the test images$", said, re.MULTILINE)
+    assert told is not None
+    for given in (out, out / "teacher.safetensors"):
+        assert f"{told[1]} on the test images" in answer("info", given)
+    (out / "distilled.safetensors").unlink()
+    assert answer("info", out).startswith("teacher:    ConvNet")
+    document = json.loads(answer("info", out / "teacher.safetensors", "--json"))
+    assert f"{100 * document['header']['results'][-1]['accuracy']:.2f} %" == told[1]

@@ -132,6 +132,7 @@ def test_the_commands_run_in_their_order(newcomer, capsys):
         else:
             assert command in SETTING_UP
     there_are = {item.name or item.callback.__name__ for item in commands.app.registered_commands}
+    there_are |= {group.name for group in commands.app.registered_groups}
     assert set(ran) == there_are | {"test"}
     train, distill, _ = blocks("python")
     named = re.findall(r"'(\d)'", printed(train, newcomer))

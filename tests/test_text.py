@@ -27,3 +27,10 @@ def test_different_networks_have_different_texts() -> None:
         )
     ]
     assert len({network_text(network) for network in networks}) == len(networks)
+
+
+def test_steps_of_groups_are_counted_as_a_recipe_counts_them() -> None:
+    assert text.steps_text(10_000, 10_000, 10) == "1,000 for each of 10 groups"
+    assert text.steps_text(4_200, 10_000, 10) == "4,200 of 10,000, 1,000 for each of 10 groups"
+    assert text.steps_text(7, None, 10) == "7"
+    assert text.steps_text(7, 7) == "7"

@@ -122,6 +122,16 @@ def test_the_map_of_images_is_a_file_of_its_own_too() -> None:
     ElementTree.fromstring(svg)
 
 
+def test_a_file_of_the_map_tells_classes_apart_by_colour() -> None:
+    svg = plots.embedding_file(POINTS, "svg").decode()
+    classes = {*np.asarray(POINTS.classes).tolist()}
+    shown = {match for match in re.findall(r"fill: (#[0-9a-f]{6})", svg)} - {"#ffffff", "#1c1f23"}
+    assert len(shown) >= len(classes)
+    for number in (3, 10, 11, 20, 21, 200):
+        hues = plots._hues(number)
+        assert hues.shape == (number, 4) and len(np.unique(hues, axis=0)) == number
+
+
 def test_a_class_name_can_be_read_among_its_points() -> None:
     """On a veil of the page's ground, and of white in a file of its own."""
     assert plots.embedding(POINTS, identity="a").count("fill: var(--ground)") == 3

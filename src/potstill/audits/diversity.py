@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -292,7 +293,9 @@ def _tsne(rows: NDArray[Any], perplexity: float, seed: int) -> NDArray[Any]:
         random_state=rng.integer_seed(seed, "audits/diversity/tsne"),
     )
     # Sums over several threads come in any order, and the chart turns on the last bit.
-    with threadpool_limits(1):
+    with threadpool_limits(1), warnings.catch_warnings():
+        # Of features that are constant, say, which a chart survives.
+        warnings.simplefilter("ignore")
         points: NDArray[Any] = np.asarray(chart.fit_transform(rows))
     return points
 

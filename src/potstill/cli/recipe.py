@@ -267,7 +267,10 @@ def _checked(name: str, recipe: Recipe, root: Path | None, watch: Stopwatch) -> 
     side, colour = shape.resolution, "grayscale" if shape.channels == 1 else "RGB"
     each = f"{recipe.images_per_class} of each of {shape.classes} classes"
     real = f"{shape.training:,} training images of {data_set_text(shape.title)}"
-    iterations = count(costs.work(recipe, shape).iterations, "iteration")
+    asked = costs.work(recipe, shape)
+    iterations = count(asked.iterations // asked.groups, "iteration")
+    if asked.groups > 1:
+        iterations += f" for each of {count(asked.groups, 'group')} of images"
     return [
         f"{name}: valid",
         f"  makes   {count(recipe.images_per_class * shape.classes, 'image')} ({each}), "

@@ -89,11 +89,14 @@ class Work:
         iterations: iterations of the whole run, as its log counts them.
         passes: passes through networks that these cost, all together.
         mirror_images: whether the set is to be trained on with its mirror images.
+        groups: parts of the set that each take their share of the iterations, as many as the
+            recipe says.
     """
 
     iterations: int
     passes: tuple[Passes, ...] = ()
     mirror_images: bool = False
+    groups: int = 1
 
 
 @dataclass(frozen=True)

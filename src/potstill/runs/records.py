@@ -20,6 +20,7 @@ from potstill.data.importing import METHOD
 from potstill.description import Description
 from potstill.errors import RecipeError, RunError
 from potstill.methods.describing import data_of, description_of, recipe_of
+from potstill.methods.method import Work
 from potstill.methods.recipe import Recipe, dump, parse, read_yaml
 from potstill.results import (
     Audit,
@@ -34,8 +35,10 @@ from potstill.runs import again
 from potstill.runs.documents import Record, Timing, checked_record
 from potstill.runs.log import METRICS, read_log
 from potstill.runs.measured import Measured, left_out, once
-from potstill.runs.run import DISTILLED, RECIPE, RECORD
+from potstill.runs.run import DISTILLED, RECIPE, RECORD, at_work
 from potstill.text import data_set_text
+
+Status = Literal["running", "finished", "stopped", "not recorded"]
 
 _Audit = TypeVar("_Audit", bound=Audit)
 
@@ -59,7 +62,7 @@ class RunRecord:
 
     label: str
     recipe: Recipe | None
-    status: Literal["running", "finished", "stopped", "not recorded"]
+    status: Status
     iteration: int
     timing: Timing
     machine: dict[str, Any]
@@ -155,12 +158,23 @@ class RunRecord:
     @property
     def planned(self) -> int | None:
         """The iterations of the whole run; None while it cannot be told."""
-        if self.recipe is None:
+        if self._work is None:
+            finished = self.recipe is not None and self.status == "finished"
+            return self.iteration if finished else None
+        return self._work.iterations
+
+    @property
+    def groups(self) -> int:
+        """Parts of the set that share the iterations, as its recipe counts them."""
+        return 1 if self._work is None else self._work.groups
+
+    @cached_property
+    def _work(self) -> Work | None:
+        """What its recipe asks for; None without one, or while its data is not known."""
+        data = None if self.recipe is None else data_of(self.recipe, self.header)
+        if self.recipe is None or data is None:
             return None
-        data = data_of(self.recipe, self.header)
-        if data is None:
-            return self.iteration if self.status == "finished" else None
-        return methods.named(self.recipe.method.kind).work(self.recipe, data).iterations
+        return methods.named(self.recipe.method.kind).work(self.recipe, data)
 
     @property
     def seconds_per_image(self) -> float | None:
@@ -243,7 +257,7 @@ def read(folder: Path, label: str | None = None) -> RunRecord:
     return RunRecord(
         label=label or folder.resolve().name,
         recipe=recipe,
-        status=record.status if record else "not recorded",
+        status=_status(record, folder),
         iteration=record.iteration if record else last,
         timing=record.seconds if record else Timing(),
         machine=record.machine if record else {},
@@ -259,6 +273,14 @@ def read(folder: Path, label: str | None = None) -> RunRecord:
         earlier=once(dataset.earlier_results) if dataset else (),
         peak_memory=record.peak_memory if record else 0,
     )
+
+
+def _status(record: Record | None, folder: Path) -> Status:
+    """The recorded one; of a run whose process was killed, that it stopped."""
+    if record is None:
+        return "not recorded"
+    killed = record.status == "running" and not at_work(folder)
+    return "stopped" if killed else record.status
 
 
 def _alone(path: Path, label: str | None) -> RunRecord:

@@ -412,6 +412,21 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
+def at_work(folder: Path) -> bool:
+    """Whether a process has the run in ``folder``, or none has left a trace by which to tell."""
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_RDONLY)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _stored_recipe(path: Path) -> Recipe:
     if not (path / RECIPE).exists():
         raise RunError(f"{path} has no {RECIPE}, so it cannot be resumed; use another --out")

@@ -59,6 +59,7 @@ def work(recipe: Recipe, data: DatasetInfo) -> Work:
     return Work(
         groups * settings.iterations,
         (Passes(settings.teacher.network, images, settings.precision),),
+        groups=groups,
     )
 
 
