@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from potstill import methods, recipes
-from potstill.cli import continual, importing, making, privacy, robust, scoring, showing, tables
+from potstill.cli import (
+    continual,
+    data,
+    importing,
+    making,
+    privacy,
+    robust,
+    scoring,
+    showing,
+    tables,
+)
 from potstill.cli.keeping import keep_result
 from potstill.cli.options import app, chosen_device, read_set, read_source
 from potstill.cli.teachers import labeller_of
@@ -22,7 +32,7 @@ if TYPE_CHECKING:
     from potstill.methods.recipe import Recipe
     from potstill.results import Evaluation
 
-__all__ = ["app", "continual", "importing", "privacy", "robust", "tables"]
+__all__ = ["app", "continual", "data", "importing", "privacy", "robust", "tables"]
 
 
 @app.callback(invoke_without_command=True)
