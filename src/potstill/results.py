@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, Self, TypeVar
 
 from pydantic import (
     AliasChoices,
@@ -21,6 +21,9 @@ from pydantic import (
 )
 
 from potstill.config import NetworkRecipe
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 """How many, as JSON has numbers exactly."""
@@ -37,6 +40,16 @@ class Document(BaseModel):
     def document(self) -> dict[str, Any]:
         """A JSON object of every field that was given."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each number that was measured; see :func:`potstill.frames.rows`.
+
+        Raises:
+            PotstillError: pandas is not installed.
+        """
+        from potstill.frames import frame
+
+        return frame(self)
 
     def given(self) -> dict[str, Any]:
         """The fields that were given, by name."""

@@ -103,6 +103,14 @@ class Teacher:
         checked_names(self.class_names)
         self.network.eval().requires_grad_(False)
 
+    def __repr__(self) -> str:
+        right = "" if self.accuracy is None else f", {100 * self.accuracy:.2f} % right"
+        source, (channels, side) = self.header["source"]["name"], (self.channels, self.resolution)
+        return (
+            f"Teacher({type(self.network).__name__} of {source}: images of "
+            f"{channels}x{side}x{side}, {self.classes} classes{right})"
+        )
+
     @property
     def channels(self) -> int:
         """Channels of the images it sees: 1 for grayscale, 3 for RGB."""

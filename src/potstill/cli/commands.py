@@ -13,6 +13,7 @@ import typer
 from potstill import methods, recipes
 from potstill.cli import (
     continual,
+    data,
     gallery,
     importing,
     making,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from potstill.methods.recipe import Recipe
     from potstill.results import Evaluation
 
-__all__ = ["app", "continual", "gallery", "importing", "privacy", "robust", "tables"]
+__all__ = ["app", "continual", "data", "gallery", "importing", "privacy", "robust", "tables"]
 
 
 @app.callback(invoke_without_command=True)

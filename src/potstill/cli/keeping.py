@@ -111,20 +111,13 @@ def keep_audit(audit: Audit, artefact: Path) -> None:
     """Add an audit to the record of its set's run; a note or a warning if that cannot be."""
     from potstill import runs
 
-    if not _in_run(artefact):
+    if not runs.lies_in_run(artefact):
         say("the audit is printed and not kept, since the set lies in no run's folder")
         return
     try:
         runs.record_audit(artefact.parent, audit.document())
     except RunError as error:
         warn(f"the audit is not kept: {error}")
-
-
-def _in_run(artefact: Path) -> bool:
-    """Whether an artefact lies in the folder of its run."""
-    from potstill import runs
-
-    return artefact.name == runs.DISTILLED and (artefact.parent / runs.RECORD).exists()
 
 
 def _default_cache() -> Path:

@@ -21,10 +21,10 @@ from potstill.cli.options import (
     app,
     chosen_device,
     read_source,
-    read_teacher,
     stop,
 )
 from potstill.cli.progress import reporting
+from potstill.cli.teachers import read_teacher
 from potstill.cli.terminal import print_lines, say
 from potstill.methods.recipe import Recipe
 
@@ -59,7 +59,7 @@ def distill(
     """Distil a dataset as RECIPE says."""
     resolved = _resolved(recipe, assignments, seed)
     where = chosen_device(device)
-    source = read_source(resolved.data, data_root, download=download, require_test=False)
+    source = read_source(resolved.data, data_root, download=download, require_test=False, tell=True)
     whitenings = whitenings_of(cache)
     artefact = distil(
         resolved,
@@ -96,7 +96,7 @@ def teacher(
     resolved = _resolved(recipe, assignments, seed)
     settings_of(resolved)
     where = chosen_device(device)
-    source = read_source(resolved.data, data_root, download=download, require_test=False)
+    source = read_source(resolved.data, data_root, download=download, require_test=False, tell=True)
     folder = out or Path("runs") / f"{recipes.folder_name(resolved)}-teacher-seed{resolved.seed}"
     make_folder(folder)
     try:

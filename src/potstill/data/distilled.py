@@ -6,16 +6,19 @@ preprocessing, the protocol the set was made for and its whole history come with
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from potstill import storage
+from potstill import pictures, storage
 from potstill.config import DataRecipe, NetworkRecipe
 from potstill.data.header import checked, checked_names, implied_mirror_images
 from potstill.data.preprocess import Preprocess
@@ -25,6 +28,9 @@ from potstill.files import locked, remove_leftovers
 from potstill.quoting import fault, quoted
 from potstill.results import Evaluation, of_set, standing
 from potstill.surroundings import Surroundings
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # What the file's document has besides, written from the tensors and the preprocessing.
 _DERIVED = frozenset({"class_names", "digest", "images", "labels", "preprocess", "soft_labels"})
@@ -81,11 +87,11 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         self._stored = _copy(images, images.dtype if images.dtype == torch.uint8 else torch.float32)
         self.labels = _copy(labels, torch.float32)
         self.class_names = checked_names(class_names)
-        self.preprocess = preprocess
         self.soft_labels = None if soft_labels is None else _copy_soft(soft_labels)
         self.header = _header(header, self.soft_labels is not None, in_phases(preprocess))
         self._check_tensors()
         preprocess.check(self._stored)
+        self.preprocess = preprocess.for_images(self._stored.shape[1:])
         pixels = self.space == "pixels"
         self.images = preprocess.apply(self._stored) if pixels else self._stored
 
@@ -94,6 +100,29 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         return self.images[index], self.labels[index]
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.images.shape[1:]))
+        return (
+            f"DistilledDataset({self.header['method']} of {self.header['source']['name']}: "
+            f"{len(self)} images of {shape}, {len(self.class_names)} classes)"
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the picture, and a line on the set."""
+        source = base64.b64encode(self._repr_png_()).decode("ascii")
+        names = pictures.legend(self.class_names)
+        listed = "; ".join(f"{label}: {name}" for label, name in names.items())
+        told = html.escape(f"{self!r}{f' ({listed})' if names else ''}")
+        return (
+            f'<figure style="margin: 0"><img src="data:image/png;base64,{source}" alt="{told}" '
+            f'style="max-width: 100%"><figcaption>{told}</figcaption></figure>'
+        )
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.picture().save(buffer, format="PNG")
+        return buffer.getvalue()
 
     @property
     def space(self) -> str:
@@ -170,6 +199,10 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         if self.space == "pixels":
             return self._stored.float() / 255
         return self.preprocess.invert(self.images).clamp(0, 1)
+
+    def picture(self) -> Image:
+        """All images in natural colours, a row a class; see :func:`potstill.pictures.picture`."""
+        return pictures.picture(self)
 
     def with_result(self, result: Mapping[str, Any]) -> DistilledDataset:
         """The same set with one more measured result; its digest is the same."""

@@ -88,6 +88,17 @@ def read(
     return Foreign(arranged, _plain_labels(own, len(arranged), labels or path), None, layout, sets)
 
 
+def of_tensors(images: Tensor, labels: Tensor) -> Foreign:
+    """Images and labels that are in memory, as :func:`read` takes those of a file.
+
+    Raises:
+        DataError: they are none, or do not go together.
+    """
+    place = Path("memory")
+    arranged, layout = _arrange(_plain_images(images.cpu(), place), place)
+    return Foreign(arranged, _plain_labels(labels.cpu(), len(arranged), place), None, layout)
+
+
 def _load(path: Path) -> Any:
     """The mapping, sequence or array in a file."""
     if path.suffix not in _SUFFIXES:

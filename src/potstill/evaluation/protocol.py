@@ -44,6 +44,7 @@ PROTOCOLS: dict[str, EvaluationProtocol] = {
         MatchingProtocol("datadam-as-run", lasting=1800, views="siamese", batch_size=64),
     )
 }
+_OWN = frozenset(PROTOCOLS)
 
 
 def evaluate(
@@ -164,6 +165,21 @@ def named(protocol: str | EvaluationProtocol) -> EvaluationProtocol:
     return PROTOCOLS[protocol]
 
 
+def register(protocol: EvaluationProtocol) -> None:
+    """Make a protocol known by its name for the rest of this process.
+
+    It takes the place of one that was registered before.
+
+    Raises:
+        RecipeError: a protocol of potstill's has its name.
+    """
+    if protocol.name in _OWN:
+        raise RecipeError(
+            f"there is a protocol {protocol.name!r} already; give this one another name"
+        )
+    PROTOCOLS[protocol.name] = protocol
+
+
 def made_for(dataset: DistilledDataset, key: str) -> Any:
     """An entry of the evaluation that the artefact was made for.
 
@@ -221,7 +237,7 @@ def class_sizes(dataset: DistilledDataset) -> list[int]:
 
 def _check_fit(dataset: DistilledDataset, source: SourceDataset, baseline: bool) -> None:
     if not len(source.test.labels):
-        raise DataError(f"{source.name} has no test images; add a test folder to it")
+        raise DataError(f"{source.name} has no test images; add a test folder, or pass test images")
     if baseline and not dataset.images_per_class:
         raise DataError(
             f"{len(dataset)} images of {source.classes} classes are not one per class, so that "

@@ -21,6 +21,7 @@ from potstill.methods.recipe import (
     LONGEST_DESCRIPTION,
     LONGEST_NAME,
     Recipe,
+    assign,
     override,
     parse,
     read_yaml,
@@ -61,28 +62,59 @@ def names() -> tuple[str, ...]:
     return tuple(_shipped())
 
 
-def load(recipe: str | Path, assignments: Sequence[str] = ()) -> Recipe:
-    """The recipe of a shipped name or a YAML file, with ``key=value`` assignments applied.
+def load(
+    recipe: str | Path | Mapping[str, Any] | Recipe, assignments: Sequence[str] = ()
+) -> Recipe:
+    """A recipe with ``key=value`` assignments applied.
 
     A recipe without a ``name`` takes that of its file. One that assignments change says so in its
     name and its description.
 
+    Args:
+        recipe: the name of a shipped recipe, a YAML file, what such a file holds as a mapping, or
+            a recipe itself.
+        assignments: dotted keys with their values, as ``--set`` takes them.
+
     Raises:
         RecipeError: unknown name, unreadable file, or not a valid recipe.
     """
-    given = {"name": _default_name(recipe), **_document(recipe)}
-    plain = parse(given, source=str(recipe))
+    if isinstance(recipe, Recipe):
+        if not assignments:
+            return recipe
+        given, source = recipe.model_dump(mode="json"), recipe.name
+    elif isinstance(recipe, Mapping):
+        given, source = dict(recipe), "the recipe"
+    elif isinstance(recipe, str | Path):
+        given, source = {"name": _default_name(recipe), **_document(recipe)}, str(recipe)
+    else:
+        raise RecipeError(
+            f"an object of type {type(recipe).__name__} is no recipe; pass a name, a file, a "
+            "dictionary or what load_recipe returned"
+        )
+    plain = parse(given, source=source)
     if not assignments:
         return plain
-    return _renamed(parse(override(given, assignments), source=str(recipe)), plain)
+    return _renamed(parse(override(given, assignments), source=source), plain)
+
+
+def changed(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """``recipe`` with other values of these dotted keys, which its name and description tell.
+
+    Raises:
+        RecipeError: an unknown key, a wrong type, or an impossible combination.
+    """
+    document = recipe.model_dump(mode="json")
+    for key, value in values.items():
+        assign(document, key, value)
+    return _renamed(parse(document, source=recipe.name), recipe)
 
 
 def _renamed(recipe: Recipe, plain: Recipe) -> Recipe:
     """``recipe`` under a name that says in what it differs from ``plain``."""
-    changed = differing(recipe, plain)
-    if not changed or recipe.name != plain.name:
+    other = differing(recipe, plain)
+    if not other or recipe.name != plain.name:
         return recipe
-    listed = ", ".join(f"{_short(key, changed)}={value}" for key, value in changed.items())
+    listed = ", ".join(f"{_short(key, other)}={value}" for key, value in other.items())
     said = f"{plain.description} Changed: {listed}.".strip()
     update = {
         "name": shortened(f"{plain.name} ({listed})", LONGEST_NAME),

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from markupsafe import Markup
 
+from potstill import pictures
 from potstill.description import Curve, Panel, Scale
-from potstill.report import pictures, plots
+from potstill.report import plots
 from potstill.report.comparison import Comparison
 from potstill.report.dots import Dots, dot_plot
 from potstill.report.starts import Starts

@@ -13,6 +13,7 @@ from potstill.runs.run import (
     Run,
     Status,
     adopt,
+    lies_in_run,
     read_record,
     record_audit,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "Run",
     "Status",
     "adopt",
+    "lies_in_run",
     "read_record",
     "record_audit",
 ]
