@@ -41,6 +41,9 @@ def small(channels, resolution, classes):
 """
 )
 sys.path.insert(0, str(folder))
+import my_networks
+
+print(my_networks.small(channels=1, resolution=8, classes=10))
 
 # %%
 # RCIG distils with any network that ends in a linear layer and draws nothing at random.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from potstill.api.importing import import_set
-    from potstill.api.making import distill, load_source, train_teacher
+    from potstill.api.making import check_folder, distill, load_source, train_teacher
     from potstill.api.measuring import attack, continual, diversity, evaluate, relabel, scores
     from potstill.api.sharing import keep, write_report
     from potstill.bars import progress_bar
@@ -36,6 +36,7 @@ _HOMES = {
     "SourceDataset": ("potstill.data.source", "SourceDataset"),
     "Teacher": ("potstill.teacher", "Teacher"),
     "attack": ("potstill.api.measuring", "attack"),
+    "check_folder": ("potstill.api.making", "check_folder"),
     "compare": ("potstill.comparing", "compare"),
     "continual": ("potstill.api.measuring", "continual"),
     "distill": ("potstill.api.making", "distill"),
@@ -64,6 +65,7 @@ __all__ = [
     "SourceDataset",
     "Teacher",
     "attack",
+    "check_folder",
     "compare",
     "continual",
     "distill",

@@ -128,7 +128,7 @@ def source_of(
         download: fetch a published data set that is absent.
         require_test: refuse an image folder without test images.
         side: of the images that are wanted of a torch Dataset; the recipe's if None.
-        progress: told of every image that a torch Dataset yields.
+        progress: told of every image of a folder or of a torch Dataset.
 
     Raises:
         DataError: it cannot be had, in one line.
@@ -136,7 +136,13 @@ def source_of(
     if isinstance(given, SourceDataset):
         return given
     if given is None:
-        return datasets.load(data, data_root(root), download=download, require_test=require_test)
+        return datasets.load(
+            data,
+            data_root(root),
+            download=download,
+            require_test=require_test,
+            progress=progress,
+        )
     if isinstance(given, str | Path):
         raise DataError(f"{str(given)!r} names data; pass load_source({str(given)!r})")
     train, test = given if isinstance(given, tuple) and len(given) == 2 else (given, None)

@@ -23,9 +23,10 @@ from potstill.api.inputs import (
 )
 from potstill.api.teachers import read_teacher
 from potstill.config import DataRecipe
-from potstill.data import datasets
+from potstill.data import datasets, image_folder
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import IN_MEMORY, SourceDataset
+from potstill.data.survey import Survey
 from potstill.errors import DataError, RecipeError
 from potstill.files import expanded, make_folder
 from potstill.methods import distilling, squeeze
@@ -251,3 +252,27 @@ def _require_alike(recipe: Recipe, source: SourceDataset) -> None:
                 f"{recipe.name} asks for data.{key}={asked} and the data that was passed has "
                 f"{found}; pass data of that, or a recipe that says nothing of it"
             )
+
+
+def check_folder(
+    folder: str | Path,
+    *,
+    resolution: int | None = None,
+    channels: int | None = None,
+    progress: ProgressLike = False,
+) -> Survey:
+    """What is in a folder of images, before anything is made of it; ``print`` shows it.
+
+    Args:
+        folder: holds ``train`` and perhaps ``test`` (or ``val``), each with one folder per class.
+        resolution: side of the square that images are resized to; if None, they stay as they are.
+        channels: 1 converts to gray, 3 asks for RGB.
+        progress: True for a bar, or what is told of every image.
+
+    Raises:
+        DataError: the folder does not exist; whatever else is wrong, the survey says.
+    """
+    with shown(progress) as tell:
+        return image_folder.check(
+            expanded(folder, DataError), resolution=resolution, channels=channels, progress=tell
+        )

@@ -14,6 +14,7 @@ from potstill import methods, recipes
 from potstill.cli import (
     comparing,
     continual,
+    data,
     gallery,
     importing,
     making,
@@ -39,6 +40,7 @@ __all__ = [
     "app",
     "comparing",
     "continual",
+    "data",
     "gallery",
     "importing",
     "privacy",

@@ -7,7 +7,7 @@ from typing import Any
 from typer.core import TyperGroup
 
 GROUPS = {
-    "Make": ("quickstart", "recipes", "distill", "teacher"),
+    "Make": ("quickstart", "recipes", "data", "distill", "teacher"),
     "Score": ("evaluate", "scores", "compare", "protocols"),
     "Audit": ("attack", "continual", "diversity"),
     "Share": ("info", "show", "report", "relabel", "import", "export", "gallery"),

@@ -9,13 +9,19 @@ import typer
 
 from potstill.cli.completion import complete_assignments, complete_protocols, complete_recipes
 from potstill.cli.groups import Grouped
+from potstill.cli.progress import reporting
 from potstill.cli.terminal import say
 from potstill.config import PROTOCOLS, DataRecipe
 from potstill.errors import RunError
+from potstill.progress import after
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
     from potstill.data.source import SourceDataset
+    from potstill.data.survey import Survey
+
+AT_ONCE = 0.5
+"""Seconds in which a folder of images is read without a word."""
 
 app = typer.Typer(
     name="potstill",
@@ -131,12 +137,33 @@ def chosen_device(name: str) -> str:
 
 
 def read_source(
-    data: DataRecipe, root: Path | None, *, download: bool = False, require_test: bool = True
+    data: DataRecipe,
+    root: Path | None,
+    *,
+    download: bool = False,
+    require_test: bool = True,
+    tell: bool = False,
 ) -> SourceDataset:
-    """The real data of a recipe or of a distilled set."""
+    """The real data of a recipe or of a distilled set.
+
+    ``tell``: say what was found in a folder of images.
+    """
     from potstill.data import datasets
 
-    return datasets.load(data, root, download=download, require_test=require_test)
+    with reporting("") as progress:
+        return datasets.load(
+            data,
+            root,
+            download=download,
+            require_test=require_test,
+            surveyed=_say_survey if tell else None,
+            progress=after(AT_ONCE, progress),
+        )
+
+
+def _say_survey(survey: Survey) -> None:
+    for line in survey.lines():
+        say(line)
 
 
 def read_set(artefact: Path) -> DistilledDataset:

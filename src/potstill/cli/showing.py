@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from potstill.cli.options import Artefact, Json, PerClass, app, read_set, set_or_teacher_in
-from potstill.cli.terminal import print_json, print_lines
+from potstill.cli.terminal import print_json, print_lines, say
 from potstill.cli.text import description, teacher_description
 
 if TYPE_CHECKING:
@@ -63,8 +63,13 @@ def show(
     png: Annotated[Path, typer.Option(metavar="FILE", help="The picture to write")],
 ) -> None:
     """Draw the images in natural colours."""
-    draw(read_set(artefact), png)
+    from potstill.pictures import legend
+
+    dataset = read_set(artefact)
+    draw(dataset, png)
     print_lines(str(png))
+    for label, name in legend(dataset.class_names).items():
+        say(f"class {label} in the picture, as no font here has its characters: {name}")
 
 
 @app.command()

@@ -22,6 +22,7 @@ distilled from them are independent of each other.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -31,8 +32,10 @@ from potstill.config import DataRecipe
 from potstill.data import image_folder, pixels, torchvision_sets
 from potstill.data.facts import DATASETS, DatasetInfo
 from potstill.data.source import IN_MEMORY, SourceDataset, Split, fingerprint, sample_per_class
+from potstill.data.survey import Survey
 from potstill.errors import DataError
 from potstill.files import expanded
+from potstill.progress import Progress, silent
 from potstill.quoting import quoted
 
 __all__ = ["SourceDataset", "Split", "fingerprint", "load", "names", "sample_per_class"]
@@ -51,6 +54,8 @@ def load(
     *,
     download: bool = False,
     require_test: bool = True,
+    surveyed: Callable[[Survey], None] | None = None,
+    progress: Progress = silent,
 ) -> SourceDataset:
     """Read the recipe's data set.
 
@@ -61,6 +66,8 @@ def load(
         download: fetch a published data set that is absent.
         require_test: refuse an image folder without test images; otherwise its test split is
             empty, and only then.
+        surveyed: given what was found in a folder of images, once it is read.
+        progress: told of every image of a folder.
 
     Raises:
         DataError: one line that says what is missing, damaged or does not fit, and the remedy.
@@ -87,6 +94,7 @@ def load(
         )
     if info is None or info.reader == "image folder":
         folder = _folder(recipe, root)
+        survey = Survey(folder)
         class_names, train, test = image_folder.read(
             folder,
             resolution=recipe.resolution or (info.resolution if info else None),
@@ -94,7 +102,11 @@ def load(
             train_squashed=recipe.train_squashed,
             test_resize=recipe.test_resize,
             require_test=require_test,
+            survey=survey,
+            progress=progress,
         )
+        if surveyed is not None:
+            surveyed(survey)
         name = name if info else folder.resolve().name
     else:
         class_names, train, test = (

@@ -132,7 +132,9 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
     def _repr_html_(self) -> str:
         """What a notebook shows: the picture, and a line on the set."""
         source = base64.b64encode(self._repr_png_()).decode("ascii")
-        told = html.escape(repr(self))
+        names = pictures.legend(self.class_names)
+        listed = "; ".join(f"{label}: {name}" for label, name in names.items())
+        told = html.escape(f"{self!r}{f' ({listed})' if names else ''}")
         return (
             f'<figure style="margin: 0"><img src="data:image/png;base64,{source}" alt="{told}" '
             f'style="max-width: 100%"><figcaption>{told}</figcaption></figure>'
