@@ -178,10 +178,10 @@ def sizes(folder: Path) -> tuple[int, int, int]:
     """
     if not folder.is_dir():
         raise DataError(f"image folder {folder} does not exist; check data.folder and data root")
-    train = _class_files(_split_folder(folder, ("train",)))
+    train = class_files(_split_folder(folder, ("train",)))
     tested = any((folder / name).is_dir() for name in ("test", "val"))
-    test = _class_files(_split_folder(folder, ("test", "val"))) if tested else {}
-    return len(train), sum(map(len, train.values())), sum(map(len, test.values()))
+    test = class_files(_split_folder(folder, ("test", "val"))) if tested else Listing()
+    return len(train.classes), len(train.files), len(test.files)
 
 
 def _fits(side: int | None, train_squashed: bool, test_resize: int | None) -> tuple[Fit, Fit]:
