@@ -19,7 +19,7 @@ from potstill.config import NetworkRecipe, Precision
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset, centred_one_hot, sample_per_class
 from potstill.errors import ArtefactError, DataError, RecipeError
-from potstill.evaluation.beside import Beside, score_beside
+from potstill.evaluation.beside import Beside, planned
 from potstill.evaluation.fixed_steps import Protocol
 from potstill.evaluation.matching import MatchingProtocol
 from potstill.evaluation.plan import Assignment, EvaluationProtocol, Work
@@ -142,7 +142,8 @@ def evaluate(
             "that trains students, such as dwa-paper"
         )
     costs = price(given, _work(chosen, dataset, epochs), plan.facts.get("labels"))
-    rounds = 1 + baseline + len(beside)
+    others = [planned(kind, given, chosen, costs) for kind in beside]
+    rounds = 1 + baseline + len(others)
 
     def told(done: int) -> Progress:
         return part(staged(progress, "evaluation step"), done, rounds)
@@ -156,10 +157,9 @@ def evaluate(
         scores = plan.scores(*sets, told(1)).given()
         accuracy = scores.pop("accuracy")
         found["baseline"] = Baseline(kind="random real images", **accuracy.given(), **scores)
-    if beside:
+    if others:
         found["beside"] = tuple(
-            score_beside(kind, given, chosen, costs, told(done))
-            for done, kind in enumerate(beside, start=1 + baseline)
+            score_other(told(done)) for done, score_other in enumerate(others, start=1 + baseline)
         )
     warnings = _warnings(dataset, source, teacher)
     if warnings:
