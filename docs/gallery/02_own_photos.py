@@ -88,5 +88,5 @@ print(f"distilled {100 * result.accuracy.mean:.1f} %, random {100 * result.basel
 # %%
 # On the command line the same dictionary stands in a file: ``potstill data check shapes`` says
 # first what the folder holds, ``potstill distill shapes.yaml --data-root .`` and ``potstill
-# evaluate`` do the rest. Images that are in memory need no folder: ``SourceDataset.from_tensors`` and
-# ``from_dataset`` take them.
+# evaluate`` do the rest. Images that are in memory need no folder:
+# ``SourceDataset.from_tensors`` and ``from_dataset`` take them.
