@@ -1,4 +1,4 @@
-"""A folder of somebody's photographs, with all that such folders have, from the folder to a page."""
+"""Photographs of somebody's, with all that such folders have, from the folder to a page."""
 
 from __future__ import annotations
 
