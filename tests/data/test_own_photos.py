@@ -1,4 +1,4 @@
-"""Photographs of somebody's, with all that such folders have, from the folder to a page."""
+"""A folder of somebody's photographs, with all that such folders have, from folder to page."""
 
 from __future__ import annotations
 
