@@ -125,10 +125,11 @@ def import_images(
 ) -> None:
     """Make a distilled set of images from elsewhere, and check what is said of them."""
     if space is None:
-        said = (dataset, folder, train_images, class_names, labels, label_kind, mean, std, fit_on)
-        said = (*said, zca_regularisation, zca_block, resolution, channels, protocol, epochs)
-        alone = mirror_images or any(one is not None for one in said)
-        _restore(path, out, alone=not alone, as_json=as_json)
+        said: list[object] = [dataset, folder, train_images, class_names, labels, label_kind]
+        said += [mean, std, fit_on, zca_regularisation, zca_block, resolution, channels]
+        said += [protocol, epochs, mirror_images or None]
+        alone = all(one is None for one in said)
+        _restore(path, out, alone=alone, as_json=as_json)
         return
     from potstill import surroundings
     from potstill.data import foreign, importing, plausible

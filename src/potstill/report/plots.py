@@ -186,7 +186,7 @@ def embedding_file(points: Embedding, form: Literal["png", "svg"]) -> bytes:
             legend = axes.legend(
                 loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False
             )
-            for handle in legend.legend_handles:
+            for handle in filter(None, legend.legend_handles):
                 handle.set(facecolor="white", edgecolor=ink, alpha=1, linewidth=0.7)  # of no class
         buffer = io.BytesIO()
         metadata = {"Date": None} if form == "svg" else {"Software": None}
