@@ -81,6 +81,11 @@ def small(words: list[str]) -> list[str]:
         return [*words, *sets, "--device", "cpu"]
     if words[0] == "scores":
         return [*words[:-1], "5", "--networks", "1", "--epochs", "1", "--device", "cpu"]
+    if words[0] == "compare":
+        changes = {key: SMALL[key] for key in ("network.width", "method.iterations")}
+        sets = [word for key, value in changes.items() for word in ("--set", f"{key}={value}")]
+        sets += ["--images-per-class", "1", "--networks", "1", "--protocol", "own,hl:50"]
+        return [*words, *sets, "--device", "cpu"]
     return [*words, "--device", "cpu"] if words[0] == "evaluate" else words
 
 
@@ -93,9 +98,9 @@ def newcomer(tmp_path, monkeypatch):
     write_mnist(tmp_path / "data")
     write_pets(tmp_path / "pets")
     (tmp_path / "examples").mkdir()
-    (own,) = blocks("yaml")
-    (tmp_path / "examples" / "pets.yaml").write_text(own)
-    _, _, networks = blocks("python")
+    for name, own in zip(("pets", "pets-dwa"), blocks("yaml"), strict=True):
+        (tmp_path / "examples" / f"{name}.yaml").write_text(own)
+    *_, networks = blocks("python")
     (tmp_path / "my_networks.py").write_text(networks)
     monkeypatch.syspath_prepend(tmp_path)
     quick = {
@@ -129,10 +134,11 @@ def test_the_commands_run_in_their_order(newcomer, capsys):
     there_are = {item.name or item.callback.__name__ for item in commands.app.registered_commands}
     there_are |= {group.name for group in commands.app.registered_groups}
     assert set(ran) == there_are | {"test"}
-    train, distill, _ = blocks("python")
+    train, distill, in_memory, _ = blocks("python")
     named = re.findall(r"'(\d)'", printed(train, newcomer))
     assert len(named) == 5
     assert 0 < float(printed(distill, newcomer)) < 1
+    assert 0 < float(printed(in_memory, newcomer)) < 1
 
 
 def printed(snippet: str, folder: Path) -> str:
@@ -152,10 +158,10 @@ def make_target_exists(target: str) -> bool:
     return re.search(rf"^{re.escape(target)}:", makefile, flags=re.MULTILINE) is not None
 
 
-def test_the_own_recipe_is_valid():
-    (own,) = blocks("yaml")
-    recipe = parse(yaml.safe_load(own), source="README.md")
-    assert recipe.data.dataset == "image_folder"
+def test_the_own_recipes_are_valid():
+    for own in blocks("yaml"):
+        recipe = parse(yaml.safe_load(own), source="README.md")
+        assert recipe.data.dataset == "image_folder"
 
 
 def test_what_the_readme_names_is_there():

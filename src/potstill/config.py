@@ -117,6 +117,12 @@ class DataRecipe(Strict):
         "out of that (ImageNet's 256 for 224)",
     )
 
+    @property
+    def pixels(self) -> DataRecipe:
+        """Which images, whatever becomes of their pixels: equal for sets of one source."""
+        usual = {"preprocess", "zca_regularisation", "zca_block", "mean", "std"}
+        return DataRecipe.model_validate(self.model_dump(exclude=usual))
+
     @model_validator(mode="after")
     def _chunk_of_something(self) -> DataRecipe:
         if self.train_chunk and self.train_images is None:

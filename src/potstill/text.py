@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from potstill.config import NetworkRecipe
 from potstill.data.facts import DATASETS
-from potstill.results import Accuracy, Evaluation, Training
+from potstill.results import Accuracy, Baseline, Evaluation, Price, Training
 
 _ABBREVIATIONS = frozenset({"cpu", "gpu", "zca"})
 
@@ -61,6 +61,38 @@ def result_text(result: Evaluation, digits: int = 1) -> str:
     """
     how = ", ".join(training_texts(result.training, len(result.accuracy.values)))
     return f"{accuracy_text(result.accuracy, digits)} % ({how})"
+
+
+def baseline_text(baseline: Baseline) -> str:
+    """What other images were trained on, such as ``equal-bytes random (sl, 97 images)``."""
+    images = "" if baseline.images is None else count(baseline.images, "image")
+    detail = ", ".join(filter(None, (baseline.protocol, images)))
+    return f"{baseline.kind} ({detail})" if detail else baseline.kind
+
+
+def price_text(price: Price) -> str:
+    """Bytes by what they are for, and how much they are, in a line."""
+    parts = {
+        "images": price.images,
+        "labels": price.labels,
+        "preprocessing": price.preprocessing,
+        "labeller": price.labeller,
+    }
+    kept = " + ".join(f"{size_text(size)} {name}" for name, size in parts.items() if size)
+    return (
+        f"{kept}; {size_text(price.bits_per_class, 'bit')} a class, "
+        f"{100 * price.storage_ratio:.3g} % of the training set, as "
+        f"{count(price.random_images, 'random image')} with soft labels; "
+        f"{price.operations:.2g} operations a network"
+    )
+
+
+def size_text(size: float, unit: str = "B") -> str:
+    """Such as ``800 B``, ``31.4 kB``, ``44.7 MB``; thousands, not 1024s."""
+    for prefix, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.3g} {prefix}{unit}"
+    return f"{size:.3g} {unit}"
 
 
 def duration(seconds: float) -> str:

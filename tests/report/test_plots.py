@@ -138,6 +138,15 @@ def test_a_class_name_can_be_read_among_its_points() -> None:
     assert plots.embedding_file(POINTS, "svg").count(b"fill: #ffffff; opacity: 0.75") == 3
 
 
+def test_several_sets_on_one_map_have_their_names_and_marks():
+    sets = ("DWA, no adjustment", "DWA, K 12, ρ 0.015, in sequence at 1")  # noqa: RUF001
+    of = tuple(-1 if real else place % 2 for place, real in enumerate(POINTS.real))
+    svg = plots.embedding_file(POINTS.model_copy(update={"sets": sets, "of": of}), "svg").decode()
+    assert all(name in svg for name in sets) and "distilled" not in svg
+    marks = [svg.count(f"fill: {colour}") for colour in ("#1f66a8", "#2c7a4b")]
+    assert min(marks) > 0
+
+
 def test_a_panel_has_as_many_curves_as_can_be_told_apart() -> None:
     with pytest.raises(ValidationError):
         Panel(title="Four", curves=(Curve("x", "x"),) * 4)

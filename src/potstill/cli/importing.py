@@ -10,17 +10,13 @@ import typer
 
 from potstill.cli.keeping import CacheFolder, warn_of, whitenings_of
 from potstill.cli.networks import ScoringNetwork
-from potstill.cli.options import DataRoot, Download, Json, app, read_source
+from potstill.cli.options import DataRoot, Download, Json, app
 from potstill.cli.terminal import print_json, print_lines, warn
-from potstill.config import DataRecipe, NetworkRecipe
 from potstill.errors import DataError
-from potstill.methods.recipe import parse
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
-    from potstill.data.source import SourceDataset
 
-_HARD, _SOFT = "hard-label", "rcig-paper"
 _SUFFIX = ".safetensors"
 
 
@@ -109,7 +105,7 @@ def import_images(
     protocol: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help=f"Protocol to score it by  [{_HARD}; soft labels: {_SOFT}]"
+            metavar="NAME", help="Protocol to score it by  [hard-label; soft labels: rcig-paper]"
         ),
     ] = None,
     network: ScoringNetwork = "convnet:instance",
@@ -125,63 +121,43 @@ def import_images(
 ) -> None:
     """Make a distilled set of images from elsewhere, and check what is said of them."""
     if space is None:
-        said: list[object] = [dataset, folder, train_images, class_names, labels, label_kind]
-        said += [mean, std, fit_on, zca_regularisation, zca_block, resolution, channels]
-        said += [protocol, epochs, mirror_images or None]
-        alone = all(one is None for one in said)
-        _restore(path, out, alone=alone, as_json=as_json)
+        of_data = (dataset, folder, train_images, class_names, labels, label_kind)
+        of_space = (mean, std, fit_on, zca_regularisation, zca_block, resolution, channels)
+        more = any(one is not None for one in (*of_data, *of_space, protocol, epochs))
+        _restore(path, out, alone=not (more or mirror_images), as_json=as_json)
         return
-    from potstill import surroundings
-    from potstill.data import foreign, importing, plausible
-    from potstill.networks.parsing import parse_network
+    from potstill.api.importing import import_set
     from potstill.runs import require_free
 
-    if train_images is not None and dataset is None:
-        raise DataError("--train-images are of the data that --dataset names; pass it too")
-    if space == "zca" and zca_regularisation is None:
-        raise DataError(
-            "zca images need the regularisation that they were whitened with; pass "
-            "--zca-regularisation, such as 0.1"
-        )
-    zca = zca_regularisation is not None
     if out.suffix != _SUFFIX:
         require_free(out, resumable=False)
-    given = foreign.read(path, labels, resolution=resolution, channels=channels)
-    usual = _HARD if plausible.is_one_hot(given.labels) or label_kind == "hard" else _SOFT
-    data = {
-        "dataset": dataset or "image_folder",
-        "folder": folder,
-        "train_images": train_images,
-        "resolution": resolution,
-        "channels": channels,
-        "preprocess": "zca" if zca else "standardise",
-        "zca_block": zca_block,
-        **_statistics(mean, std),
-        **({"zca_regularisation": zca_regularisation} if zca else {}),
-    }
-    stated = parse(
-        {
-            "data": data,
-            "network": parse_network(network, resolution=given.images.shape[-1]).model_dump(),
-            "evaluation": _evaluation(protocol or usual, networks, epochs),
-        },
-        source="potstill import",
-    )
-    source, whitenings = _at_hand(stated.data, data_root, download), whitenings_of(cache)
-    imported = importing.import_set(
-        given,
-        importing.Statement(space, label_kind, mirror_images),
-        stated.data,
-        stated.network,
-        stated.evaluation,
+    whitenings = whitenings_of(cache)
+    imported = import_set(
+        path,
+        labels,
+        space=space,
+        dataset=dataset,
+        folder=folder,
+        train_images=train_images,
         class_names=None if class_names is None else _words(class_names),
-        source=source,
-        fitted_on=_fitted_on(stated.data, fit_on, source, data_root, download),
-        whitenings=whitenings,
-        versions=surroundings.versions(),
+        label_kind=label_kind,
+        mean=_numbers("--mean", mean),
+        std=_numbers("--std", std),
+        fit_on=fit_on,
+        zca_regularisation=zca_regularisation,
+        zca_block=zca_block,
+        resolution=resolution,
+        channels=channels,
+        mirror_images=mirror_images,
+        protocol=protocol,
+        network=network,
+        networks=networks,
+        epochs=epochs,
+        data_root=data_root,
+        download=download,
+        cache=whitenings,
     )
     warn_of(whitenings)
-    _require_fit(stated.network, imported)
     artefact = _written(imported, out)
     if as_json:
         print_json(_document(imported, artefact))
@@ -218,22 +194,6 @@ def _restore(path: Path, out: Path, *, alone: bool, as_json: bool) -> None:
         print_lines(str(artefact))
 
 
-def _statistics(mean: str | None, std: str | None) -> dict[str, list[float] | None]:
-    """Mean and standard deviation of each channel, or neither."""
-    means, deviations = _numbers("--mean", mean), _numbers("--std", std)
-    if (means is None) != (deviations is None):
-        raise DataError("--mean and --std belong together; pass both or neither")
-    if means is not None and deviations is not None:
-        if len(means) != len(deviations):
-            raise DataError(
-                f"--mean lists {len(means)} and --std {len(deviations)} numbers; pass one for each "
-                "channel to both"
-            )
-        if min(deviations) <= 0:
-            raise DataError(f"--std {std}: a standard deviation is above 0; correct it")
-    return {"mean": means, "std": deviations}
-
-
 def _numbers(option: str, text: str | None) -> list[float] | None:
     if text is None:
         return None
@@ -248,61 +208,6 @@ def _numbers(option: str, text: str | None) -> list[float] | None:
 
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",")]
-
-
-def _evaluation(protocol: str, networks: int, epochs: int | None) -> dict[str, Any]:
-    from potstill.evaluation.protocol import named
-
-    chosen = named(protocol)
-    if epochs is not None and not chosen.counts_epochs:
-        raise DataError(
-            f"protocol {chosen.name} counts steps, not epochs; leave out --epochs, or pass "
-            f"--protocol {_HARD}"
-        )
-    return {"protocol": chosen.name, "networks": networks, "epochs": epochs}
-
-
-def _require_fit(network: NetworkRecipe, imported: DistilledDataset) -> None:
-    """Make the network once: one that such images do not fit could never score the set."""
-    from potstill.networks import zoo
-
-    _, channels, resolution, _ = imported.images.shape
-    classes = len(imported.class_names)
-    zoo.build(network, channels=channels, resolution=resolution, classes=classes)
-
-
-def _at_hand(data: DataRecipe, root: Path | None, download: bool) -> SourceDataset | None:
-    """The real data, where somebody says which and where it is.
-
-    Raises:
-        DataError: there is no such data set, or it cannot be read.
-    """
-    from potstill.data import datasets
-
-    elsewhere = data.dataset in datasets.names() and data.dataset != "digits"
-    if elsewhere and data.folder is None and (root is None or data.dataset == "image_folder"):
-        return None
-    return read_source(data, root, download=download, require_test=False)
-
-
-def _fitted_on(
-    data: DataRecipe,
-    name: str | None,
-    source: SourceDataset | None,
-    root: Path | None,
-    download: bool,
-) -> SourceDataset | None:
-    """The data that the preprocessing is fitted on; None if mean and std are stated."""
-    if data.mean is not None:
-        if name is not None:
-            raise DataError("--mean and --fit-on both say how to standardise; leave out one")
-        return None
-    if name is None or (source is not None and name == data.dataset):
-        return source
-    folder = data.folder if name == "image_folder" else None
-    update = {"dataset": name, "folder": folder, "train_images": None}
-    other = data.model_copy(update=update)
-    return read_source(other, root, download=download, require_test=False)
 
 
 def _written(imported: DistilledDataset, out: Path) -> Path:

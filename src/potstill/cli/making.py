@@ -22,10 +22,10 @@ from potstill.cli.options import (
     app,
     chosen_device,
     read_source,
-    read_teacher,
     stop,
 )
 from potstill.cli.progress import reporting
+from potstill.cli.teachers import read_teacher
 from potstill.cli.terminal import print_lines, say
 from potstill.cli.text import teacher_text
 from potstill.config import DataRecipe
@@ -78,7 +78,9 @@ def distill(
             say(f"{number} of {len(every)}: {name}")
         if loaded is None or loaded[0] != each.data:
             loaded = None
-            source = read_source(each.data, data_root, download=download, require_test=False)
+            source = read_source(
+                each.data, data_root, download=download, require_test=False, tell=True
+            )
             loaded = each.data, source
         shared = _teacher_key(each)
         artefact = distil(
@@ -134,7 +136,7 @@ def teacher(
     resolved = recipes.load(recipe, _overrides(assignments, seed))
     settings_of(resolved)
     where = chosen_device(device)
-    source = read_source(resolved.data, data_root, download=download, require_test=False)
+    source = read_source(resolved.data, data_root, download=download, require_test=False, tell=True)
     folder = out or Path("runs") / f"{recipes.folder_name(resolved)}-teacher-seed{resolved.seed}"
     make_folder(folder)
     try:

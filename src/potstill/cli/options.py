@@ -9,14 +9,19 @@ import typer
 
 from potstill.cli.completion import complete_assignments, complete_protocols, complete_recipes
 from potstill.cli.groups import Grouped
+from potstill.cli.progress import reporting
 from potstill.cli.terminal import say
 from potstill.config import PROTOCOLS, DataRecipe
 from potstill.errors import RunError
+from potstill.progress import after
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
     from potstill.data.source import SourceDataset
-    from potstill.teacher import Teacher
+    from potstill.data.survey import Survey
+
+AT_ONCE = 0.5
+"""Seconds in which a folder of images is read without a word."""
 
 app = typer.Typer(
     name="potstill",
@@ -60,6 +65,10 @@ Artefact = Annotated[
         callback=set_in,
         help="A distilled set: its .safetensors file, or its run's folder",
     ),
+]
+PerClass = Annotated[
+    int | None,
+    typer.Option("--per-class", min=1, help="Only the first so many images of each class"),
 ]
 DataRoot = Annotated[
     Path | None,
@@ -122,25 +131,39 @@ Protocol = Annotated[
 
 def chosen_device(name: str) -> str:
     """The torch device to use. Every command that computes calls this before any other work."""
-    import torch
+    from potstill.api.inputs import device_of
 
-    from potstill import hardware
-
-    hardware.prepare()
-    if name == "cuda" and not torch.cuda.is_available():
-        raise typer.BadParameter("no CUDA device is available here; use --device cpu")
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
+    return device_of(name)
 
 
 def read_source(
-    data: DataRecipe, root: Path | None, *, download: bool = False, require_test: bool = True
+    data: DataRecipe,
+    root: Path | None,
+    *,
+    download: bool = False,
+    require_test: bool = True,
+    tell: bool = False,
 ) -> SourceDataset:
-    """The real data of a recipe or of a distilled set."""
+    """The real data of a recipe or of a distilled set.
+
+    ``tell``: say what was found in a folder of images.
+    """
     from potstill.data import datasets
 
-    return datasets.load(data, root, download=download, require_test=require_test)
+    with reporting("") as progress:
+        return datasets.load(
+            data,
+            root,
+            download=download,
+            require_test=require_test,
+            surveyed=_say_survey if tell else None,
+            progress=after(AT_ONCE, progress),
+        )
+
+
+def _say_survey(survey: Survey) -> None:
+    for line in survey.lines():
+        say(line)
 
 
 def read_set(artefact: Path) -> DistilledDataset:
@@ -148,15 +171,6 @@ def read_set(artefact: Path) -> DistilledDataset:
     from potstill.data.distilled import DistilledDataset
 
     return DistilledDataset.load(artefact)
-
-
-def read_teacher(path: Path, factory: str | None, device: str) -> Teacher:
-    """The teacher in a file, its network on ``device``."""
-    from potstill.teacher import Teacher
-
-    teacher = Teacher.load(path, factory)
-    teacher.network.to(device)
-    return teacher
 
 
 def stop(note: str) -> typer.Exit:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from potstill.cli.options import Artefact, Json, app, read_set, set_or_teacher_in
-from potstill.cli.terminal import print_json, print_lines
+from potstill.cli.options import Artefact, Json, PerClass, app, read_set, set_or_teacher_in
+from potstill.cli.terminal import print_json, print_lines, say
 from potstill.cli.text import description, teacher_description
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def info(
             help="A distilled set or a teacher: its .safetensors file, or its run's folder",
         ),
     ],
+    per_class: PerClass = None,
     as_json: Json = False,
 ) -> None:
     """Say what a distilled set or a teacher is, and the accuracies measured on it."""
@@ -40,8 +41,10 @@ def info(
             print_lines(*teacher_description(document, size))
         return
     dataset = read_set(artefact)
+    if per_class is not None:
+        dataset = dataset.first(per_class)
     document = {
-        "images": list(dataset.images.shape),
+        "images": list(dataset.shape),
         "images_per_class": dataset.images_per_class,
         "class_names": list(dataset.class_names),
         "bytes": artefact.stat().st_size,
@@ -60,19 +63,26 @@ def show(
     png: Annotated[Path, typer.Option(metavar="FILE", help="The picture to write")],
 ) -> None:
     """Draw the images in natural colours."""
-    draw(read_set(artefact), png)
+    from potstill.pictures import legend
+
+    dataset = read_set(artefact)
+    draw(dataset, png)
     print_lines(str(png))
+    for label, name in legend(dataset.class_names).items():
+        say(f"class {label} in the picture, as no font here has its characters: {name}")
 
 
 @app.command()
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN...", help="Folders of runs, or files of distilled sets"),
+        typer.Argument(
+            metavar="RUN...", help="Folders of runs or comparisons, or files of distilled sets"
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page to write")],
 ) -> None:
-    """Write one HTML page about the runs."""
+    """Write one HTML page about runs and comparisons."""
     write_report(runs, out)
     print_lines(str(out))
 

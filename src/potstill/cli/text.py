@@ -8,10 +8,18 @@ from pydantic import ValidationError
 
 from potstill import papers
 from potstill.config import NetworkRecipe, PaperRow
-from potstill.text import accuracy_text, count, network_text, result_text, training_texts
+from potstill.text import (
+    accuracy_text,
+    baseline_text,
+    count,
+    network_text,
+    price_text,
+    result_text,
+    training_texts,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from potstill.data.distilled import DistilledDataset
     from potstill.results import Distances, Diversity, Evaluation
@@ -19,7 +27,8 @@ if TYPE_CHECKING:
 
 def summary(result: Evaluation) -> list[str]:
     """An evaluation in a line or a few."""
-    lines = [f"accuracy {result_text(result, 2)}, {count(result.steps, 'step')}"]
+    how = f", in {result.precision}" if result.precision else ""
+    lines = [f"accuracy {result_text(result, 2)}, {count(result.steps, 'step')}{how}"]
     best, baseline = result.best_on_test, result.baseline
     if best is not None:
         lines.append(
@@ -27,6 +36,10 @@ def summary(result: Evaluation) -> list[str]:
         )
     if baseline is not None:
         lines.append(f"{baseline.kind}: {accuracy_text(baseline, 2)} %")
+    for other in result.beside:
+        lines.append(f"{baseline_text(other)}: {accuracy_text(other, 2)} %")
+    if result.price is not None:
+        lines.append(f"price: {price_text(result.price)}")
     return lines
 
 
@@ -151,6 +164,14 @@ def _shortened(class_names: list[str]) -> str:
     shown = ", ".join(class_names[:10])
     more = len(class_names) - 10
     return f"{len(class_names)} ({shown}{f' and {more} more' if more > 0 else ''})"
+
+
+def aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Rows of cells as lines of columns; the last column is as wide as it likes."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    for row in rows:
+        cells = [f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)]
+        yield "  ".join(["", *cells, row[-1]]).rstrip()
 
 
 def paper_row(row: PaperRow) -> str:

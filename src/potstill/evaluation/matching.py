@@ -41,6 +41,7 @@ from potstill.errors import ArtefactError, RecipeError
 from potstill.evaluation.in_turn import score_in_turn
 from potstill.evaluation.plan import Assignment, Work
 from potstill.evaluation.scores import accuracies
+from potstill.hardware import sent
 from potstill.networks.init import initialise_default, seeded_on
 from potstill.networks.instance_norms import favour_group_norms
 from potstill.progress import Progress, part
@@ -270,7 +271,7 @@ class MatchingPlan:
         dropout = f"evaluation/dropout/{index}"
 
         def loss(network: nn.Module, rows: Tensor, epoch: int, step: int) -> Tensor:
-            places = rows.to(images.device)
+            places = sent(rows, images.device)
             seen = images[places]
             generator = rng.stream(given.seed, f"{_purpose(index)}/draw/{epoch}", step)
             if training.strategy is not None:

@@ -125,7 +125,7 @@ class Recipe(Strict):
             return self
         document = self.model_dump(mode="json", exclude={"departures"})
         for key, value in self.departures.items():
-            _assign(document, key, value)
+            assign(document, key, value)
         return Recipe.model_validate(document)
 
 
@@ -255,11 +255,11 @@ def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
             raise RecipeError(f"--set {quoted(assignment)}: {error}") from None
         if value == text.strip():  # not in quotes
             value = _number(value)
-        _assign(result, key, value)
+        assign(result, key, value)
     return result
 
 
-def _assign(document: dict[str, Any], key: str, value: Any) -> None:
+def assign(document: dict[str, Any], key: str, value: Any) -> None:
     """Set what a dotted key names."""
     node = document
     *parents, leaf = key.split(".")

@@ -24,6 +24,7 @@ from potstill.methods.recipe import (
     LONGEST_DESCRIPTION,
     LONGEST_NAME,
     Recipe,
+    assign,
     override,
     parse,
     read_yaml,
@@ -69,25 +70,50 @@ def names() -> tuple[str, ...]:
     return tuple(_shipped())
 
 
-def load(recipe: str | Path, assignments: Sequence[str] = ()) -> Recipe:
-    """The recipe of a shipped name or a YAML file, with ``key=value`` assignments applied.
+def load(
+    recipe: str | Path | Mapping[str, Any] | Recipe, assignments: Sequence[str] = ()
+) -> Recipe:
+    """A recipe with ``key=value`` assignments applied.
 
     A recipe without a ``name`` takes that of its file. One that assignments change says so in its
     name and its description.
 
+    Args:
+        recipe: the name of a shipped recipe, a YAML file, what such a file holds as a mapping, or
+            a recipe itself.
+        assignments: dotted keys with their values, as ``--set`` takes them.
+
     Raises:
         RecipeError: unknown name, unreadable file, or not a valid recipe.
     """
-    document = _document(recipe)
+    if isinstance(recipe, Recipe):
+        if not assignments:
+            return recipe
+        return _loaded(recipe.model_dump(mode="json"), recipe.name, assignments)
+    document, source = _opened(recipe)
     if SWEEP in document:
         raise RecipeError(
-            f"{recipe} holds a sweep, which stands for several recipes; `potstill distill` makes "
+            f"{source} holds a sweep, which stands for several recipes; `potstill distill` makes "
             "them in turn; remove sweep to have one"
         )
-    return _loaded(recipe, document, assignments)
+    return _loaded(document, source, assignments)
 
 
-def load_all(recipe: str | Path, assignments: Sequence[str] = ()) -> dict[str, Recipe]:
+def _opened(recipe: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """What a recipe holds, with a name if it is a file's, and what errors call it."""
+    if isinstance(recipe, Mapping):
+        return dict(recipe), "the recipe"
+    if isinstance(recipe, str | Path):
+        return {"name": _default_name(recipe), **_document(recipe)}, str(recipe)
+    raise RecipeError(
+        f"an object of type {type(recipe).__name__} is no recipe; pass a name, a file, a "
+        "dictionary or what load_recipe returned"
+    )
+
+
+def load_all(
+    recipe: str | Path | Mapping[str, Any], assignments: Sequence[str] = ()
+) -> dict[str, Recipe]:
     """Every recipe that a file stands for, by the name of a folder for its run.
 
     A file with ``sweep`` stands for one recipe of each combination of the values that it lists,
@@ -98,24 +124,24 @@ def load_all(recipe: str | Path, assignments: Sequence[str] = ()) -> dict[str, R
         RecipeError: as :func:`load`, of any of them; or a sweep that lists no values, one twice,
             too many, or a key that is assigned as well.
     """
-    document = _document(recipe)
+    document, source = _opened(recipe)
     if SWEEP not in document:
-        return {"": _loaded(recipe, document, assignments)}
-    swept = _swept(document.pop(SWEEP), str(recipe))
+        return {"": _loaded(document, source, assignments)}
+    swept = _swept(document.pop(SWEEP), source)
     taken = {one.partition("=")[0] for one in assignments} & swept.keys()
     if taken:
         raise RecipeError(
-            f"{recipe}: --set {min(taken)} is one of the keys it sweeps; leave it out"
+            f"{source}: --set {min(taken)} is one of the keys it sweeps; leave it out"
         )
     found: dict[str, Recipe] = {}
     for values in product(*swept.values()):
         chosen = dict(zip(swept, values, strict=True))
         added = [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
-        each = _loaded(recipe, document, [*assignments, *added])
+        each = _loaded(document, source, [*assignments, *added])
         named = (f"{_short(key, swept)}={_text(value)}" for key, value in chosen.items())
         folder = _safe("-".join(named))
         if folder in found:
-            raise RecipeError(f"{recipe}: two runs of the sweep would both be {folder}; list one")
+            raise RecipeError(f"{source}: two runs of the sweep would both be {folder}; list one")
         found[folder] = each
     return found
 
@@ -141,20 +167,31 @@ def _swept(given: Any, source: str) -> dict[str, list[Any]]:
     return sweep
 
 
-def _loaded(recipe: str | Path, document: Mapping[str, Any], assignments: Sequence[str]) -> Recipe:
-    given = {"name": _default_name(recipe), **document}
-    plain = parse(given, source=str(recipe))
+def _loaded(given: Mapping[str, Any], source: str, assignments: Sequence[str]) -> Recipe:
+    plain = parse(given, source=source)
     if not assignments:
         return plain
-    return _renamed(parse(override(given, assignments), source=str(recipe)), plain)
+    return _renamed(parse(override(given, assignments), source=source), plain)
+
+
+def changed(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """``recipe`` with other values of these dotted keys, which its name and description tell.
+
+    Raises:
+        RecipeError: an unknown key, a wrong type, or an impossible combination.
+    """
+    document = recipe.model_dump(mode="json")
+    for key, value in values.items():
+        assign(document, key, value)
+    return _renamed(parse(document, source=recipe.name), recipe)
 
 
 def _renamed(recipe: Recipe, plain: Recipe) -> Recipe:
     """``recipe`` under a name that says in what it differs from ``plain``."""
-    changed = differing(recipe, plain)
-    if not changed or recipe.name != plain.name:
+    other = differing(recipe, plain)
+    if not other or recipe.name != plain.name:
         return recipe
-    listed = ", ".join(f"{_short(key, changed)}={value}" for key, value in changed.items())
+    listed = ", ".join(f"{_short(key, other)}={value}" for key, value in other.items())
     said = f"{plain.description} Changed: {listed}.".strip()
     update = {
         "name": shortened(f"{plain.name} ({listed})", LONGEST_NAME),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -162,29 +162,28 @@ def embedding(points: Embedding, *, identity: str) -> str:
 def embedding_file(points: Embedding, form: Literal["png", "svg"]) -> bytes:
     """:func:`embedding` as a file of its own: on white, each class in a colour of its own."""
     with figure("embedding", 4.6, ON_WHITE) as (axes, finish):
-        classes = np.asarray(points.classes)
+        classes, real = np.asarray(points.classes), np.asarray(points.real)
         hues = _hues(len(points.class_names))
         ink = ON_WHITE[TEXT]
-        shapes = {"real": ("o", 3.4, 0.55, "none"), "distilled": ("D", 5.0, 1.0, ink)}
-        for label, (shape, size, alpha, edge) in shapes.items():
-            chosen = np.asarray(points.real) == (label == "real")
-            if chosen.any():
-                axes.scatter(
-                    np.asarray(points.x)[chosen],
-                    np.asarray(points.y)[chosen],
-                    c=hues[classes[chosen]],
-                    marker=shape,
-                    s=size**2,
-                    alpha=alpha,
-                    linewidths=0.0 if edge == "none" else 0.7,
-                    edgecolors=edge,
-                    label=label,
-                )
+        for name, shape, chosen in _kinds(points):
+            of_set = name != "real"
+            axes.scatter(
+                np.asarray(points.x)[chosen],
+                np.asarray(points.y)[chosen],
+                c=hues[classes[chosen]],
+                marker=shape,
+                s=25.0 if of_set else 11.6,
+                alpha=1.0 if of_set else 0.55,
+                linewidths=0.7 if of_set else 0.0,
+                edgecolors=ink if of_set else "none",
+                label=_short(name, 60),
+            )
         _name_classes(axes, points, ON_WHITE[GROUND])
         _bare(axes)
-        if np.asarray(points.real).any():
+        if real.any() or points.sets:
+            columns = 1 if points.sets else 2
             legend = axes.legend(
-                loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False
+                loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False
             )
             for handle in filter(None, legend.legend_handles):
                 handle.set(facecolor="white", edgecolor=ink, alpha=1, linewidth=0.7)  # of no class
@@ -192,6 +191,10 @@ def embedding_file(points: Embedding, form: Literal["png", "svg"]) -> bytes:
         metadata = {"Date": None} if form == "svg" else {"Software": None}
         finish.save(buffer, format=form, dpi=200, metadata=metadata, facecolor="white")
         return buffer.getvalue()
+
+
+# Of the distilled sets on one map; in the page a second one has another colour, too.
+_SHAPES = ("D", "^", "s", "v")
 
 
 def _hues(classes: int) -> Numbers:
@@ -202,13 +205,25 @@ def _hues(classes: int) -> Numbers:
     return np.asarray(matplotlib.colormaps["hsv"](np.arange(classes) / classes))
 
 
+def _kinds(points: Embedding) -> Iterator[tuple[str, str, Numbers]]:
+    """The real images, if any are shown, and each distilled set: its name, marker and points."""
+    real = np.asarray(points.real)
+    if real.any():
+        yield "real", "o", real
+    of = np.asarray(points.of) if points.sets else np.where(real, -1, 0)
+    for number, name in enumerate(points.sets or ("distilled",)):
+        yield name, _SHAPES[number % len(_SHAPES)], of == number
+
+
 def _scatter(axes: Axes, points: Embedding) -> None:
-    """Real and distilled images in the page's two colours."""
-    x, y, real = (np.asarray(values) for values in (points.x, points.y, points.real))
-    axes.plot(x[real], y[real], "o", ls="", ms=2.6, mew=0, alpha=0.45, color=SERIES[1],
-              label="real")  # fmt: skip
-    axes.plot(x[~real], y[~real], "D", ls="", ms=4.2, mew=0, alpha=0.85, color=SERIES[0],
-              label="distilled")  # fmt: skip
+    """Real and distilled images in the page's colours."""
+    x, y = np.asarray(points.x), np.asarray(points.y)
+    for number, (name, shape, chosen) in enumerate(_kinds(points)):
+        of_set = name != "real"
+        colour = SERIES[0 if number < 2 else 2] if of_set else SERIES[1]
+        size, alpha = (4.2, 0.85) if of_set else (2.6, 0.45)
+        axes.plot(x[chosen], y[chosen], shape, ls="", ms=size, mew=0, alpha=alpha, color=colour,
+                  label=_short(name, 60))  # fmt: skip
     _name_classes(axes, points, GROUND)
     _bare(axes)
 

@@ -198,19 +198,46 @@ def evaluating(
 ) -> float:
     """Seconds to score the recipe's set, with ``best`` after every epoch."""
     shape, teacher = shape or shape_of(recipe), teacher_of(recipe)
-    unit = stopwatch.unit(network, shape)
-    asked = protocol.work(
+    return scoring(
         recipe.images_per_class * shape.classes,
-        shape.channels,
-        shape.resolution,
+        network,
+        protocol,
+        stopwatch,
+        shape,
+        networks=recipe.evaluation.networks,
         epochs=recipe.evaluation.epochs,
         mirrored=work(recipe, shape).mirror_images,
+        labeller=None if teacher is None else teacher.network,
+        best=best,
+    )
+
+
+def scoring(
+    images: int,
+    network: NetworkRecipe,
+    protocol: EvaluationProtocol,
+    stopwatch: Stopwatch,
+    shape: DatasetInfo,
+    *,
+    networks: int,
+    epochs: int | None,
+    mirrored: bool,
+    labeller: NetworkRecipe | None = None,
+    best: bool = False,
+) -> float:
+    """Seconds to train so many networks on a set of so many images and to test them.
+
+    ``labeller`` is the network that labels what students see; what it takes is left out if None.
+    """
+    unit = stopwatch.unit(network, shape)
+    asked = protocol.work(
+        images, shape.channels, shape.resolution, epochs=epochs, mirrored=mirrored
     )
     seconds = asked.shown * unit
-    if teacher is not None and asked.labelled:
-        seconds += asked.labelled * stopwatch.unit(teacher.network, shape) * _FORWARD
+    if labeller is not None and asked.labelled:
+        seconds += asked.labelled * stopwatch.unit(labeller, shape) * _FORWARD
     tested = (asked.tests if best else 1) * shape.test
-    return recipe.evaluation.networks * (seconds + tested * unit * _FORWARD)
+    return networks * (seconds + tested * unit * _FORWARD)
 
 
 def attacking(recipe: Recipe, stopwatch: Stopwatch) -> float:

@@ -383,6 +383,11 @@ def record_audit(folder: Path, audit: Mapping[str, Any]) -> None:
         os.close(lock)
 
 
+def lies_in_run(artefact: Path) -> bool:
+    """Whether a set lies in the folder of its run."""
+    return artefact.name == DISTILLED and (artefact.parent / RECORD).exists()
+
+
 def _holds_run(path: Path) -> bool:
     return any((path / name).exists() for name in (RECIPE, CHECKPOINT, DISTILLED, RECORD))
 

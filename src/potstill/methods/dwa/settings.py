@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from potstill.config import BATCH, PRECISION, SIDE, STEPS, Precision, TeacherRecipe
+from potstill.methods.coresets.settings import Features, Selection, Start, selection_of
 from potstill.methods.method import MethodSettings
 
 Variant = Literal["dwa", "sre2l"]
@@ -52,11 +53,24 @@ class DWASettings(MethodSettings):
     statistics: Literal["adjusted", "unadjusted"] = Field(
         "adjusted", description="the pass that batch statistics come from; eq. 16: unadjusted"
     )
+    sequence_weight: float = Field(
+        0.0,
+        ge=0,
+        description="lambda_seq, of a term that keeps images apart from those of earlier groups; "
+        "above 0 groups are made in turn",
+    )
     iterations: int = Field(1000, ge=1, le=STEPS, description="steps of each group of images")
     learning_rate: float = Field(0.25, gt=0, description="falls to 0 along a cosine")
     betas: tuple[float, float] = Field((0.5, 0.9), description="of Adam, which moves the images")
     class_batch: int = Field(100, ge=1, le=BATCH, description="classes inverted together")
-    start: Literal["real", "noise"] = Field("real", description="what images begin as")
+    start: Start = Field(
+        "real",
+        description="of the images, and of the climb, which has random real images where the "
+        "images start from noise; a coreset is chosen by what the teacher sees",
+    )
+    start_features: Features = Field(
+        "trained", description="what a coreset compares images by; as for method coreset"
+    )
     jitter: int = Field(4, ge=0, le=SIDE, description="random roll of up to so many pixels")
     roll: Literal["both", "forward"] = Field(
         "both",
@@ -93,6 +107,11 @@ class DWASettings(MethodSettings):
         if "variant" not in document and coupled.items() <= document.items():
             return {**document, "variant": "sre2l"}
         return document
+
+    @property
+    def selection(self) -> Selection | None:
+        """How the coreset to start from is chosen; None for other starts."""
+        return selection_of(self.start, self.start_features, self.teacher)
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:

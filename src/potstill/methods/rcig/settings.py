@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from potstill.config import BATCH, STEPS, Precision, Strict
-from potstill.methods.method import MethodSettings
+from potstill.methods.coresets.settings import StartSettings
 
 Variant = Literal["random", "frepo", "vig", "cig", "rig", "rcig"]
 
@@ -49,7 +49,7 @@ class PoolSettings(Strict):
         return self
 
 
-class RCIGSettings(MethodSettings):
+class RCIGSettings(StartSettings):
     """Every setting of the RCIG ladder: random, FRePo, VIG, CIG, RIG, RCIG (Table 1)."""
 
     kind: Literal["rcig"] = Field("rcig", description="the method")
@@ -105,7 +105,6 @@ class RCIGSettings(MethodSettings):
     ema_decay: float = Field(
         0.99, ge=0, lt=1, description="the set is the average of the learned ones, fading so fast"
     )
-    start: Literal["real", "noise"] = Field("real", description="what images begin as")
     softplus_beta: float | None = Field(60.0, gt=0, description="ReLU if null")
     kernel_dtype: Literal["float32", "float64"] = Field(
         "float64", description="number format of the kernel that the last layer is solved in"
@@ -123,6 +122,10 @@ class RCIGSettings(MethodSettings):
         if self.variant in ("vig", "rig") and self.subset is not None:
             raise ValueError(
                 f"variant {self.variant} passes all of S at every step; remove method.subset"
+            )
+        if self.variant == "random" and self.selection is not None:
+            raise ValueError(
+                f"variant random has no start from {self.start}; take method.kind coreset for that"
             )
         if self.clip_implicit and not self._has_both_parts:
             raise ValueError(
