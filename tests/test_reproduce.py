@@ -18,7 +18,7 @@ from potstill.errors import NumericalError, RecipeError
 from potstill.evaluation import PROTOCOLS
 from potstill.evaluation.cache import Cache
 from potstill.papers.answers import Measurement, answer
-from potstill.reproduce import auditing, costs, plan, table
+from potstill.reproduce import auditing, bench, costs, plan, table
 from potstill.reproduce import workplace as places
 from potstill.reproduce.rows import TableRow, select
 from potstill.reproduce.workplace import Workplace
@@ -300,7 +300,7 @@ def test_a_row_is_run_once_and_found_again(tmp_path, monkeypatch):
     assert hours.number.values[0] == record["seconds"]["total"] / 3600
     assert iterations.number.values == (2.0,)
 
-    monkeypatch.setattr(places, "distill", None)
+    monkeypatch.setattr(bench, "distill", None)
     monkeypatch.setattr(places.evaluation, "evaluate", None)
     assert run(rows, workplace(tmp_path), say=said.append) == found and len(said) == 1
 
