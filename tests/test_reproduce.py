@@ -34,6 +34,16 @@ SMALL = (
     "method.pool.size=2",
     "evaluation.networks=1",
 )
+WHOLE_DIGITS = (
+    "data.dataset=digits",
+    "data.mean=null",
+    "data.std=null",
+    "images_per_class=144",
+    "network.depth=1",
+    "network.width=8",
+    "evaluation.epochs=1",
+    "evaluation.networks=1",
+)
 SMALL_DWA = (
     "images_per_class=1",
     "network.width=2",
@@ -138,6 +148,23 @@ def test_a_sweep_is_a_row_for_each_combination():
     for wrong in ("method.subset", "method.subset=", "=1,2", "method.subset=1,,2"):
         with pytest.raises(RecipeError, match="a sweep is key=value,value"):
             select("rcig/2", None, (), [wrong])
+
+
+def test_keys_that_go_together_have_the_same_value():
+    """DWA's Figure 3: one weight for both terms, and the variances' alone."""
+    recipe, weights = "dwa/cifar100-ipc10-resnet18", (0.01, 0.11, 0.23)
+    listed = ",".join(map(str, weights))
+    coupled = select("dwa/1", recipe, (), [f"method.mean_weight+method.variance_weight={listed}"])
+    apart = select("dwa/1", recipe, (), [f"method.variance_weight={listed}"])
+    for rows, means in ((coupled, weights), (apart, [0.01] * 3)):
+        found = [one.measurement.load().method for one in rows]
+        assert [(each.mean_weight, each.variance_weight) for each in found] == list(
+            zip(means, weights, strict=True)
+        )
+    grid = ["method.adjustment_steps=1,12", "method.adjustment_size=0.005,0.015,0.045"]
+    assert len({one.measurement.key for one in select("dwa/1", recipe, (), grid)}) == 6
+    with pytest.raises(RecipeError, match="a sweep is key=value,value"):
+        select("dwa/1", None, (), ["method.mean_weight+=1"])
 
 
 def test_figure_5_is_the_accuracy_and_the_memory_of_other_subsets():
@@ -590,6 +617,25 @@ def test_dwa_recipes_share_a_teacher(tmp_path):
     assert found[1].best is not None and found[0].number.values[0] > 0
 
 
+def test_dwa_sets_of_several_sizes_share_their_images(tmp_path):
+    rows = [
+        digits("synthesis", recipe=DWA, assignments=(*SMALL_DWA, f"images_per_class={size}"))
+        for size in (1, 3)
+    ]
+    place = workplace(tmp_path)
+    assert [entry.state for entry in run(rows, place)] == ["done"] * 2
+    (units,) = (tmp_path / "units").iterdir()
+    assert units == place.units_folder(rows[0].measurement.load())
+    assert len(list(units.iterdir())) == 3
+    one, three = (
+        DistilledDataset.load(place.folder(row.measurement, 0) / runs.DISTILLED) for row in rows
+    )
+    assert one.images.equal(three.first(1).images)
+    assert place.units_folder(recipes.load(RCIG)) is None
+    other = (*SMALL_DWA, "method.iterations=3")
+    assert place.units_folder(recipes.load(DWA, other)) != units
+
+
 def students() -> TableRow:
     """A row of DWA's Table 1 whose set is a small one of the digits."""
     return digits(recipe=DWA)
@@ -673,6 +719,23 @@ def test_a_begun_runs_own_pace_counts(tmp_path):
     (folder / runs.RECORD).write_text(json.dumps(record))
     left = plan.seconds([one.measurement], place, 0)
     assert 1000 <= left < 1100
+
+
+def test_a_row_of_the_whole_data_set_is_a_training_on_it(tmp_path):
+    """The recipe for MNIST, on the digits, for two epochs: all that the row takes but time."""
+    (one,) = select("rcig/2", "mnist-ipc10 Full Dataset convnet", WHOLE_DIGITS)
+    (entry,) = run([one], workplace(tmp_path))
+    assert (entry.state, entry.why) == ("done", "") and entry.number.how == "dsa"
+    assert entry.ours[0] > 20, "better than a guess"
+    (result,) = results_in(workplace(tmp_path).folder(one.measurement, 0))
+    assert (result["images"], result["steps"]) == (1442, 2 * 6)
+    assert result["price"]["images"] == 1442 * 64 and result["price"]["storage_ratio"] >= 1
+
+
+def test_the_whole_data_set_is_the_same_for_any_number_of_images():
+    rows = select("rcig/2", "* Full Dataset convnet")
+    assert len(rows) == 16 and all(one.measurement for one in rows)
+    assert len({one.measurement.key for one in rows}) == 6, "a set for each data set"
 
 
 def test_a_document_is_json_with_the_papers_row(tmp_path):

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from potstill.api.measuring import attack, continual, diversity, evaluate, relabel, scores
     from potstill.api.sharing import keep, write_report
     from potstill.bars import progress_bar
+    from potstill.comparing import compare
     from potstill.data.distilled import DistilledDataset
     from potstill.data.source import SourceDataset
     from potstill.errors import PotstillError
@@ -36,6 +37,7 @@ _HOMES = {
     "Teacher": ("potstill.teacher", "Teacher"),
     "attack": ("potstill.api.measuring", "attack"),
     "check_folder": ("potstill.api.making", "check_folder"),
+    "compare": ("potstill.comparing", "compare"),
     "continual": ("potstill.api.measuring", "continual"),
     "distill": ("potstill.api.making", "distill"),
     "diversity": ("potstill.api.measuring", "diversity"),
@@ -64,6 +66,7 @@ __all__ = [
     "Teacher",
     "attack",
     "check_folder",
+    "compare",
     "continual",
     "distill",
     "diversity",

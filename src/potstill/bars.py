@@ -34,16 +34,17 @@ def progress_bar(title: str = "") -> Iterator[Progress]:
 
 
 @contextmanager
-def reporting(title: str, say: Callable[[str], None]) -> Iterator[Progress]:
+def reporting(title: str, say: Callable[[str], None], *, tenths: bool = True) -> Iterator[Progress]:
     """Show how far something is, under ``title`` until a stage is told of.
 
     Args:
         say: prints a line on stderr, where there is no bar.
+        tenths: a line at every tenth of the way; else only once a minute.
     """
     console = Console(stderr=True)
     # In a notebook rich draws with ipywidgets, and nothing without.
     if not console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is None):
-        yield _Lines(say)
+        yield _Lines(say, tenths)
         return
     with bars.Progress(
         bars.TextColumn("{task.description}", markup=False),
@@ -68,10 +69,10 @@ def reporting(title: str, say: Callable[[str], None]) -> Iterator[Progress]:
 
 
 class _Lines:
-    """A line at every tenth of the way, and once a minute in between."""
+    """A line at every tenth of the way if wanted, and once a minute."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(self, say: Callable[[str], None], tenths: bool) -> None:
+        self._say, self._tenths = say, tenths
         self._stage: str | None = None
         self._first = 0, 0.0
         self._tenth = -1
@@ -82,8 +83,10 @@ class _Lines:
         now = time.monotonic()
         if stage != self._stage:
             self._stage, self._first, self._tenth = stage, (done, now), -1
+            if not self._tenths:
+                self._last = now
         tenth = _LINES * done // max(total, 1)
-        if tenth == self._tenth and now - self._last < _SECONDS_BETWEEN_LINES:
+        if (tenth == self._tenth or not self._tenths) and now - self._last < _SECONDS_BETWEEN_LINES:
             return
         self._tenth, self._last = tenth, now
         parts = [f"{stage} {done}/{total}", _note(values), self._remaining(done, total, now)]

@@ -120,7 +120,7 @@ def _paste(
 
 def lay_out(dataset: DistilledDataset) -> Layout:
     """The largest tiles, and the block count nearest to 4:3, that stay in bounds."""
-    side = max(dataset.images.shape[-2:])
+    side = max(dataset.shape[-2:])
     lines = _lines(dataset.hard_labels(), len(dataset.class_names))
     sizes = list(_tile_sizes(side))
     for tile in sizes:

@@ -101,14 +101,38 @@ class Reached(Document):
     best_on_test: BestOnTest | None = None
 
 
+class Price(Document):
+    """What it takes to keep a set and to train one network on it (:mod:`evaluation.price`)."""
+
+    images: Count
+    """Bytes of the images, as ``labels``, ``preprocessing`` and ``labeller`` of those."""
+    labels: Count
+    preprocessing: Count
+    labeller: Count
+    """Bytes of what labels while networks train: a teacher's weights."""
+    total: Count
+    bits_per_class: float
+    storage_ratio: float
+    """``total`` over the bytes of all training images at 8 bits."""
+    operations: float
+    """Operations of training one network: of its own passes and of the labeller's."""
+    random_images: Count
+    """How many random real images with a soft label each take as many bytes."""
+
+
 class _Named(Document):
     # A class of its own so that the name stands before the numbers.
     kind: str = "random real images"
 
 
 class Baseline(Accuracy, _Named):
-    """The same protocol on the images that ``kind`` names, as many as the set has."""
+    """The same protocol on the images that ``kind`` names, as many as the set has.
 
+    Of ``images`` there are others, trained on under ``protocol``, where these are given.
+    """
+
+    images: Count | None = None
+    protocol: str | None = None
     best_on_test: BestOnTest | None = None
 
 
@@ -126,10 +150,14 @@ class Evaluation(Document):
     """Training steps of one network."""
     epochs: int | None = None
     """Epochs of one network; None under a protocol that does not count them."""
+    presentations: int | None = None
+    """Images shown to one network, under a protocol that counts them."""
     labels: str | None = None
-    """Whose labels the networks were trained on: stored, on the fly, or hard."""
+    """Whose labels the networks were trained on: stored, on the fly, one an image, or hard."""
     teacher: Any = None
     """Who gave the labels that are not hard, as the set's header may say anything of it."""
+    precision: str | None = None
+    """In which convolutions and products were computed, where it was not float32."""
     strategy: tuple[str, ...] | None = None
     """Operations that views are drawn from, of protocols with siamese augmentation."""
     accuracy: Accuracy
@@ -139,6 +167,9 @@ class Evaluation(Document):
     artefact_digest: str | None = None
     """Digest of the set; None where the result does not say which it is of."""
     baseline: Baseline | None = None
+    beside: tuple[Baseline, ...] = ()
+    """Other real images under the same training: as many as the same bytes buy, or all."""
+    price: Price | None = None
     warnings: tuple[str, ...] = ()
     seconds: float | None = None
 
@@ -450,6 +481,10 @@ class Embedding(Document):
     """Each point's class, an index of ``class_names``."""
     real: tuple[bool, ...]
     """Whether each point is a real image."""
+    sets: tuple[str, ...] = ()
+    """Names of the distilled sets, where the map is of several."""
+    of: tuple[int, ...] = ()
+    """Each point's set then, an index of ``sets``; -1 of real images."""
     perplexity: float | None = None
 
     @model_validator(mode="after")
@@ -459,6 +494,11 @@ class Embedding(Document):
             raise ValueError("x, y, classes and real must be equally long")
         if any(not 0 <= index < len(self.class_names) for index in self.classes):
             raise ValueError("classes must be indices of class_names")
+        if len(self.of) not in (0, len(self.x)) or any(
+            index not in (range(len(self.sets)), (-1,))[real]
+            for index, real in zip(self.of, self.real, strict=False)
+        ):
+            raise ValueError("of must be indices of sets, and -1 of real images")
         return self
 
 

@@ -33,6 +33,7 @@ from potstill.data.preprocess import Preprocess
 from potstill.data.source import SourceDataset, Split
 from potstill.data.transforms import in_phases
 from potstill.errors import ArtefactError, DataError
+from potstill.hardware import sent
 from potstill.hashing import add_tensor
 from potstill.networks import pretrained, zoo
 from potstill.networks.convnet import channels_last
@@ -192,7 +193,7 @@ class Teacher:
         hits, device = 0, next(self.network.parameters()).device
         for first in range(0, len(split), _BATCH):
             part = slice(first, first + _BATCH)
-            images = self.preprocess.apply(split.images[part].to(device))
+            images = self.preprocess.apply(sent(split.images[part], device))
             predicted = self.logits(images).argmax(1)
             hits += int((predicted.cpu() == split.labels[part].cpu()).sum())
         return hits / len(split)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from potstill.config import NetworkRecipe
 from potstill.data.facts import DATASETS
-from potstill.results import Accuracy, Evaluation, Training
+from potstill.results import Accuracy, Baseline, Evaluation, Price, Training
 
 _ABBREVIATIONS = frozenset({"cpu", "gpu", "zca"})
 
@@ -63,6 +63,38 @@ def result_text(result: Evaluation, digits: int = 1) -> str:
     return f"{accuracy_text(result.accuracy, digits)} % ({how})"
 
 
+def baseline_text(baseline: Baseline) -> str:
+    """What other images were trained on, such as ``equal-bytes random (sl, 97 images)``."""
+    images = "" if baseline.images is None else count(baseline.images, "image")
+    detail = ", ".join(filter(None, (baseline.protocol, images)))
+    return f"{baseline.kind} ({detail})" if detail else baseline.kind
+
+
+def price_text(price: Price) -> str:
+    """Bytes by what they are for, and how much they are, in a line."""
+    parts = {
+        "images": price.images,
+        "labels": price.labels,
+        "preprocessing": price.preprocessing,
+        "labeller": price.labeller,
+    }
+    kept = " + ".join(f"{size_text(size)} {name}" for name, size in parts.items() if size)
+    return (
+        f"{kept}; {size_text(price.bits_per_class, 'bit')} a class, "
+        f"{100 * price.storage_ratio:.3g} % of the training set, as "
+        f"{count(price.random_images, 'random image')} with soft labels; "
+        f"{price.operations:.2g} operations a network"
+    )
+
+
+def size_text(size: float, unit: str = "B") -> str:
+    """Such as ``800 B``, ``31.4 kB``, ``44.7 MB``; thousands, not 1024s."""
+    for prefix, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.3g} {prefix}{unit}"
+    return f"{size:.3g} {unit}"
+
+
 def duration(seconds: float) -> str:
     """Such as ``0.4 s``, ``42 s``, ``3 min 20 s``, ``1 h 5 min``."""
     if seconds < 9.95:
@@ -76,9 +108,16 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60:,} h" + (f" {minutes % 60} min" if minutes % 60 else "")
 
 
-def steps_text(done: int, planned: int | None) -> str:
-    """``done`` alone where it is all or all is unknown, else ``done of planned``."""
-    return f"{done:,}" if planned in (done, None) else f"{done:,} of {planned:,}"
+def steps_text(done: int, planned: int | None, groups: int = 1) -> str:
+    """``done`` alone where it is all or all is unknown, else ``done of planned``.
+
+    Of ``groups`` that share them, as a recipe counts: ``1,000 for each of 10 groups``.
+    """
+    said = f"{done:,}" if planned in (done, None) else f"{done:,} of {planned:,}"
+    if groups == 1 or planned is None:
+        return said
+    each = f"{planned // groups:,} for each of {groups:,} groups"
+    return each if done == planned else f"{said}, {each}"
 
 
 def count(number: int, noun: str) -> str:

@@ -1,4 +1,4 @@
-"""A folder of somebody's photographs, with all that such folders have, from the folder to a page."""
+"""A folder of somebody's photographs, with all that such folders have, from folder to page."""
 
 from __future__ import annotations
 

@@ -69,13 +69,16 @@ def labeller_of(
 ) -> Teacher | None:
     """The teacher that was given; else the run's, where the protocol has one label.
 
-    Where ``stored_suffice``, labels that the set has stored make the run's teacher superfluous.
+    Where ``stored_suffice``, labels that the set has stored for the protocol make the run's
+    teacher superfluous.
     """
+    from potstill.evaluation.labelling import stored_for
     from potstill.evaluation.protocol import made_for, named
 
     if path is None:
         wanted = named(made_for(dataset, "protocol") if protocol is None else protocol)
-        stored = stored_suffice and dataset.soft_labels is not None
+        shown = wanted.views_to_label(dataset, None)
+        stored = stored_suffice and shown is not None and stored_for(dataset, shown)
         absent = artefact is None or not _beside(artefact).exists()
         if not wanted.takes_teacher or stored or absent:
             return None

@@ -8,9 +8,9 @@ from typer.core import TyperGroup
 
 GROUPS = {
     "Make": ("quickstart", "recipes", "data", "distill", "teacher"),
-    "Score": ("evaluate", "scores"),
+    "Score": ("evaluate", "scores", "compare", "protocols"),
     "Audit": ("attack", "continual", "diversity"),
-    "Share": ("info", "show", "report", "relabel", "import", "gallery"),
+    "Share": ("info", "show", "report", "relabel", "import", "export", "gallery"),
     "Papers": ("reproduce",),
 }
 """Every command, by its word, under the heading of its group."""

@@ -11,7 +11,8 @@ import typer
 from potstill.cli.keeping import CacheFolder, warn_of, whitenings_of
 from potstill.cli.networks import ScoringNetwork
 from potstill.cli.options import DataRoot, Download, Json, app
-from potstill.cli.terminal import print_json, print_lines
+from potstill.cli.terminal import print_json, print_lines, warn
+from potstill.errors import DataError
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
@@ -34,9 +35,12 @@ def import_images(
         ),
     ],
     space: Annotated[
-        Literal["pixels", "standardised", "zca"],
-        typer.Option(help="What the numbers are: 0..255 or 0..1, or preprocessed"),
-    ],
+        Literal["pixels", "standardised", "zca"] | None,
+        typer.Option(
+            help="What the numbers are: 0..255 or 0..1, or preprocessed  [what potstill exported "
+            "says it itself]"
+        ),
+    ] = None,
     dataset: Annotated[
         str | None, typer.Option(metavar="NAME", help="The real data that the images stand for")
     ] = None,
@@ -116,8 +120,17 @@ def import_images(
     as_json: Json = False,
 ) -> None:
     """Make a distilled set of images from elsewhere, and check what is said of them."""
+    if space is None:
+        of_data = (dataset, folder, train_images, class_names, labels, label_kind)
+        of_space = (mean, std, fit_on, zca_regularisation, zca_block, resolution, channels)
+        more = any(one is not None for one in (*of_data, *of_space, protocol, epochs))
+        _restore(path, out, alone=not (more or mirror_images), as_json=as_json)
+        return
     from potstill.api.importing import import_set
+    from potstill.runs import require_free
 
+    if out.suffix != _SUFFIX:
+        require_free(out, resumable=False)
     whitenings = whitenings_of(cache)
     imported = import_set(
         path,
@@ -150,6 +163,35 @@ def import_images(
         print_json(_document(imported, artefact))
     else:
         print_lines(*_text(imported, artefact))
+
+
+def _restore(path: Path, out: Path, *, alone: bool, as_json: bool) -> None:
+    """Take in what was exported here, which says itself what it is."""
+    from potstill.data import exchange
+    from potstill.runs import require_free
+
+    if not path.exists():
+        raise DataError(f"cannot import {path}: it is not there; check the path")
+    if not exchange.is_export(path):
+        raise DataError(
+            f"{path} does not say what its numbers are; pass --space pixels, standardised or zca"
+        )
+    if not alone:
+        raise DataError(
+            f"{path} was exported by potstill and says all of its images; leave out the other "
+            "options, or pass --space to state it anew"
+        )
+    if out.suffix != _SUFFIX:
+        require_free(out, resumable=False)
+    imported = exchange.restored(path)
+    for check in imported.header.get("import", {}).get("checks", ()):
+        if check["verdict"] == "warning":
+            warn(f"{check['check']}: {check['value']}")
+    artefact = _written(imported, out)
+    if as_json:
+        print_json({"artefact": str(artefact), "digest": imported.digest})
+    else:
+        print_lines(str(artefact))
 
 
 def _numbers(option: str, text: str | None) -> list[float] | None:

@@ -15,6 +15,7 @@ from potstill.errors import ArtefactError, RunError
 from potstill.files import expanded
 
 if TYPE_CHECKING:
+    from potstill.data.distilled import DistilledDataset
     from potstill.data.whitening_cache import WhiteningCache
     from potstill.evaluation.cache import Cache
     from potstill.results import Audit, Evaluation
@@ -35,18 +36,23 @@ CacheFolder = Annotated[
 ]
 
 
+def cache_folder(folder: Path | None) -> Path:
+    """``folder``, or where users' caches are."""
+    return expanded(folder or _default_cache())
+
+
 def cache_of(folder: Path | None, kind: str) -> Cache:
     """The cache of numbers of this kind, below ``folder`` or where users' caches are."""
     from potstill.evaluation.cache import Cache
 
-    return Cache(expanded(folder or _default_cache()) / kind)
+    return Cache(cache_folder(folder) / kind)
 
 
 def whitenings_of(folder: Path | None) -> WhiteningCache:
     """The cache of fitted ZCA, below ``folder`` or where users' caches are."""
     from potstill.data.whitening_cache import WhiteningCache
 
-    return WhiteningCache(expanded(folder or _default_cache()) / "whitenings")
+    return WhiteningCache(cache_folder(folder) / "whitenings")
 
 
 def warn_of(whitenings: WhiteningCache) -> None:
@@ -73,6 +79,27 @@ def keep_result(artefact: Path, result: Evaluation) -> None:
         DistilledDataset.add_result(artefact, result.document())
     except (ArtefactError, RunError) as error:
         warn(f"the result is not kept: {error}")
+
+
+def first_of(
+    artefact: Path, dataset: DistilledDataset, per_class: int, *, keep: bool
+) -> tuple[Path, DistilledDataset]:
+    """The first images of each class of a set, and the file beside it that has them.
+
+    ``keep``: the file is made if it is not there, since results belong to the part alone.
+
+    Raises:
+        ArtefactError: a class has fewer images, or the file that is there cannot be read.
+        RunError: that file has another set, or cannot be written.
+    """
+    part = dataset.first(per_class)
+    path = artefact.with_name(f"{artefact.stem}-first{per_class}{artefact.suffix}")
+    if path.exists():
+        if type(part).load(path).digest != part.digest:
+            raise RunError(f"{path} has other images than {artefact}; delete it, or rename it")
+    elif keep:
+        part.save(path)
+    return path, part
 
 
 def deliver(

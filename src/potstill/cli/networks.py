@@ -27,6 +27,14 @@ Networks = Annotated[
         help=f"{_WHICH}. Several make a table  [own]",
     ),
 ]
+ScoringNetworkOfAll = Annotated[
+    str | None,
+    typer.Option(
+        "--network",
+        metavar="NETWORK",
+        help=f"Network that common protocols train: {_FORMS}  [the first method's]",
+    ),
+]
 ScoringNetwork = Annotated[
     str,
     typer.Option("--network", metavar="NETWORK", help=f"Network to score the set with: {_FORMS}"),

@@ -9,6 +9,6 @@ from potstill.cli.terminal import say
 from potstill.progress import Progress
 
 
-def reporting(title: str) -> AbstractContextManager[Progress]:
-    """Show how far something is, under ``title`` until a stage is told of."""
-    return bars.reporting(title, say)
+def reporting(title: str, *, tenths: bool = True) -> AbstractContextManager[Progress]:
+    """Show how far something is; see :func:`potstill.bars.reporting`."""
+    return bars.reporting(title, say, tenths=tenths)

@@ -22,6 +22,7 @@ from potstill.cli.options import (
 )
 from potstill.cli.progress import reporting
 from potstill.cli.terminal import print_json, print_lines, say
+from potstill.cli.text import aligned
 from potstill.errors import DataError
 from potstill.files import expanded
 
@@ -60,8 +61,9 @@ def reproduce(
         list[str] | None,
         typer.Option(
             "--sweep",
-            metavar="KEY=VALUE,...",
-            help="Every row once for each value of a setting; of several, for each combination",
+            metavar="KEY[+KEY]=VALUE,...",
+            help="Every row once for each value of a setting, or of keys that go together; of "
+            "several sweeps, for each combination",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder to keep the runs in")] = Path("runs/tables"),
@@ -118,7 +120,7 @@ def _listed(standings: Sequence[Standing]) -> Iterator[str]:
     """Every row with its state, and what it would take."""
     for title, rows in _by_table(standings):
         yield title
-        yield from _aligned([_listed_row(standing) for standing in rows])
+        yield from aligned([_listed_row(standing) for standing in rows])
         yield ""
     counts = {state: sum(e.state == state for e in standings) for state in _states(standings)}
     yield ", ".join(f"{number} {state}" for state, number in counts.items())
@@ -147,7 +149,7 @@ def _beside(standings: Sequence[Standing]) -> Iterator[str]:
             taken.setdefault(published(standing.table_row.row), f" ({chr(96 + len(taken))})")
         yield title
         head = ("row", "paper", "ours", "difference", "how")
-        yield from _aligned([head, *(_cells(standing, notes, taken) for standing in own)])
+        yield from aligned([head, *(_cells(standing, notes, taken) for standing in own)])
         for text, mark in taken.items():
             if text:
                 yield f" {mark} the paper's number: {text}"
@@ -196,13 +198,6 @@ def _cells(
 def _by_table(standings: Sequence[Standing]) -> Iterator[tuple[str, list[Standing]]]:
     for title, rows in groupby(standings, lambda standing: standing.table_row.row.title):
         yield title, list(rows)
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
-    for row in rows:
-        cells = [f"{cell:{width}}" for cell, width in zip(row, widths, strict=False)]
-        yield "  ".join(["", *cells, row[-1]]).rstrip()
 
 
 def _value(mean: float, std: float | None, row: Row) -> str:

@@ -30,7 +30,7 @@ import torch
 from potstill import rng
 from potstill.config import DataRecipe
 from potstill.data import image_folder, pixels, torchvision_sets
-from potstill.data.facts import DATASETS
+from potstill.data.facts import DATASETS, DatasetInfo
 from potstill.data.source import IN_MEMORY, SourceDataset, Split, fingerprint, sample_per_class
 from potstill.data.survey import Survey
 from potstill.errors import DataError
@@ -118,6 +118,28 @@ def load(
     if recipe.train_images is not None:
         train = _chunk(name, train, len(class_names), recipe.train_images, recipe.train_chunk)
     return SourceDataset(name, class_names, train, test, fingerprint(train, test))
+
+
+def own_facts(recipe: DataRecipe, root: Path | None) -> DatasetInfo:
+    """What a folder of one's own holds, told from its files' names alone, as estimates need it.
+
+    Raises:
+        DataError: it is not there or has no classes, or the recipe names no side for its images.
+    """
+    folder = _folder(recipe, root)
+    if recipe.resolution is None:
+        raise DataError("data.resolution is not set, and only reading the images tells their side")
+    classes, training, test = image_folder.sizes(folder)
+    return DatasetInfo(
+        title=folder.name,
+        classes=classes,
+        channels=recipe.channels or 3,
+        resolution=recipe.resolution,
+        training=recipe.train_images or training,
+        test=test,
+        reader="image folder",
+        folder=str(folder),
+    )
 
 
 def _chunk(name: str, train: Split, classes: int, images: int, chunk: int) -> Split:

@@ -111,7 +111,7 @@ def _load(path: Path) -> Any:
             return archives.read_pt(path)
         if path.suffix == ".npz":
             arrays = archives.read_npz(path, _COPIES)
-            return {name: _tensor(array) for name, array in arrays.items()}
+            return {name: _tensor(one) for name, one in arrays.items() if one.dtype.kind != "U"}
         return _tensor(archives.read_npy(path, _COPIES))
     except archives.Refused as refusal:
         raise DataError(f"{path} {refusal}") from None

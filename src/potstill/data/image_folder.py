@@ -170,6 +170,20 @@ def read_classes(
     return tuple(found.classes), Split(torch.from_numpy(images), _labels(found))
 
 
+def sizes(folder: Path) -> tuple[int, int, int]:
+    """Number of classes, of training and of test images of a folder, told from its files' names.
+
+    Raises:
+        DataError: as :func:`read`, but for what only opening an image shows.
+    """
+    if not folder.is_dir():
+        raise DataError(f"image folder {folder} does not exist; check data.folder and data root")
+    train = class_files(_split_folder(folder, ("train",)))
+    tested = any((folder / name).is_dir() for name in ("test", "val"))
+    test = class_files(_split_folder(folder, ("test", "val"))) if tested else Listing()
+    return len(train.classes), len(train.files), len(test.files)
+
+
 def _fits(side: int | None, train_squashed: bool, test_resize: int | None) -> tuple[Fit, Fit]:
     """What becomes of training and of test images."""
     if test_resize is None:

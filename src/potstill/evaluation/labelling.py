@@ -17,8 +17,8 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from potstill import rng
-from potstill.config import BATCH, SIDE
+from potstill import hardware, rng
+from potstill.config import BATCH, SIDE, Precision
 from potstill.data.distilled import DistilledDataset
 from potstill.data.preprocess import Preprocess
 from potstill.data.views import (
@@ -147,6 +147,8 @@ class TeacherLabels:
         dataset: the set whose images it labels.
         mode: mode of its batch norms.
         device: where it labels.
+        precision: of its convolutions and products; if None, see
+            :func:`potstill.hardware.precision_of_training`.
 
     Raises:
         DataError: the teacher knows other classes or other images.
@@ -158,19 +160,27 @@ class TeacherLabels:
         dataset: DistilledDataset,
         mode: TeacherMode,
         device: torch.device,
+        precision: Precision | None = None,
     ) -> None:
         _check_teacher(teacher, dataset)
+        self._device, self._precision = device, hardware.precision_of_training(precision, device)
         self._network = copy.deepcopy(teacher.network).to(device).eval()
-        favour_layout(self._network)
+        favour_layout(self._network, self._precision)
         if mode == "train":
             for module in self._network.modules():
                 module.train(isinstance(module, nn.modules.batchnorm._BatchNorm))
         self._translate = _translation(dataset.preprocess, teacher.preprocess)
 
-    @torch.no_grad()
     def __call__(self, mix: Mix, rows: Tensor, epoch: int) -> Tensor:
         """(b, C) float32; rows and epoch do not matter."""
-        outputs: Tensor = self._network(in_favoured_layout(self._translate(mix.images)))
+        return self.of(mix.images)
+
+    @torch.no_grad()
+    def of(self, images: Tensor) -> Tensor:
+        """Outputs before the softmax, (b, C) float32, for (b, c, h, w) in the set's space."""
+        images = in_favoured_layout(self._translate(images))
+        with hardware.autocast(self._precision, self._device):
+            outputs: Tensor = self._network(images)
         return outputs.float()
 
 
@@ -202,8 +212,7 @@ class StoredLabels:
         relabelling = dataset.header["relabelling"]
         self.seed = relabelling.get("seed", 0)
         """Seed of the views."""
-        views = relabelling.get("views"), relabelling.get("teacher_mode")
-        if views != (settings.document(), mode):
+        if not stored_for(dataset, LabelledViews(settings, mode, epochs)):
             raise ArtefactError(
                 f"the soft labels belong to the views of protocol {relabelling.get('protocol')}; "
                 "take that one, pass --teacher FILE or run potstill relabel"
@@ -216,7 +225,21 @@ class StoredLabels:
 
     def __call__(self, mix: Mix, rows: Tensor, epoch: int) -> Tensor:
         """(b, C) float32; the views themselves do not matter."""
-        return self._labels[epoch, rows].to(self._device).float()
+        return hardware.sent(self._labels[epoch, rows], self._device).float()
+
+    def of_epoch(self, epoch: int) -> Tensor:
+        """Outputs before the softmax, (n, C) float32, for all images in their order."""
+        return self._labels[epoch].to(self._device).float()
+
+
+def stored_for(dataset: DistilledDataset, shown: LabelledViews) -> bool:
+    """Whether the set stores labels of such views, for however many epochs."""
+    relabelling = dataset.header.get("relabelling", {})
+    views = relabelling.get("views"), relabelling.get("teacher_mode")
+    return dataset.soft_labels is not None and views == (
+        shown.settings.document(),
+        shown.teacher_mode,
+    )
 
 
 def _check_teacher(teacher: Teacher, dataset: DistilledDataset) -> None:
@@ -225,7 +248,7 @@ def _check_teacher(teacher: Teacher, dataset: DistilledDataset) -> None:
             f"the teacher knows {_classes(teacher.class_names)}, the set has "
             f"{_classes(dataset.class_names)}; pass a teacher of the same data"
         )
-    ours = tuple(dataset.images.shape[1:])
+    ours = tuple(dataset.shape[1:])
     its = (teacher.channels, teacher.resolution, teacher.resolution)
     if its != ours:
         raise DataError(

@@ -8,42 +8,45 @@ publish, stands beside it under its own name, and only if it is asked for.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from potstill import rng
-from potstill.config import NetworkRecipe
+from potstill.config import NetworkRecipe, Precision
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset, centred_one_hot, sample_per_class
 from potstill.errors import ArtefactError, DataError, RecipeError
+from potstill.evaluation.beside import Beside, planned
 from potstill.evaluation.fixed_steps import Protocol
 from potstill.evaluation.matching import MatchingProtocol
-from potstill.evaluation.plan import Assignment, EvaluationProtocol
+from potstill.evaluation.plan import Assignment, EvaluationProtocol, Work
+from potstill.evaluation.price import price
+from potstill.evaluation.regimes import REGIMES
 from potstill.evaluation.students import HARD_LABEL, StudentProtocol, as_run
 from potstill.progress import Progress, part, silent, staged
-from potstill.results import Baseline, Evaluation, Reached
+from potstill.results import Baseline, Evaluation
 from potstill.teacher import Teacher
 
-PROTOCOLS: dict[str, EvaluationProtocol] = {
-    protocol.name: protocol
-    for protocol in (
-        Protocol("rcig-paper", augmented=False),
-        Protocol("rcig-paper-augmented", augmented=True),
-        Protocol("rcig-as-run", augmented=False, steps=(2500, 5000)),
-        # RCIG's Table 3, for networks other than the ConvNet.
-        Protocol("rcig-transfer-augmented", augmented=True, learning_rate=3e-4),
-        StudentProtocol("dwa-paper", "soft"),
-        StudentProtocol("dwa-as-run", "soft", as_run),
-        HARD_LABEL,
-        MatchingProtocol("dc", lasting=300),
-        MatchingProtocol("dc-mnist", lasting=1000, views="dc"),
-        MatchingProtocol("dsa", lasting=1000, views="siamese"),
-        MatchingProtocol("cafe", lasting=600),
-        MatchingProtocol("datadam-as-run", lasting=1800, views="siamese", batch_size=64),
-    )
-}
+_PROTOCOLS: tuple[EvaluationProtocol, ...] = (
+    Protocol("rcig-paper", augmented=False),
+    Protocol("rcig-paper-augmented", augmented=True),
+    Protocol("rcig-as-run", augmented=False, steps=(2500, 5000)),
+    # RCIG's Table 3, for networks other than the ConvNet.
+    Protocol("rcig-transfer-augmented", augmented=True, learning_rate=3e-4),
+    StudentProtocol("dwa-paper", "soft"),
+    StudentProtocol("dwa-as-run", "soft", as_run),
+    HARD_LABEL,
+    MatchingProtocol("dc", lasting=300),
+    MatchingProtocol("dc-mnist", lasting=1000, views="dc"),
+    MatchingProtocol("dsa", lasting=1000, views="siamese"),
+    MatchingProtocol("cafe", lasting=600),
+    MatchingProtocol("datadam-as-run", lasting=1800, views="siamese", batch_size=64),
+    *REGIMES,
+)
+PROTOCOLS: dict[str, EvaluationProtocol] = {protocol.name: protocol for protocol in _PROTOCOLS}
 _OWN = frozenset(PROTOCOLS)
 
 
@@ -57,10 +60,13 @@ def evaluate(
     seed: int = 0,
     device: str | torch.device = "cpu",
     baseline: bool = False,
+    beside: Sequence[Beside] = (),
     teacher: Teacher | None = None,
     epochs: int | None = None,
+    steps: int | None = None,
     best: bool = False,
     batched: bool | None = None,
+    precision: Precision | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Train fresh networks on ``dataset`` and test them on ``source``'s test images.
@@ -80,14 +86,19 @@ def evaluate(
         baseline: also score random real images, as many as distilled ones (of each class, see
             :func:`class_sizes`), others for each network, with hard labels (protocols with a
             teacher: with its labels) and under the same protocol.
-        teacher: labels what the students of a protocol with soft labels see; if None, the
-            labels that the set stores.
+        beside: under a label regime, also score other numbers of real images.
+        teacher: labels what the students of a protocol with soft labels see, and ``equal-bytes``
+            images; if None, the labels that the set stores.
         epochs: epochs, for a protocol that counts them; if None, the artefact's number, and if
             it has none, the protocol's. Those of the matching methods train for one more.
+        steps: steps of training, for a protocol that counts them, as a quick look: the result is
+            of a protocol of another name.
         best: also test after those epochs that the protocol looks at (all, or every tenth), and
             report each network's best.
         batched: see :func:`potstill.train.train`; protocols that count epochs train their
             networks one after the other.
+        precision: in which students and who labels their images multiply, for a protocol that
+            trains students; bfloat16 on a card that has it and float32 on a processor if None.
         progress: told of every "evaluation step", over all networks and the baseline's.
 
     Raises:
@@ -103,38 +114,54 @@ def evaluate(
     """
     start = time.perf_counter()
     chosen = named(made_for(dataset, "protocol") if protocol is None else protocol)
+    if steps is not None:
+        chosen = chosen.lasting_steps(steps)
     recipe = network_made_for(dataset) if network is None else network
     count = int(made_for(dataset, "networks")) if networks is None else networks
     if count < 1:
         raise RecipeError(f"cannot evaluate {count} networks; ask for at least 1")
     _check_fit(dataset, source, baseline)
-    plan = chosen.plan(
-        Assignment(
-            dataset=dataset,
-            source=source,
-            network=recipe,
-            networks=count,
-            seed=seed,
-            device=torch.device(device),
-            baseline=baseline,
-            batched=batched,
-            teacher=teacher,
-            epochs=epochs,
-            best=best,
-        )
+    given = Assignment(
+        dataset=dataset,
+        source=source,
+        network=recipe,
+        networks=count,
+        seed=seed,
+        device=torch.device(device),
+        baseline=baseline,
+        batched=batched,
+        precision=precision,
+        teacher=teacher,
+        epochs=epochs,
+        best=best,
     )
-    told = staged(progress, "evaluation step")
-    rounds = 2 if baseline else 1
+    plan = chosen.plan(given)
+    if precision == "bfloat16" and plan.facts.get("precision") != precision:
+        raise RecipeError(
+            f"protocol {chosen.name} trains in float32; leave out precision, or take a protocol "
+            "that trains students, such as dwa-paper"
+        )
+    costs = price(given, _work(chosen, dataset, epochs), plan.facts.get("labels"))
+    others = [planned(kind, given, chosen, costs) for kind in beside]
+    rounds = 1 + baseline + len(others)
 
-    def score(images: Tensor, labels: Tensor, done: int) -> Reached:
-        return plan.scores(images, labels, part(told, done, rounds))
+    def told(done: int) -> Progress:
+        return part(staged(progress, "evaluation step"), done, rounds)
 
-    found = {**plan.facts, **score(dataset.images, dataset.labels, 0).given()}
+    # Plans from elsewhere need not say.
+    compact = getattr(plan, "takes_compact", False)
+    images = dataset.compact if compact else dataset.images
+    found = {**plan.facts, **plan.scores(images, dataset.labels, told(0)).given()}
     if baseline:
-        scores = score(*random_real_sets(dataset, source, count, seed), 1).given()
+        sets = random_real_sets(dataset, source, count, seed)
+        scores = plan.scores(*sets, told(1)).given()
         accuracy = scores.pop("accuracy")
         found["baseline"] = Baseline(kind="random real images", **accuracy.given(), **scores)
-    warnings = _warnings(dataset, source)
+    if others:
+        found["beside"] = tuple(
+            score_other(told(done)) for done, score_other in enumerate(others, start=1 + baseline)
+        )
+    warnings = _warnings(dataset, source, teacher)
     if warnings:
         found["warnings"] = warnings
     return Evaluation(
@@ -147,19 +174,24 @@ def evaluate(
         seed=seed,
         source_fingerprint=source.fingerprint,
         artefact_digest=dataset.digest,
+        price=costs,
         seconds=time.perf_counter() - start,
         **found,
     )
 
 
 def named(protocol: str | EvaluationProtocol) -> EvaluationProtocol:
-    """The protocol of this name.
+    """The protocol of this name, or a label regime that shows another number of images (hl:5000).
 
     Raises:
         RecipeError: there is none.
     """
     if not isinstance(protocol, str):
         return protocol
+    regime, _, shown = protocol.partition(":")
+    for one in REGIMES:
+        if one.name == regime and shown.isdecimal() and len(shown) < 20:
+            return one.lasting(int(shown))
     if protocol not in PROTOCOLS:
         raise RecipeError(f"unknown protocol {protocol!r}; use one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[protocol]
@@ -248,7 +280,7 @@ def _check_fit(dataset: DistilledDataset, source: SourceDataset, baseline: bool)
             f"the distilled set has {dataset.labels.shape[1]} classes and {source.name} has "
             f"{source.classes}; evaluate on the data it was distilled from"
         )
-    shapes = tuple(dataset.images.shape[1:]), tuple(source.test.images.shape[1:])
+    shapes = tuple(dataset.shape[1:]), tuple(source.test.images.shape[1:])
     if shapes[0] != shapes[1]:
         raise DataError(
             f"distilled images are {_words(shapes[0])} and {source.name}'s "
@@ -260,11 +292,30 @@ def _words(shape: tuple[int, ...]) -> str:
     return f"{shape[1]}x{shape[2]} with {shape[0]} channel{'s' if shape[0] != 1 else ''}"
 
 
-def _warnings(dataset: DistilledDataset, source: SourceDataset) -> list[str]:
-    recorded = str(dataset.header["source"].get("fingerprint", "unknown"))
-    if recorded == source.fingerprint:
-        return []
-    return [
-        f"the set was distilled from data with fingerprint {recorded[:12]} and is evaluated on "
-        f"{source.name} with {source.fingerprint[:12]}: the same name need not mean the same data"
-    ]
+def _work(chosen: EvaluationProtocol, dataset: DistilledDataset, epochs: int | None) -> Work:
+    channels, resolution = dataset.images.shape[1:3]
+    return chosen.work(
+        len(dataset),
+        channels,
+        resolution,
+        epochs=chosen.epochs(dataset, epochs),
+        mirrored=dataset.mirror_images,
+    )
+
+
+def _warnings(
+    dataset: DistilledDataset, source: SourceDataset, teacher: Teacher | None
+) -> list[str]:
+    """What was made from other data than the set is scored on, under the same name or not."""
+    made = [("the set was distilled from", dataset.header["source"], "is evaluated")]
+    if teacher is not None:
+        made.append(("the teacher was trained on", teacher.header["source"], "labels for a test"))
+    warnings = []
+    for origin, recorded, use in made:
+        fingerprint = str(recorded.get("fingerprint", "unknown"))
+        if fingerprint != source.fingerprint:
+            warnings.append(
+                f"{origin} data with fingerprint {fingerprint[:12]} and {use} on {source.name} "
+                f"with {source.fingerprint[:12]}: the same name need not mean the same data"
+            )
+    return warnings

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from potstill import methods
+from potstill.config import DataRecipe
 from potstill.data.facts import DATASETS, DatasetInfo
 from potstill.description import Description, Fact
 from potstill.errors import RecipeError
@@ -46,6 +47,12 @@ def data_of(recipe: Recipe, header: Mapping[str, Any]) -> DatasetInfo | None:
             reader="image folder",
             folder="",
         )
+    return published(data)
+
+
+def published(data: DataRecipe) -> DatasetInfo | None:
+    """A published data set, with the channels and images that are asked for; else None."""
+    known = DATASETS.get(data.dataset)
     if known is None:
         return None
     return replace(

@@ -69,6 +69,15 @@ def figure(
     identity: str, height: float, colours: Mapping[str, str] | None = None
 ) -> Iterator[tuple[Axes, Finish]]:
     """Axes to draw in, in stand-in colours unless ``colours`` names others for them."""
+    with panels(identity, (_WIDTH, height), 1, colours) as ((axes,), finish):
+        yield axes, finish
+
+
+@contextmanager
+def panels(
+    identity: str, size: tuple[float, float], columns: int, colours: Mapping[str, str] | None = None
+) -> Iterator[tuple[tuple[Axes, ...], Finish]]:
+    """As :func:`figure`, so many axes beside each other, in so many inches (width, height)."""
     colours = colours or {}
     with matplotlib.rc_context():
         # Not the user's own style: the page would be another on another machine.
@@ -76,9 +85,10 @@ def figure(
         style = {key: colours.get(str(value), value) for key, value in _STYLE.items()}
         matplotlib.rcParams.update(style)
         matplotlib.rcParams["svg.hashsalt"] = identity
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained", dpi=144)
+        figure = Figure(figsize=size, layout="constrained", dpi=144)
         FigureCanvasSVG(figure)
-        yield figure.subplots(), Finish(figure, identity)
+        axes = figure.subplots(1, columns, squeeze=False)
+        yield tuple(axes[0]), Finish(figure, identity)
 
 
 @dataclass(frozen=True)
@@ -95,10 +105,10 @@ class Finish:
         return _inline(buffer.getvalue(), self.identity)
 
     def save(self, buffer: IO[Any], **options: Any) -> None:
-        """Write the drawing as matplotlib's ``savefig`` does, without a word on missing glyphs."""
+        """Write the drawing as matplotlib's ``savefig`` does, without a word on fonts."""
         with warnings.catch_warnings():
             # The reader's fonts set a page's text; DejaVu, which measures it, lacks some scripts.
-            warnings.filterwarnings("ignore", message="Glyph")
+            warnings.simplefilter("ignore", UserWarning)
             self.figure.savefig(buffer, **options)
 
 

@@ -21,7 +21,7 @@ from potstill.report.dots import Dots, dot_plot
 from potstill.report.starts import Starts
 from potstill.results import Accuracy, Diversity, Evaluation, Training
 from potstill.runs.records import Series
-from potstill.text import count, network_text, protocol_text, spaced
+from potstill.text import baseline_text, count, network_text, protocol_text, spaced
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
@@ -73,7 +73,7 @@ def tiles(dataset: DistilledDataset) -> Tiles:
     source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
     names = dataset.class_names
     shown = ": " + ", ".join(names) if len(names) <= 20 else ""
-    side = max(dataset.images.shape[-2:])
+    side = max(dataset.shape[-2:])
     scale = layout.tile / side
     if scale > 1:
         size = f", enlarged {layout.tile // side} times"
@@ -199,12 +199,13 @@ def _lines(name: str, result: Evaluation, networks: str) -> list[Dots]:
     if result.baseline is not None:
         beside = count(len(result.baseline.values), "network")
         lines.append(_dots(f"{result.baseline.kind}, {beside}", result.baseline, kind=1))
+    lines += [_dots(baseline_text(other), other, kind=1) for other in result.beside]
     return lines
 
 
 def _accuracies(training: Training, lines: Sequence[Dots], identity: str) -> Drawing:
     kinds = sorted({line.kind for line in lines})
-    keys = (Key("diamond", "distilled"), Key("bar", "random real images"), Key("square", "paper"))
+    keys = (Key("diamond", "distilled"), Key("bar", "real images"), Key("square", "paper"))
     title = f"{network_text(training.network)}, {protocol_text(training)}"
     spoken = "; ".join(f"{line.name} {line.mean:.1f}" for line in lines)
     return Drawing(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from potstill.comparison import Comparison as SideBySide
+from potstill.comparison import holds, read
 from potstill.files import atomic_write
 from potstill.papers.departures import of_nearest
+from potstill.report.compared import compared_view
 from potstill.report.comparison import Comparison, compare, compare_cost
 from potstill.report.drawings import overview
 from potstill.report.starts import together
@@ -17,23 +21,30 @@ from potstill.runs.records import RunRecord, read_all
 
 
 def write(runs: Sequence[Path], out: Path) -> None:
-    """Report on run folders, finished or not, in one self-contained HTML page.
+    """Report on runs, finished or not, and on comparisons in one self-contained HTML page.
 
     The same folders give the same bytes. Nothing is trained or evaluated.
 
     Args:
-        runs: folders that ``potstill distill`` wrote, in the order of the page.
+        runs: folders that ``potstill distill`` or ``potstill compare`` wrote, in the order of the
+            page; comparisons stand before runs.
         out: the HTML file to make or replace.
 
     Raises:
-        RunError: a folder is no readable run, or ``out`` cannot be written.
+        RunError: a folder is no readable run or comparison, or ``out`` cannot be written.
         ArtefactError: a run's distilled set is damaged.
     """
-    atomic_write(Path(out), render(read_all([Path(run) for run in runs])).encode())
+    folders = [Path(run) for run in runs]
+    found = {str(folder): read(folder) for folder in folders if holds(folder)}
+    others = [folder for folder in folders if not holds(folder)]
+    records = read_all(others) if others or not found else []
+    atomic_write(Path(out), render(records, found).encode())
 
 
-def render(runs: Sequence[RunRecord]) -> str:
-    """The page on ``runs``, whose labels differ."""
+def render(
+    runs: Sequence[RunRecord], compared_sets: Mapping[str, SideBySide] = MappingProxyType({})
+) -> str:
+    """The page on ``runs``, whose labels differ, and on comparisons, by their folders."""
     environment = Environment(
         loader=PackageLoader("potstill.report"),
         autoescape=True,
@@ -54,13 +65,25 @@ def render(runs: Sequence[RunRecord]) -> str:
     groups = together(runs)
     anchors = {run.label: view["anchor"] for run, view in zip(runs, views, strict=True)}
     return environment.get_template("report.html.j2").render(
-        title=f"Distillation of {runs[0].label}" if len(runs) == 1 else "Distilled data sets",
+        title=_title(runs, compared_sets),
+        compared=[
+            compared_view(found, label, number)
+            for number, (label, found) in enumerate(compared_sets.items(), start=1)
+        ],
         runs=views,
         groups=[group_view(group, anchors) for group in groups],
         comparisons=comparisons,
         asides=_asides(runs, compared),
         overview=overview(groups, compared),
     )
+
+
+def _title(runs: Sequence[RunRecord], compared_sets: Mapping[str, SideBySide]) -> str:
+    if len(runs) == 1 and not compared_sets:
+        return f"Distillation of {runs[0].label}"
+    if len(compared_sets) == 1 and not runs:
+        return f"Distilled sets of {next(iter(compared_sets.values())).title}, side by side"
+    return "Distilled data sets"
 
 
 def _asides(

@@ -10,6 +10,9 @@ from potstill.results import Accuracy, Baseline, Evaluation
 from potstill.runs.records import RunRecord
 from potstill.text import training_texts
 
+# What is one start's and says nothing of all together.
+_OF_ONE = {"baseline": None, "best_on_test": None, "beside": ()}
+
 
 @dataclass(frozen=True)
 class Starts:
@@ -36,7 +39,7 @@ class Starts:
             # Evaluations of the same seed draw the same random images, which count once.
             others = {baseline.values: baseline for baseline in beside}
             pooled["baseline"] = Baseline.of(_values([*others.values()]), kind=beside[0].kind)
-        return results[0].model_copy(update={"baseline": None, "best_on_test": None, **pooled})
+        return results[0].model_copy(update={**_OF_ONE, **pooled})
 
     @property
     def how(self) -> tuple[str, ...]:

@@ -17,13 +17,16 @@ from potstill.results import Distances, Diversity, Evaluation
 from potstill.runs.records import RunRecord
 from potstill.text import (
     accuracy_text,
+    baseline_text,
     count,
     data_set_text,
     duration,
     network_detail,
     percent,
     points,
+    price_text,
     short_network_text,
+    size_text,
     spaced,
     steps_text,
     training_texts,
@@ -95,7 +98,7 @@ def group_view(group: Starts, anchors: Mapping[str, str]) -> dict[str, Any]:
         "network": network,
         "network_detail": detail,
         "iterations": " / ".join(
-            dict.fromkeys(steps_text(run.iteration, run.planned) for run in group.runs)
+            dict.fromkeys(steps_text(run.iteration, run.planned, run.groups) for run in group.runs)
         ),
         "status": " / ".join(dict.fromkeys(_STATUS[run.status] for run in group.runs)),
         "time": duration(seconds) if seconds else "-",
@@ -193,7 +196,7 @@ def _facts(run: RunRecord) -> list[tuple[str, str, str]]:
         ("Method", run.description.title, run.description.detail),
         ("Made for", *_network(run)),
         *methods.facts(run),
-        ("Iterations", steps_text(run.iteration, run.planned), _STATUS[run.status]),
+        ("Iterations", steps_text(run.iteration, run.planned, run.groups), _STATUS[run.status]),
         ("Time", duration(run.timing.total) if run.timing.total else "not recorded", ""),
         ("Seed", str(run.seed), ""),
     ]
@@ -210,6 +213,12 @@ def _how(result: Evaluation) -> tuple[str, ...]:
     return training_texts(result.training, len(result.accuracy.values))
 
 
+def _lasting(result: Evaluation) -> str:
+    if result.epochs is not None:
+        return count(result.epochs, "epoch")
+    return "" if result.presentations is None else count(result.presentations, "image") + " shown"
+
+
 def _result_row(result: Evaluation) -> dict[str, Any]:
     baseline = result.baseline
     return {
@@ -217,7 +226,7 @@ def _result_row(result: Evaluation) -> dict[str, Any]:
         "network": short_network_text(result.network),
         "network_detail": network_detail(result.network),
         "steps": f"{result.steps:,}",
-        "epochs": count(result.epochs, "epoch") if result.epochs is not None else "",
+        "epochs": _lasting(result),
         "labels": f"labels {result.labels}" if result.labels else "",
         "best": accuracy_text(result.best_on_test) if result.best_on_test else "",
         "accuracy": accuracy_text(result.accuracy),
@@ -225,8 +234,22 @@ def _result_row(result: Evaluation) -> dict[str, Any]:
         "each": ", ".join(percent(value) for value in result.accuracy.values),
         "baseline": accuracy_text(baseline) if baseline else "",
         "baseline_how": count(len(baseline.values), "network") if baseline else "",
+        "beside": [f"{baseline_text(one)} {accuracy_text(one)}" for one in result.beside],
+        **_price(result),
         "seed": result.seed,
         "time": duration(result.seconds) if result.seconds is not None else "-",
+    }
+
+
+def _price(result: Evaluation) -> dict[str, str]:
+    """The bytes that a set, its labels and their maker take; all of it where one points."""
+    price = result.price
+    if price is None:
+        return {"size": "", "bits": "", "price": ""}
+    return {
+        "size": size_text(price.total),
+        "bits": f"{size_text(price.bits_per_class, 'bit')} a class",
+        "price": price_text(price),
     }
 
 

@@ -10,6 +10,7 @@ more; where a run has begun, its own pace counts instead.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -118,18 +119,56 @@ def shape_of(recipe: Recipe) -> DatasetInfo:
     return found
 
 
-def distilling(recipe: Recipe, stopwatch: Stopwatch) -> float:
-    """Seconds to distil the recipe's set, the teacher's training left out."""
-    shape = shape_of(recipe)
-    return sum(
-        passes.images * stopwatch.unit(passes.network, shape, passes.precision)
-        for passes in work(recipe).passes
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds that a recipe's set takes, from data to score."""
+
+    teaching: float
+    """Of its teacher's training; 0 without one."""
+    distilling: float
+    scoring: float
+    """Of the evaluation that the set is made for, without a baseline."""
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.teaching + self.distilling + self.scoring
+
+
+def estimate(recipe: Recipe, stopwatch: Stopwatch, shape: DatasetInfo | None = None) -> Estimate:
+    """What the recipe takes on data of this shape, or on the published data.
+
+    Raises:
+        KeyError: no shape was given, and it is no published data set.
+        NetworkError: a network does not fit such images.
+        RecipeError: there is no such protocol.
+    """
+    return Estimate(
+        teaching(recipe, stopwatch, shape),
+        distilling(recipe, stopwatch, shape),
+        evaluating(
+            recipe,
+            recipe.network,
+            named(recipe.evaluation.protocol),
+            stopwatch,
+            best=False,
+            shape=shape,
+        ),
     )
 
 
-def work(recipe: Recipe) -> Work:
-    """What the recipe's method makes of the published data."""
-    return methods.named(recipe.method.kind).work(recipe, shape_of(recipe))
+def distilling(recipe: Recipe, stopwatch: Stopwatch, shape: DatasetInfo | None = None) -> float:
+    """Seconds to distil the recipe's set, the teacher's training left out."""
+    shape = shape or shape_of(recipe)
+    return sum(
+        passes.images * stopwatch.unit(passes.network, shape, passes.precision)
+        for passes in work(recipe, shape).passes
+    )
+
+
+def work(recipe: Recipe, shape: DatasetInfo | None = None) -> Work:
+    """What the recipe's method makes of data of this shape, or of the published data."""
+    return methods.named(recipe.method.kind).work(recipe, shape or shape_of(recipe))
 
 
 def teacher_of(recipe: Recipe) -> TeacherRecipe | None:
@@ -138,12 +177,12 @@ def teacher_of(recipe: Recipe) -> TeacherRecipe | None:
     return None if method.teacher is None else method.teacher(recipe.method)
 
 
-def teaching(recipe: Recipe, stopwatch: Stopwatch) -> float:
+def teaching(recipe: Recipe, stopwatch: Stopwatch, shape: DatasetInfo | None = None) -> float:
     """Seconds to train the recipe's teacher; 0 if it has none to train."""
     teacher = teacher_of(recipe)
     if teacher is None or teacher.pretrained or teacher.checkpoint:
         return 0.0
-    shape = shape_of(recipe)
+    shape = shape or shape_of(recipe)
     unit = stopwatch.unit(teacher.network, shape, teacher.precision)
     return teacher.epochs * shape.training * unit
 
@@ -155,22 +194,50 @@ def evaluating(
     stopwatch: Stopwatch,
     *,
     best: bool,
+    shape: DatasetInfo | None = None,
 ) -> float:
     """Seconds to score the recipe's set, with ``best`` after every epoch."""
-    shape, teacher = shape_of(recipe), teacher_of(recipe)
+    shape, teacher = shape or shape_of(recipe), teacher_of(recipe)
+    return scoring(
+        recipe.images_per_class * shape.classes,
+        network,
+        protocol,
+        stopwatch,
+        shape,
+        networks=recipe.evaluation.networks,
+        epochs=recipe.evaluation.epochs,
+        mirrored=work(recipe, shape).mirror_images,
+        labeller=None if teacher is None else teacher.network,
+        best=best,
+    )
+
+
+def scoring(
+    images: int,
+    network: NetworkRecipe,
+    protocol: EvaluationProtocol,
+    stopwatch: Stopwatch,
+    shape: DatasetInfo,
+    *,
+    networks: int,
+    epochs: int | None,
+    mirrored: bool,
+    labeller: NetworkRecipe | None = None,
+    best: bool = False,
+) -> float:
+    """Seconds to train so many networks on a set of so many images and to test them.
+
+    ``labeller`` is the network that labels what students see; what it takes is left out if None.
+    """
     unit = stopwatch.unit(network, shape)
     asked = protocol.work(
-        recipe.images_per_class * shape.classes,
-        shape.channels,
-        shape.resolution,
-        epochs=recipe.evaluation.epochs,
-        mirrored=work(recipe).mirror_images,
+        images, shape.channels, shape.resolution, epochs=epochs, mirrored=mirrored
     )
     seconds = asked.shown * unit
-    if teacher is not None and asked.labelled:
-        seconds += asked.labelled * stopwatch.unit(teacher.network, shape) * _FORWARD
+    if labeller is not None and asked.labelled:
+        seconds += asked.labelled * stopwatch.unit(labeller, shape) * _FORWARD
     tested = (asked.tests if best else 1) * shape.test
-    return recipe.evaluation.networks * (seconds + tested * unit * _FORWARD)
+    return networks * (seconds + tested * unit * _FORWARD)
 
 
 def attacking(recipe: Recipe, stopwatch: Stopwatch) -> float:

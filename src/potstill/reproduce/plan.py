@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from potstill.data.facts import DATASETS
 from potstill.evaluation.protocol import named
-from potstill.methods.squeeze import TEACHER
 from potstill.papers.answers import Measurement
 from potstill.papers.audits import TASKS
 from potstill.reproduce import costs
@@ -47,7 +46,7 @@ def remaining(measurements: Sequence[Measurement], place: Workplace, seeds: int)
 def seconds(measurements: Sequence[Measurement], place: Workplace, seed: int) -> float:
     """Seconds that one start of a set, and those measurements that are not there, would take."""
     recipe, watch = measurements[0].load(seed), place.stopwatch
-    found = _distilling(measurements[0], place, seed)
+    found = place.left(recipe, place.folder(measurements[0], seed))
     audited: set[str] = set()
     for one in measurements:
         if one.quantity in audited or not lacks(one, place, seed):
@@ -63,18 +62,3 @@ def seconds(measurements: Sequence[Measurement], place: Workplace, seed: int) ->
         else:
             found += costs.learning(recipe, one.network, TASKS, watch)
     return found
-
-
-def _distilling(measurement: Measurement, place: Workplace, seed: int) -> float:
-    """What is left of it, a teacher's training included; by its own pace where it has one."""
-    recipe, run = measurement.load(seed), place.run(measurement, seed)
-    if place.finished(measurement, seed):
-        return 0.0
-    if run is not None and run.iteration:
-        planned = costs.work(recipe).iterations
-        left = (planned - run.iteration) * run.timing.total / run.iteration
-    else:
-        left = costs.distilling(recipe, place.stopwatch)
-    if (place.teacher_folder(recipe) / TEACHER).exists():
-        return left
-    return left + costs.teaching(recipe, place.stopwatch)

@@ -16,6 +16,7 @@ from potstill.runs.run import (
     lies_in_run,
     read_record,
     record_audit,
+    require_free,
 )
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "lies_in_run",
     "read_record",
     "record_audit",
+    "require_free",
 ]

@@ -65,7 +65,7 @@ def left_out(found: Measured, shown: Measured) -> list[str]:
 def once(results: Sequence[Evaluation]) -> tuple[Evaluation, ...]:
     """The results without those that a newer one measured again.
 
-    One that has random real images or best epochs beside it gives way only to one that has them
+    One that has other real images or best epochs beside it gives way only to one that has them
     too.
     """
     return tuple(
@@ -93,4 +93,5 @@ def _replaces(other: Evaluation, result: Evaluation, *, newer: bool) -> bool:
 
 def _beside(result: Evaluation) -> set[str]:
     beside = {"baseline": result.baseline, "best": result.best_on_test}
-    return {name for name, found in beside.items() if found is not None}
+    others = {other.kind for other in result.beside}
+    return others | {name for name, found in beside.items() if found is not None}

@@ -191,6 +191,45 @@ def test_features_of_many_images_are_those_of_each(digits, teacher):
     torch.testing.assert_close(features(images), seen, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("start", ["herding", "k-center", "k-means"])
+def test_rcig_starts_from_a_coreset(start, digits, teacher):
+    method = {"iterations": 0, "start": start, "teacher": SMALL["method"]["teacher"]}
+    started = distill(parse({**SMALL, "method": method}, source="test"), digits, teacher=teacher)
+    coreset = distill(recipe(start), digits, teacher=teacher)
+    torch.testing.assert_close(started.images, coreset.images)
+    assert torch.equal(started.hard_labels(), coreset.hard_labels())
+    assert started.header["teacher"]["digest"] == teacher.digest
+
+
+def test_rcig_trains_the_network_of_its_start_once(tmp_path, digits):
+    method = {"iterations": 2, "target_batch": 16, "start": "herding"}
+    method["teacher"] = SMALL["method"]["teacher"]
+    asked = parse({**SMALL, "method": method, "checkpoint_every": 1}, source="test")
+    with Run.create(tmp_path / "run", asked) as run:
+        once = distill(asked, digits, run)
+    assert (tmp_path / "run" / TEACHER).exists()
+    assert torch.equal(once.images, distill(asked, digits).images)
+
+
+@pytest.mark.parametrize("algorithm", ["herding", "k-center", "k-means"])
+def test_dwa_starts_from_a_coreset_of_what_its_teacher_sees(algorithm, digits):
+    network = {"depth": 2, "width": 4, "growth": 1, "normalisation": "batch"}
+    inverted = {"network": network, "epochs": 1}
+    dwa = {"kind": "dwa", "teacher": inverted, "start": algorithm, "learning_rate": 1e-12}
+    dwa |= {"iterations": 1, "adjustment_steps": 1, "precision": "float32"}
+    asked = parse({**SMALL, "network": network, "method": dwa}, source="test")
+    started = distill(asked, digits, teacher=squeeze(asked, digits))
+    choosing = {"kind": "coreset", "algorithm": algorithm, "teacher": inverted}
+    chosen = parse({**SMALL, "method": choosing}, source="test")
+    coreset = distill(chosen, digits, teacher=squeeze(asked, digits))
+    torch.testing.assert_close(started.images, coreset.images)
+
+
+def test_random_images_have_no_start():
+    with pytest.raises(RecipeError, match=r"take method\.kind coreset"):
+        parse({"method": {"variant": "random", "start": "herding"}}, source="test")
+
+
 def test_only_a_start_from_a_coreset_has_a_teacher():
     taught = parse({"method": {"kind": "dm", "start": "herding"}}, source="test")
     assert settings_of(taught).network.normalisation == "instance"
@@ -222,3 +261,16 @@ def test_a_coreset_says_how_it_was_chosen(algorithm):
         }[algorithm]
     )
     assert ("1 epoch" in said.detail) == (algorithm != "random")
+
+
+def test_all_images_are_a_set_like_any_other(digits):
+    """Class by class, each image once; nothing is compared, so that there is no teacher."""
+    average = len(digits.train) // 10
+    whole = recipe("all", f"images_per_class={average}")
+    made = distill(whole, digits)
+    order = digits.train.labels.argsort(stable=True)
+    assert made.images.equal(made.preprocess.apply(digits.train.images[order]))
+    assert made.hard_labels().equal(digits.train.labels[order])
+    assert made.header["description"]["title"] == "All real images"
+    with pytest.raises(DataError, match=f"{average} per class .* says 3; set .*={average}"):
+        distill(recipe("all"), digits)

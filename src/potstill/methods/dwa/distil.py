@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import closing
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +14,14 @@ from torch import Tensor
 
 from potstill import checkpoints
 from potstill.data.distilled import DistilledDataset
-from potstill.data.source import SourceDataset, centred_one_hot
+from potstill.data.source import SourceDataset, centred_one_hot, members
 from potstill.errors import DataError, RecipeError, RunError
 from potstill.evaluation.protocol import named
 from potstill.evaluation.relabel import relabel
 from potstill.files import make_folder, remove_leftovers
+from potstill.methods.coresets.choose import chosen_rows
 from potstill.methods.dwa import groups
-from potstill.methods.dwa.groups import Inverted, Inverter, Task
+from potstill.methods.dwa.groups import Group, Inverted, Inverter, Task
 from potstill.methods.dwa.settings import DWASettings
 from potstill.methods.method import Session
 from potstill.methods.product import product
@@ -50,7 +53,7 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
     settings, run = method_of(recipe, DWASettings), session.run
     if settings.store_soft_labels:
         _require_soft_labels(recipe)
-    rows = groups.real_rows(source, recipe.images_per_class, recipe.seed)
+    members(source, recipe.images_per_class)  # complains before a teacher is trained
     plan = groups.plan(recipe.images_per_class, source.classes, settings.class_batch)
     ledger = _Ledger(recipe, plan, run, session.progress)
     teacher = session.teacher
@@ -63,27 +66,34 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
     _check(teacher, source)
     if run is not None:
         _keep(teacher, run.path / TEACHER)
-    folder = None if run is None else run.path / GROUPS
+    folder = run.path / GROUPS if session.units is None and run is not None else session.units
     if folder is not None:
         make_folder(folder)
         remove_leftovers(folder)
     origin = {"teacher": teacher.digest, "source": source.fingerprint}
     inverter = Inverter(recipe, teacher.network, teacher.preprocess, folder, origin, session.device)
+    rows = _first(recipe, source, session, teacher)
     shape = tuple(source.train.images.shape[1:])
     for group in plan:
         kept = None if folder is None else groups.read(folder, group, origin, shape)
         if kept is not None and run is not None:
             run.contains(kept.surroundings)
             ledger.add(kept)
-    tasks = [
-        Task(group, source.train.images[rows[list(group.classes), group.index]])
-        for group in plan
-        if group.name not in ledger.finished
-    ]
-    # Closed, so that processes end with the iteration, however it ends.
-    with closing(session.executor.map(inverter, tasks, ledger.tell)) as finished:
-        for inverted in finished:
-            ledger.add(inverted)
+    sequential = settings.sequence_weight > 0
+    pending = [group for group in plan if group.name not in ledger.finished]
+    for together in _rounds(pending, sequential):
+        tasks = [
+            Task(
+                group,
+                source.train.images[rows[list(group.classes), group.index]],
+                ledger.before(group) if sequential else (),
+            )
+            for group in together
+        ]
+        # Closed, so that processes end with the iteration, however it ends.
+        with closing(session.executor.map(inverter, tasks, ledger.tell)) as finished:
+            for inverted in finished:
+                ledger.add(inverted)
     images, labels = assemble(ledger.finished.values(), source.classes)
     result = product(
         recipe,
@@ -97,6 +107,23 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
     if settings.store_soft_labels:
         result = _labelled(result, teacher, recipe, session)
     return result
+
+
+def _first(recipe: Recipe, source: SourceDataset, session: Session, teacher: Teacher) -> Tensor:
+    """Rows (classes, images_per_class) int64 of the training split: S_0, a column a group."""
+    selection = method_of(recipe, DWASettings).selection
+    if selection is None:
+        return groups.real_rows(source, recipe.images_per_class, recipe.seed)
+    where = replace(session, teacher=teacher)
+    chosen, _ = chosen_rows(recipe, source, selection, teacher.preprocess, where)
+    return chosen.unflatten(0, (source.classes, recipe.images_per_class))
+
+
+def _rounds(pending: Sequence[groups.Group], sequential: bool) -> list[list[groups.Group]]:
+    """Groups that know nothing of each other, a list of them after the other."""
+    if not sequential:
+        return [list(pending)]
+    return [list(found) for _, found in groupby(pending, key=lambda group: group.index)]
 
 
 def assemble(inverted: Iterable[Inverted], classes: int) -> tuple[Tensor, Tensor]:
@@ -170,6 +197,11 @@ class _Ledger:
         self._losses = {k: v for k, v in inverted.history[-1].items() if k != "iteration"}
         self._log()
         self._show()
+
+    def before(self, group: groups.Group) -> tuple[Tensor, ...]:
+        """The images of the groups of the same classes before this one, which are finished."""
+        earlier = (Group(index, group.batch, group.classes) for index in range(group.index))
+        return tuple(self.finished[one.name].images for one in earlier)
 
     def _log(self) -> None:
         if self._run is None:

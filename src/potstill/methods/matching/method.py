@@ -7,6 +7,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from potstill.description import Curve, Description, Panel
+from potstill.methods.coresets.settings import teacher_to_start
 from potstill.methods.matching.settings import (
     CAFESettings,
     DataDAMSettings,
@@ -20,7 +21,6 @@ from potstill.methods.method import Method, Passes, Session, Work
 from potstill.text import count
 
 if TYPE_CHECKING:
-    from potstill.config import TeacherRecipe
     from potstill.data.distilled import DistilledDataset
     from potstill.data.facts import DatasetInfo
     from potstill.data.source import SourceDataset
@@ -42,10 +42,6 @@ def _distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distille
     from potstill.methods.matching.distil import distil
 
     return distil(recipe, source, session)
-
-
-def _teacher(settings: MatchingSettings) -> TeacherRecipe | None:
-    return None if settings.selection is None else settings.selection.teacher
 
 
 def _work_frozen(recipe: Recipe, data: DatasetInfo) -> Work:
@@ -126,7 +122,7 @@ def _method(
         work=work,
         describe=_describing(title, note),
         recipes=resources.files("potstill.methods.matching") / "recipes" / name,
-        teacher=_teacher,
+        teacher=teacher_to_start,
         inverts=False,
         memory=("network.width",),
     )

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from potstill.config import BATCH, EPOCHS, STEPS, NetworkRecipe
-from potstill.methods.coresets.settings import ExtractorRecipe, Features, Selection
-from potstill.methods.method import MethodSettings
+from potstill.methods.coresets.settings import STARTS, Start, StartSettings
 
 Operation = Literal["colour", "crop", "cutout", "flip", "scale", "rotate"]
 Strategy = Annotated[
@@ -23,10 +22,9 @@ Milestones = Annotated[
     tuple[Annotated[int, Field(ge=0, le=STEPS)], ...],
     Field(max_length=100, description="networks seen at which the rate of the images is halved"),
 ]
-Start = Literal["real", "noise", "herding", "k-center", "k-means"]
 
 
-class MatchingSettings(MethodSettings):
+class MatchingSettings(StartSettings):
     """What every matching method has: networks, real batches, SGD on the images, views, a start."""
 
     iterations: int = Field(20_000, ge=0, le=STEPS, description="K, networks; each is a fresh one")
@@ -40,23 +38,6 @@ class MatchingSettings(MethodSettings):
     momentum: float = Field(0.5, ge=0, lt=1, description="of the images, over the whole run")
     milestones: Milestones = ()
     strategy: Strategy = None
-    start: Start = Field(
-        "real", description="random real images, standard normal noise, or a coreset"
-    )
-    start_features: Features = Field(
-        "trained", description="what a coreset compares images by; as for method coreset"
-    )
-    teacher: ExtractorRecipe | None = Field(
-        None, description="whose features a coreset compares; method coreset's own if null"
-    )
-
-    @property
-    def selection(self) -> Selection | None:
-        """How the coreset to start from is chosen; None for other starts."""
-        if self.start == "real" or self.start == "noise":
-            return None
-        extractor = self.teacher or ExtractorRecipe()
-        return Selection(self.start, self.start_features, extractor)
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -71,18 +52,13 @@ class MatchingSettings(MethodSettings):
     def _possible(self) -> MatchingSettings:
         if self.strategy is not None and len(set(self.strategy)) < len(self.strategy):
             raise ValueError("strategy names an operation twice; name each once")
-        if self.teacher is not None and self.selection is None:
-            raise ValueError(
-                f"a start from {self.start} has no teacher; remove it, or set start to herding, "
-                "k-center or k-means"
-            )
         return self
 
 
 class DMSettings(MatchingSettings):
     """Every setting of distribution matching (Zhao and Bilen, WACV 2023)."""
 
-    kind: Literal["dm"] = "dm"
+    kind: Literal["dm"] = Field("dm", description="the method")
     iterations: int = Field(
         20_000, ge=0, le=STEPS, description="K; each has a fresh network and one step of the images"
     )
@@ -126,9 +102,9 @@ class GradientSettings(TrainedSettings):
 class DCSettings(GradientSettings):
     """Every setting of gradient matching, DC (Zhao, Mopuri and Bilen, ICLR 2021)."""
 
-    kind: Literal["dc"] = "dc"
+    kind: Literal["dc"] = Field("dc", description="the method")
     strategy: Strategy = ()
-    start: Start = "noise"
+    start: Start = Field("noise", description=STARTS)
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -139,7 +115,7 @@ class DCSettings(GradientSettings):
 class DSASettings(GradientSettings):
     """Every setting of DSA, gradient matching on siamese views (Zhao and Bilen, ICML 2021)."""
 
-    kind: Literal["dsa"] = "dsa"
+    kind: Literal["dsa"] = Field("dsa", description="the method")
 
 
 class DataDAMSettings(MatchingSettings):
@@ -150,7 +126,7 @@ class DataDAMSettings(MatchingSettings):
     the images hardly at all at a rate of 1. How many real images the paper took is not known.
     """
 
-    kind: Literal["datadam"] = "datadam"
+    kind: Literal["datadam"] = Field("datadam", description="the method")
     iterations: int = Field(
         8000, ge=0, le=STEPS, description="K; each has a fresh network and one step of the images"
     )
@@ -177,7 +153,7 @@ class DataDAMSettings(MatchingSettings):
 class CAFESettings(TrainedSettings):
     """Every setting of CAFE (Wang et al., CVPR 2022), as its authors ran it."""
 
-    kind: Literal["cafe"] = "cafe"
+    kind: Literal["cafe"] = Field("cafe", description="the method")
     iterations: int = Field(2000, ge=0, le=STEPS, description="K, networks; each is a fresh one")
     milestones: Milestones = (1200, 1600, 1800)
     map_weight: float = Field(0.1, ge=0, description="of the maps of every block but the last")
@@ -202,7 +178,7 @@ class CAFESettings(TrainedSettings):
         False, description="as run: add the last accuracy over the number of classes to the next"
     )
     strategy: Strategy = ()
-    start: Start = "noise"
+    start: Start = Field("noise", description=STARTS)
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -25,7 +25,7 @@ from potstill.methods.rcig.pool import ModelPool
 from potstill.methods.rcig.problem import MetaGradient, Problem, support
 from potstill.methods.rcig.rates import AdaptiveRate, Rates
 from potstill.methods.rcig.settings import RCIGSettings
-from potstill.methods.rcig.source import TargetImages, noise_start, real_start
+from potstill.methods.rcig.source import TargetImages, real_start, start
 from potstill.methods.recipe import Recipe, method_of
 from potstill.networks import zoo
 from potstill.networks.jacobian import Jacobian, require_linearisable
@@ -54,12 +54,13 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
     hardware.prepare()
     device, run = torch.device(session.device), session.run
     preprocess = fit(recipe.data, source.train.images, device=device, cache=session.whitenings)
-    settings, iterations = method_of(recipe, RCIGSettings), 0
+    settings, iterations, teacher = method_of(recipe, RCIGSettings), 0, None
     if settings.variant == "random":
         images, labels = real_start(source, preprocess, recipe.images_per_class, recipe.seed)
     else:
         clock = Stopwatch(run.part, device) if run else _no_clock
-        distiller = Distiller(recipe, source, preprocess, device, clock)
+        distiller = Distiller(recipe, source, preprocess, device, clock, session)
+        teacher = distiller.teacher
         iterate(distiller, settings.iterations, recipe, session)
         images, labels = distiller.coreset.average()
         iterations = distiller.iteration
@@ -71,6 +72,7 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
         preprocess,
         iterations=iterations,
         mirror_images=settings.flip,
+        teacher=teacher,
     )
 
 
@@ -84,7 +86,9 @@ class Distiller:
         preprocess: Preprocess,
         device: torch.device,
         clock: Clock = _no_clock,
+        session: Session | None = None,
     ) -> None:
+        """``session`` is where a coreset to start from is chosen, if it is to be one."""
         self.recipe, self.settings, self.device = recipe, method_of(recipe, RCIGSettings), device
         self.iteration = 0
         self._clock = clock
@@ -111,10 +115,8 @@ class Distiller:
                 "be biased; remove method.subset or choose another network.normalisation"
             )
         self._pool = ModelPool(self.settings.pool, network, recipe.seed, device)
-        if self.settings.start == "real":
-            images, labels = real_start(source, preprocess, recipe.images_per_class, recipe.seed)
-        else:
-            images, labels = noise_start(source, recipe.images_per_class, recipe.seed)
+        where = session or Session(device=device.type)
+        images, labels, self.teacher = start(recipe, source, preprocess, where)
         self.coreset = Coreset(self.settings, images.to(device), labels.to(device))
         solver = self.settings.solver
         self.rates = Rates(

@@ -7,6 +7,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 from potstill.description import Curve, Description, Panel
+from potstill.methods.coresets.settings import teacher_to_start
 from potstill.methods.method import Method, Passes, Session, Work
 from potstill.methods.rcig.settings import RCIGSettings
 
@@ -118,5 +119,7 @@ RCIG = Method(
     work=work,
     describe=describe,
     recipes=resources.files("potstill.methods.rcig") / "recipes",
+    teacher=teacher_to_start,
+    inverts=False,
     memory=("method.subset", "method.target_batch"),
 )
