@@ -252,8 +252,8 @@ def settings_of(recipe: Recipe) -> TeacherRecipe:
     teacher = method.teacher(recipe.method)
     if teacher is None:
         raise RecipeError(
-            f"{recipe.name} does not ask for a teacher; leave the teacher out, or take a recipe that "
-            "does"
+            f"{recipe.name} does not ask for a teacher; leave the teacher out, or take a recipe "
+            "that does"
         )
     return teacher
 
