@@ -26,11 +26,13 @@ from potstill.audits import continual as by_class
 from potstill.audits import diversity as distances
 from potstill.audits import membership
 from potstill.audits.students import Students
+from potstill.config import Precision
 from potstill.data.distilled import DistilledDataset
 from potstill.evaluation import protocol as protocols
 from potstill.evaluation import relabel as store_labels
 from potstill.evaluation import robust
 from potstill.evaluation.baselines import REAL_STEPS
+from potstill.evaluation.beside import Beside
 from potstill.evaluation.plan import EvaluationProtocol
 from potstill.files import expanded
 from potstill.results import Continual, Diversity, Evaluation, Membership, RobustScores
@@ -47,9 +49,12 @@ def evaluate(
     seed: int = 0,
     device: str = "auto",
     baseline: bool = False,
+    beside: Sequence[Beside] = (),
     teacher: TeacherLike | None = None,
     epochs: int | None = None,
+    steps: int | None = None,
     best: bool = False,
+    precision: Precision | None = None,
     data_root: str | Path | None = None,
     download: bool = False,
     progress: ProgressLike = False,
@@ -71,10 +76,16 @@ def evaluate(
         seed: seed of every random draw.
         device: "cpu", "cuda", or "auto", which prefers cuda.
         baseline: also score random real images, as many as distilled ones.
+        beside: under a label regime, also score as many random real images as the set's bytes buy
+            ("equal-bytes"), or all of them ("full-data").
         teacher: labels what networks see, under a protocol with soft labels; if None, the labels
             that the set stores, else the teacher in the folder of its run.
         epochs: epochs, for a protocol that counts them; the set's or the protocol's if None.
+        steps: steps, for a protocol that counts them, as a quick look: the result is of a protocol
+            of another name.
         best: also test after the epochs that the protocol looks at, and report each best one.
+        precision: "bfloat16", "float32" or "auto", of protocols that train students; if None,
+            bfloat16 on a card that has it and float32 on a processor.
         data_root: the folder that holds the data sets; else the environment says it.
         download: fetch a published data set that is absent.
         progress: True for a bar, or what is told of every step.
@@ -96,11 +107,20 @@ def evaluate(
             seed=seed,
             device=where,
             baseline=baseline,
+            beside=beside,
             teacher=labeller_of(
-                scored, place, device=where, protocol=protocol, path=_path(teacher)
+                scored,
+                place,
+                device=where,
+                # Whatever the set's own regime, images that its bytes buy have soft labels.
+                protocol="sl" if "equal-bytes" in beside else protocol,
+                path=_path(teacher),
+                stored_suffice=not baseline and not beside,
             ),
             epochs=epochs,
+            steps=steps,
             best=best,
+            precision=precision,
             progress=tell,
         )
 
