@@ -143,19 +143,20 @@ def test_results_from_before_the_labels_are_told_apart(
     artefact: Path, finished: Path, answer: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluate = ["evaluate", artefact, "--device", "cpu", "--networks", "1"]
-    first = answer(*evaluate, "--teacher", finished / TEACHER).strip()
+    first = answer(*evaluate, "--teacher", finished / TEACHER).splitlines()
     words = ["relabel", artefact, "--teacher", finished / TEACHER, "--device", "cpu"]
     assert cli.run([str(word) for word in words]) == 0
     said = capsys.readouterr().err
     assert "1 result measured before these labels were stored stays in the set" in said
-    apart = ["measured before the labels were stored:", first]
-    assert answer("info", artefact).splitlines()[-3:] == [
+    apart = ["measured before the labels were stored:", *first]
+    length = len(("not evaluated", *apart))
+    assert answer("info", artefact).splitlines()[-length:] == [
         "not evaluated yet; potstill evaluate does it",
         *apart,
     ]
-    second, *others = answer(*evaluate).splitlines()
-    assert others == apart
-    assert answer("info", artefact).splitlines()[-3:] == [second, *apart]
+    second, price, *others = answer(*evaluate).splitlines()
+    assert price.startswith("price: ") and others == apart
+    assert answer("info", artefact).splitlines()[-length - 1 :] == [second, price, *apart]
 
 
 def test_a_run_knows_its_teacher_and_no_other(

@@ -74,7 +74,7 @@ def test_the_list_says_state_and_cost_of_every_row(tmp_path, capsys, monkeypatch
     out = capsys.readouterr().out
     (row,) = (line for line in out.splitlines() if " RCIG " in line)
     assert "no data" in row and row.endswith("rcig/mnist-ipc1") and " min" in row
-    assert "another method's, quoted" in out and "the whole data set" in out
+    assert "another method's, quoted" in out and "coreset/mnist-full" in out
     assert not list(here.iterdir())
     assert [path.parent.name for path in kept.rglob("*.json")] == ["timings"] * 2
 

@@ -34,6 +34,16 @@ SMALL = (
     "method.pool.size=2",
     "evaluation.networks=1",
 )
+WHOLE_DIGITS = (
+    "data.dataset=digits",
+    "data.mean=null",
+    "data.std=null",
+    "images_per_class=144",
+    "network.depth=1",
+    "network.width=8",
+    "evaluation.epochs=1",
+    "evaluation.networks=1",
+)
 SMALL_DWA = (
     "images_per_class=1",
     "network.width=2",
@@ -673,6 +683,23 @@ def test_a_begun_runs_own_pace_counts(tmp_path):
     (folder / runs.RECORD).write_text(json.dumps(record))
     left = plan.seconds([one.measurement], place, 0)
     assert 1000 <= left < 1100
+
+
+def test_a_row_of_the_whole_data_set_is_a_training_on_it(tmp_path):
+    """The recipe for MNIST, on the digits, for two epochs: all that the row takes but time."""
+    (one,) = select("rcig/2", "mnist-ipc10 Full Dataset convnet", WHOLE_DIGITS)
+    (entry,) = run([one], workplace(tmp_path))
+    assert (entry.state, entry.why) == ("done", "") and entry.number.how == "dsa"
+    assert entry.ours[0] > 20, "better than a guess"
+    (result,) = results_in(workplace(tmp_path).folder(one.measurement, 0))
+    assert (result["images"], result["steps"]) == (1442, 2 * 6)
+    assert result["price"]["images"] == 1442 * 64 and result["price"]["storage_ratio"] >= 1
+
+
+def test_the_whole_data_set_is_the_same_for_any_number_of_images():
+    rows = select("rcig/2", "* Full Dataset convnet")
+    assert len(rows) == 16 and all(one.measurement for one in rows)
+    assert len({one.measurement.key for one in rows}) == 6, "a set for each data set"
 
 
 def test_a_document_is_json_with_the_papers_row(tmp_path):

@@ -32,7 +32,12 @@ TEACHER = ["digest", "accuracy", "network", "epochs", "settings", "surroundings"
 OF_SET = ["dataset", "images", "images_per_class"]
 EVALUATION = [
     *("protocol", *OF_SET, "network", "steps", "epochs", "labels", "teacher", "accuracy"),
-    *("best_on_test", "seed", "source_fingerprint", "artefact_digest", "baseline", "seconds"),
+    *("best_on_test", "seed", "source_fingerprint", "artefact_digest", "baseline", "price"),
+    "seconds",
+]
+PRICE = [
+    *("images", "labels", "preprocessing", "labeller", "total", "bits_per_class", "storage_ratio"),
+    *("operations", "random_images"),
 ]
 SCORES = [
     *("kind", *OF_SET, "network", "networks", "protocol", "teacher", "seed", "weights", "hlr"),
@@ -93,6 +98,11 @@ def test_the_keys_of_evaluate(found):
     steps = found("evaluate", "--protocol", "rcig-paper", "--networks", "1", "--baseline")
     assert keys(steps) == without(EVALUATION, "epochs", "labels", "teacher", "best_on_test")
     assert keys(steps, "baseline") == ["kind", *ACCURACY]
+    assert keys(steps, "price") == PRICE
+    shown = found("evaluate", "--protocol", "sl:5", "--networks", "1", "--equal-bytes")
+    own = without(EVALUATION, "epochs", "best_on_test", "baseline")
+    assert sorted(keys(shown)) == sorted([*own, "presentations", "strategy", "beside"])
+    assert keys(shown, "beside", 0) == ["kind", *ACCURACY, "images", "protocol"]
     several = found("evaluate", "--protocol", "hard-label", "--networks-arch", "convnet")
     assert keys(several) == ["results"] and keys(several, "results", 0) == keys(hard)
 

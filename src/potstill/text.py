@@ -80,19 +80,19 @@ def price_text(price: Price) -> str:
     }
     kept = " + ".join(f"{size_text(size)} {name}" for name, size in parts.items() if size)
     return (
-        f"{kept}; {price.bits_per_class / 1000:,.4g} kbit a class, "
+        f"{kept}; {size_text(price.bits_per_class, 'bit')} a class, "
         f"{100 * price.storage_ratio:.3g} % of the training set, as "
         f"{count(price.random_images, 'random image')} with soft labels; "
         f"{price.operations:.2g} operations a network"
     )
 
 
-def size_text(size: int) -> str:
+def size_text(size: float, unit: str = "B") -> str:
     """Such as ``800 B``, ``31.4 kB``, ``44.7 MB``; thousands, not 1024s."""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+    for prefix, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if size >= factor:
-            return f"{size / factor:.3g} {unit}"
-    return f"{size} B"
+            return f"{size / factor:.3g} {prefix}{unit}"
+    return f"{size:.3g} {unit}"
 
 
 def duration(seconds: float) -> str:

@@ -124,6 +124,7 @@ def test_the_result_is_a_document_with_every_number(digits, class_means):
     assert result.accuracy == Accuracy.of(values)
     assert document.pop("accuracy")["values"] == list(values)
     assert document.pop("seconds") == result.seconds > 0
+    assert document.pop("price") == result.price.document()
     assert document == {
         "protocol": "quick",
         "dataset": "digits",

@@ -50,14 +50,21 @@ def evaluate(
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also score as many random real images")
     ] = False,
-    beside: Annotated[
-        list[Literal["equal-bytes", "full-data"]] | None,
+    equal_bytes: Annotated[
+        bool,
         typer.Option(
-            "--beside",
-            help="Under hl, sl or sl-kd also score as many random real images as the set's bytes "
-            "buy, or all; may be repeated",
+            "--equal-bytes",
+            help="Under hl, sl or sl-kd: also score as many random real images, with soft labels, "
+            "as take the set's bytes",
         ),
-    ] = None,
+    ] = False,
+    full_data: Annotated[
+        bool,
+        typer.Option(
+            "--full-data",
+            help="Under hl, sl or sl-kd: also score all real images, shown as often as the set's",
+        ),
+    ] = False,
     teacher: Labeller = None,
     module: Module = None,
     epochs: Annotated[
@@ -79,20 +86,22 @@ def evaluate(
     where = chosen_device(device)
     dataset = read_set(artefact)
     source = read_source(dataset.data_recipe, data_root, download=download)
+    others = {"equal-bytes": equal_bytes, "full-data": full_data}
+    beside = [kind for kind, asked in others.items() if asked]
     options = {
         "protocol": protocol,
         "networks": networks,
         "seed": seed,
         "device": where,
         "baseline": baseline,
-        "beside": beside or (),
+        "beside": beside,
         "epochs": epochs,
         "best": best,
         "teacher": labeller_of(
             dataset,
             artefact,
             # Whatever the set's own regime, images that its bytes buy have soft labels.
-            protocol="sl" if "equal-bytes" in (beside or ()) else protocol,
+            protocol="sl" if equal_bytes else protocol,
             path=teacher,
             module=module,
             device=where,

@@ -28,10 +28,10 @@ of the set and its labels, and of each class equally many as far as that comes o
 ``full-data``: all training images, under the set's own regime."""
 
 
-def score_beside(
-    kind: Beside, given: Assignment, protocol: EvaluationProtocol, price: Price, progress: Progress
-) -> Baseline:
-    """Accuracy of a regime on other real images than the set's, others for each network.
+def planned(
+    kind: Beside, given: Assignment, protocol: EvaluationProtocol, price: Price
+) -> Callable[[Progress], Baseline]:
+    """What trains a regime's networks on other real images than the set's, others for each.
 
     A network sees no more different images than it is shown: of more, so many are drawn.
 
@@ -39,12 +39,13 @@ def score_beside(
         given: as the set itself was scored.
         protocol: one of the label regimes.
         price: that of the set.
-        progress: told of every step, over all networks.
+
+    Returns:
+        A function of what is told of every step, over all networks, that gives their accuracy.
 
     Raises:
         RecipeError: the protocol is no label regime.
         DataError: there is no teacher for images that need one, or the bytes buy none.
-        NumericalError: a training left the finite numbers.
     """
     regime = regime_of(protocol)
     if kind == "full-data":
@@ -55,8 +56,12 @@ def score_beside(
         regime = replace(regime, regime="sl")
         draw = _balanced(given.source, min(images, regime.presentations))
     plan = regime.plan(replace(given, baseline=True))
-    accuracy = plan.scores(*_drawn(given, draw, f"evaluation/{kind}"), progress).accuracy
-    return Baseline(kind=title, **accuracy.given(), images=images, protocol=regime.name)
+
+    def score(progress: Progress) -> Baseline:
+        accuracy = plan.scores(*_drawn(given, draw, f"evaluation/{kind}"), progress).accuracy
+        return Baseline(kind=title, **accuracy.given(), images=images, protocol=regime.name)
+
+    return score
 
 
 def _anywhere(source: SourceDataset, number: int) -> Callable[[np.random.Generator], Tensor]:

@@ -19,7 +19,7 @@ from potstill.config import NetworkRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset, centred_one_hot, sample_per_class
 from potstill.errors import ArtefactError, DataError, RecipeError
-from potstill.evaluation.beside import Beside, score_beside
+from potstill.evaluation.beside import Beside, planned
 from potstill.evaluation.fixed_steps import Protocol
 from potstill.evaluation.matching import MatchingProtocol
 from potstill.evaluation.plan import Assignment, EvaluationProtocol, Work
@@ -127,7 +127,8 @@ def evaluate(
     )
     plan = chosen.plan(given)
     costs = price(given, _work(chosen, dataset, epochs), plan.facts.get("labels"))
-    rounds = 1 + baseline + len(beside)
+    others = [planned(kind, given, chosen, costs) for kind in beside]
+    rounds = 1 + baseline + len(others)
 
     def told(done: int) -> Progress:
         return part(staged(progress, "evaluation step"), done, rounds)
@@ -138,10 +139,9 @@ def evaluate(
         scores = plan.scores(*sets, told(1)).given()
         accuracy = scores.pop("accuracy")
         found["baseline"] = Baseline(kind="random real images", **accuracy.given(), **scores)
-    if beside:
+    if others:
         found["beside"] = tuple(
-            score_beside(kind, given, chosen, costs, told(done))
-            for done, kind in enumerate(beside, start=1 + baseline)
+            score_other(told(done)) for done, score_other in enumerate(others, start=1 + baseline)
         )
     warnings = _warnings(dataset, source, teacher)
     if warnings:
@@ -173,7 +173,7 @@ def named(protocol: str | EvaluationProtocol) -> EvaluationProtocol:
     regime, _, shown = protocol.partition(":")
     for one in REGIMES:
         if one.name == regime and shown.isdecimal() and len(shown) < 20:
-            return one.lasting(int(shown))
+            return one.showing(int(shown))
     if protocol not in PROTOCOLS:
         raise RecipeError(f"unknown protocol {protocol!r}; use one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[protocol]

@@ -128,7 +128,7 @@ class RegimeProtocol:
         self._refuse_epochs(epochs)
         return LabelledViews(AS_STORED, "eval", 1) if self.regime == "sl" else None
 
-    def lasting(self, presentations: int) -> RegimeProtocol:
+    def showing(self, presentations: int) -> RegimeProtocol:
         """The same with another number of images shown.
 
         Raises:

@@ -85,9 +85,7 @@ def published(row: Row) -> str:
 
 def unanswered(row: Row) -> str:
     """Why nothing here answers the row, in a few words."""
-    known = PAPERS[row.paper].unanswered.get(row.table)
-    whole = "the whole data set" if row.method == "Full Dataset" else "another method's, quoted"
-    return known or whole
+    return PAPERS[row.paper].unanswered.get(row.table) or "another method's, quoted"
 
 
 @cache

@@ -242,14 +242,13 @@ def _result_row(result: Evaluation) -> dict[str, Any]:
 
 
 def _price(result: Evaluation) -> dict[str, str]:
-    """The bytes that a set and its labels take, and what that is; in full where one points."""
+    """The bytes that a set, its labels and their maker take; all of it where one points."""
     price = result.price
     if price is None:
-        return {"size": "", "bits": "", "ratio": "", "price": ""}
+        return {"size": "", "bits": "", "price": ""}
     return {
         "size": size_text(price.total),
-        "bits": f"{price.bits_per_class / 1000:,.4g} kbit a class",
-        "ratio": f"{100 * price.storage_ratio:.3g} % of the training set",
+        "bits": f"{size_text(price.bits_per_class, 'bit')} a class",
         "price": price_text(price),
     }
 

@@ -261,3 +261,16 @@ def test_a_coreset_says_how_it_was_chosen(algorithm):
         }[algorithm]
     )
     assert ("1 epoch" in said.detail) == (algorithm != "random")
+
+
+def test_all_images_are_a_set_like_any_other(digits):
+    """Class by class, each image once; nothing is compared, so that there is no teacher."""
+    average = len(digits.train) // 10
+    whole = recipe("all", f"images_per_class={average}")
+    made = distill(whole, digits)
+    order = digits.train.labels.argsort(stable=True)
+    assert made.images.equal(made.preprocess.apply(digits.train.images[order]))
+    assert made.hard_labels().equal(digits.train.labels[order])
+    assert made.header["description"]["title"] == "All real images"
+    with pytest.raises(DataError, match=f"{average} per class .* says 3; set .*={average}"):
+        distill(recipe("all"), digits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -57,6 +58,18 @@ METHODS: dict[str, dict[str, Any]] = {
 def recipe(kind: str, *assignments: str) -> Recipe:
     document = {**SMALL, "method": {"kind": kind, **METHODS[kind]}}
     return parse(override(document, assignments), source="test")
+
+
+@pytest.mark.parametrize("kind", sorted(METHODS))
+def test_colour_images_are_distilled_too(kind: str, digits: SourceDataset):
+    colours = torch.tensor([1.0, 0.5, 0.25]).view(1, 3, 1, 1)
+    train, test = (
+        replace(split, images=(split.images * colours).to(torch.uint8))
+        for split in (digits.train, digits.test)
+    )
+    made = distill(recipe(kind, "method.iterations=1"), replace(digits, train=train, test=test))
+    assert made.images.shape == (20, 3, 8, 8)
+    assert made.images.isfinite().all()
 
 
 def test_defaults_are_the_authors():

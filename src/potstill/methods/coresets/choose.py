@@ -39,6 +39,8 @@ def chosen_rows(
 ) -> tuple[Tensor, Teacher | None]:
     """Training images of each class, as many as the recipe has, and the network they are due to.
 
+    All images are as many as each class has, which need not be equally many.
+
     Args:
         preprocess: of pixels, for features that are not a trained teacher's.
         session: has the teacher, or says where one is trained and kept.
@@ -48,12 +50,14 @@ def chosen_rows(
 
     Raises:
         DataError: a class has too few images, too few different ones for k-means, or the teacher
-            was made for other data.
+            was made for other data; or of all images there are not as many as the recipe says.
         NetworkError: the network has no features of images.
         KeyboardInterrupt: while the teacher was trained; it goes on where it was stopped.
     """
-    per_class = recipe.images_per_class
-    classes = members(source, per_class)
+    if selection.algorithm == "all":
+        _require_average(recipe, source)
+        return torch.cat([*members(source).values()]), None
+    classes = members(source, recipe.images_per_class)
     teacher = None
     features: Features = pixel_features(preprocess)
     if selection.teacher is not None:
@@ -71,6 +75,15 @@ def chosen_rows(
         chosen.append(rows[torch.from_numpy(places)])
         session.progress("class", done, len(classes))
     return torch.cat(chosen), teacher
+
+
+def _require_average(recipe: Recipe, source: SourceDataset) -> None:
+    average = len(source.train) // source.classes
+    if recipe.images_per_class != average:
+        raise DataError(
+            f"all images of {source.name} are {average} per class on average, and the recipe says "
+            f"{recipe.images_per_class}; set images_per_class={average}"
+        )
 
 
 def pixel_features(preprocess: Preprocess) -> Features:

@@ -25,6 +25,7 @@ _TITLES = {
     "herding": "Herding",
     "k-center": "K-center",
     "k-means": "K-means",
+    "all": "All real images",
 }
 
 
@@ -43,7 +44,7 @@ def _selection(recipe: Recipe) -> Selection:
 def work(recipe: Recipe, data: DatasetInfo) -> Work:
     """One forward pass of all training images; choosing takes seconds."""
     selection = _selection(recipe)
-    if selection.algorithm == "random" or selection.features == "pixels":
+    if not selection.compares or selection.features == "pixels":
         return Work(0)
     return Work(0, (Passes(selection.extractor.network, data.training * _FORWARD),))
 
@@ -51,8 +52,8 @@ def work(recipe: Recipe, data: DatasetInfo) -> Work:
 def describe(recipe: Recipe, header: Mapping[str, Any]) -> Description:
     """Which algorithm, and by which features."""
     selection = _selection(recipe)
-    if selection.algorithm == "random":
-        return Description(title=_TITLES["random"])
+    if not selection.compares:
+        return Description(title=_TITLES[selection.algorithm])
     named = selection.extractor.pretrained or selection.extractor.network.name
     detail = {
         "trained": f"by features of a {named} trained for "

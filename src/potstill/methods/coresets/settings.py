@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from potstill.config import BATCH, EPOCHS, SIDE, NetworkRecipe, TeacherRecipe
 from potstill.methods.method import MethodSettings
 
-Algorithm = Literal["random", "herding", "k-center", "k-means"]
+Algorithm = Literal["random", "herding", "k-center", "k-means", "all"]
 Features = Literal["trained", "random", "pixels"]
 Start = Literal["real", "noise", "herding", "k-center", "k-means"]
 """What synthetic images are at first: random real images, noise, or a coreset."""
@@ -39,7 +39,7 @@ class Selection:
     """How images are chosen.
 
     Attributes:
-        algorithm: see :mod:`potstill.methods.coresets.select`.
+        algorithm: see :mod:`potstill.methods.coresets.select`; ``all`` leaves out no image.
         features: of a trained network, of one with random weights, or the preprocessed pixels.
         extractor: that network, and how it is trained.
     """
@@ -49,10 +49,14 @@ class Selection:
     extractor: TeacherRecipe
 
     @property
+    def compares(self) -> bool:
+        """Whether the choice depends on features."""
+        return self.algorithm not in ("random", "all")
+
+    @property
     def teacher(self) -> TeacherRecipe | None:
         """What has to be trained first, if anything."""
-        trained = self.algorithm != "random" and self.features == "trained"
-        return self.extractor if trained else None
+        return self.extractor if self.compares and self.features == "trained" else None
 
 
 def selection_of(start: Start, features: Features, extractor: TeacherRecipe) -> Selection | None:
@@ -97,7 +101,10 @@ class CoresetSettings(MethodSettings):
     """Every setting of a coreset: real images as they are, with their labels."""
 
     kind: Literal["coreset"] = "coreset"
-    algorithm: Algorithm = "random"
+    algorithm: Algorithm = Field(
+        "random",
+        description="all: every training image; images_per_class is then what there is on average",
+    )
     features: Features = Field(
         "trained",
         description="what images are compared by: what the last layer of the teacher sees, "

@@ -281,8 +281,9 @@ class NetworkVisit:
         return f"matching/training/{self._matcher.iteration}/{len(self._losses)}"
 
     def _require_finite(self, matched: Matched) -> None:
-        blocks = matched.gradient.view(len(matched.terms), -1)
-        finite = matched.terms.isfinite() & blocks.isfinite().all(1)
+        # An image at a time: a gradient of colour images may lie in channels-last layout.
+        images = matched.gradient.isfinite().flatten(1).all(1)
+        finite = matched.terms.isfinite() & images.view(len(matched.terms), -1).all(1)
         wrong = (~finite).nonzero()
         if len(wrong):
             name = self._matcher.source.class_names[int(wrong[0])]
