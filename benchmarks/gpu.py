@@ -70,7 +70,9 @@ class Bench:
             "dwa-step": lambda: self.benchmark("dwa_step", *self._device, "--compile"),
             "dwa-step-eager": lambda: self.benchmark("dwa_step", *self._device),
             "evaluate": lambda: self.benchmark("evaluate"),
+            "dwa-workers": self.workers,
             **{name: lambda row=row: self.row(row) for name, row in ROWS.items()},
+            "students": self.students,
         }
 
     def run(self) -> None:
@@ -107,6 +109,39 @@ class Bench:
     def benchmark(self, name: str, *words: str) -> object:
         """The document that a benchmark prints."""
         return json.loads(self.output([sys.executable, f"{HERE / name}.py", "--json", *words]))
+
+    def workers(self) -> object:
+        """Seconds of a run whose groups are small, by how many are made at a time, and its digest.
+
+        Such groups keep a card waiting for what it is to do next; processes share it.
+        """
+        found = {}
+        recipe = [*POTSTILL, "distill", "quickstart/digits-dwa", *self._device]
+        teacher = self.arguments.out / "workers-teacher"
+        words = [*POTSTILL, "teacher", "quickstart/digits-dwa", *self._device]
+        self.output([*words, "--out", str(teacher)])
+        for number in (1, 2, 4):
+            run = self.arguments.out / f"workers-{number}"
+            shutil.rmtree(run, ignore_errors=True)
+            start = time.monotonic()
+            named = ["--teacher", str(teacher / "teacher.safetensors"), "--out", str(run)]
+            self.output([*recipe, *named, "--workers", str(number)])
+            seconds = time.monotonic() - start
+            info = self.output([*POTSTILL, "info", str(run / "distilled.safetensors"), "--json"])
+            found[number] = {"seconds": seconds, "digest": json.loads(info)["digest"]}
+        return found
+
+    def students(self) -> object:
+        """Seconds and accuracy of students in each precision, on a set that a row above made."""
+        row = ROWS["cifar10-10-dwa"]
+        kept = self.arguments.results / f"{row.recipe.replace('/', '-')}.safetensors"
+        run = self.arguments.out / row.recipe.replace("/", "-")
+        words = [*POTSTILL, "evaluate", str(kept), *self._device, *self._data(), "--json"]
+        words += ["--no-save", "--teacher", str(run / "teacher.safetensors"), "--networks", "3"]
+        return {
+            precision: json.loads(self.output([*words, "--precision", precision]))
+            for precision in ("float32", "bfloat16")
+        }
 
     def row(self, row: Row) -> object:
         """Distil, or go on with it, and score; what the scoring says and the run took."""

@@ -173,7 +173,7 @@ def test_an_exhausted_device_is_one_line(fails, monkeypatch):
     def exhausted(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(recipes, "load", exhausted)
+    monkeypatch.setattr(recipes, "load_all", exhausted)
     assert "method.target_batch" in fails("distill", DIGITS)
 
 
@@ -496,3 +496,30 @@ def test_quickstart_leads_from_digits_to_a_report(tmp_path, monkeypatch, capsys)
     assert cli.run(["quickstart"]) == 0
     assert capsys.readouterr().out == printed
     assert paths[0].read_bytes() == before
+
+
+def test_a_taken_folder_is_refused_before_the_data_is_read(finished, fails, monkeypatch, tmp_path):
+    def untouched(*_: object, **__: object) -> None:
+        raise AssertionError("the data was read")
+
+    monkeypatch.setattr("potstill.cli.making.read_source", untouched)
+    assert "already holds a run; use --resume" in fails(*distil(finished))
+    monkeypatch.setattr("potstill.data.foreign.read", untouched)
+    assert "already holds a run; use another --out" in fails(
+        "import", tmp_path, "--space", "pixels", "--out", finished
+    )
+
+
+def test_a_run_and_its_set_are_taken_alike(finished, answer, fails, tmp_path):
+    path = finished / runs.DISTILLED
+    assert answer("info", finished) == answer("info", path)
+    for name, given in (("a", finished), ("b", path)):
+        answer("show", given, "--png", tmp_path / f"{name}.png")
+        answer("report", given, "--out", tmp_path / f"{name}.html")
+    for kind in ("png", "html"):
+        one, other = ((tmp_path / f"{name}.{kind}").read_bytes() for name in "ab")
+        assert one == other
+    assert "a folder without a distilled set" in fails("info", tmp_path)
+    said = answer("evaluate", finished, "--steps", "3", "--no-save", "--device", "cpu")
+    assert "protocol rcig-paper-3-steps" in said and said.rstrip().endswith(", 3 steps")
+    assert "counts epochs, not steps" in fails("evaluate", path, "--steps", "3", "--protocol", "dc")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -226,6 +227,41 @@ def test_diversity_is_printed_drawn_and_kept(
     assert "ratio" in answer(*own, "--no-save", "--device", "cpu")
 
 
+def test_two_sets_are_measured_and_drawn_on_one_map(
+    finished: Path, tmp_path: Path, answer: Callable[..., str]
+) -> None:
+    both, png = [finished / runs.DISTILLED, tmp_path / "other.safetensors"], tmp_path / "map.png"
+    shutil.copy(both[0], both[1])
+    words = ["diversity", *both, "--no-save", "--device", "cpu"]
+    lines = answer(*words, "--png", png).splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == [str(path) for path in both]
+    assert len(lines) == 8 and lines[1:4] == lines[5:]
+    assert Image.open(png).width > 100
+    assert len(json.loads(answer(*words, "--json"))["audits"]) == 2
+
+
+def test_a_part_of_a_set_is_scored_as_a_set_of_its_own(
+    finished: Path, tmp_path: Path, answer: Callable[..., str], fails: Callable[..., str]
+) -> None:
+    whole = tmp_path / "set.safetensors"
+    shutil.copy(finished / runs.DISTILLED, whole)
+    words = ["evaluate", whole, "--per-class", "1", "--protocol", "hard-label", "--epochs", "1"]
+    words += ["--networks", "1", "--device", "cpu"]
+    before = whole.read_bytes()
+    assert json.loads(answer(*words, "--json", "--no-save"))["images"] == 10
+    part = tmp_path / "set-first1.safetensors"
+    assert not part.exists()
+    answer(*words)
+    answer(*words)
+    found = DistilledDataset.load(part)
+    assert [each.images_per_class for each in found.results] == [1, 1]
+    assert whole.read_bytes() == before
+    assert "10 of 8x8, grayscale, 1 per class" in answer("info", whole, "--per-class", "1")
+    assert "ask for the first 1 to 2" in fails("info", whole, "--per-class", "3")
+    DistilledDataset.load(whole).first(2).save(part)
+    assert "has other images than" in fails(*words)
+
+
 def test_report_shows_both_methods(finished: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     assert cli.run(["report", str(finished), "--out", str(page)]) == 0
@@ -264,3 +300,18 @@ def test_a_network_that_does_not_fit_is_refused_before_others_are_trained(
 def test_unknown_networks(finished: Path, fails: Callable[..., str]) -> None:
     words = ["evaluate", finished / runs.DISTILLED, "--device", "cpu", "--network"]
     assert "unknown network 'resnet1'" in fails(*words, "resnet1")
+
+
+def test_the_teachers_accuracy_is_said(tmp_path, capsys, answer):
+    out = tmp_path / "run"
+    capsys.readouterr()
+    assert cli.run(distil(out)) == 0
+    said = capsys.readouterr().err
+    told = re.search(r"^teacher: .*, (\d+\.\d\d %) on the test images$", said, re.MULTILINE)
+    assert told is not None
+    for given in (out, out / "teacher.safetensors"):
+        assert f"{told[1]} on the test images" in answer("info", given)
+    (out / "distilled.safetensors").unlink()
+    assert answer("info", out).startswith("teacher:    ConvNet")
+    document = json.loads(answer("info", out / "teacher.safetensors", "--json"))
+    assert f"{100 * document['header']['results'][-1]['accuracy']:.2f} %" == told[1]

@@ -32,7 +32,9 @@ def test_the_help_lists_every_command_under_its_heading(answer: Callable[..., st
 @pytest.mark.parametrize("word", WORDS)
 def test_a_help_text_can_be_read_alone(word: str) -> None:
     """It is there, says what the value is, and leans on no other text."""
-    for parameter in COMMANDS[word].params:
+    command = COMMANDS[word]
+    below = getattr(command, "commands", {}).values()
+    for parameter in [one for each in (command, *below) for one in each.params]:
         text = parameter.help or ""
         assert re.match(r"[A-Z0-9]", text), (parameter.name, text)
         assert not re.match(r"(Of|If|Such|Likewise|How many( |$)(?!\w))", text), parameter.name

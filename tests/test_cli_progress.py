@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from potstill.cli import progress
+from potstill import bars
 from potstill.cli.progress import reporting
 
 
@@ -22,7 +22,7 @@ def test_a_line_at_every_tenth_of_each_stage(capsys):
 
 def test_a_line_a_minute_between_two_tenths(capsys, monkeypatch):
     clock = iter([0.0, 30.0, 61.0])
-    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(bars.time, "monotonic", lambda: next(clock))
     with reporting("") as tell:
         for done in (1, 2, 3):
             tell("epoch", done, 1000)

@@ -98,9 +98,9 @@ def newcomer(tmp_path, monkeypatch):
     write_mnist(tmp_path / "data")
     write_pets(tmp_path / "pets")
     (tmp_path / "examples").mkdir()
-    (own,) = blocks("yaml")
-    (tmp_path / "examples" / "pets.yaml").write_text(own)
-    _, _, networks = blocks("python")
+    for name, own in zip(("pets", "pets-dwa"), blocks("yaml"), strict=True):
+        (tmp_path / "examples" / f"{name}.yaml").write_text(own)
+    *_, networks = blocks("python")
     (tmp_path / "my_networks.py").write_text(networks)
     monkeypatch.syspath_prepend(tmp_path)
     quick = {
@@ -132,11 +132,13 @@ def test_the_commands_run_in_their_order(newcomer, capsys):
         else:
             assert command in SETTING_UP
     there_are = {item.name or item.callback.__name__ for item in commands.app.registered_commands}
+    there_are |= {group.name for group in commands.app.registered_groups}
     assert set(ran) == there_are | {"test"}
-    train, distill, _ = blocks("python")
+    train, distill, in_memory, _ = blocks("python")
     named = re.findall(r"'(\d)'", printed(train, newcomer))
     assert len(named) == 5
     assert 0 < float(printed(distill, newcomer)) < 1
+    assert 0 < float(printed(in_memory, newcomer)) < 1
 
 
 def printed(snippet: str, folder: Path) -> str:
@@ -156,10 +158,10 @@ def make_target_exists(target: str) -> bool:
     return re.search(rf"^{re.escape(target)}:", makefile, flags=re.MULTILINE) is not None
 
 
-def test_the_own_recipe_is_valid():
-    (own,) = blocks("yaml")
-    recipe = parse(yaml.safe_load(own), source="README.md")
-    assert recipe.data.dataset == "image_folder"
+def test_the_own_recipes_are_valid():
+    for own in blocks("yaml"):
+        recipe = parse(yaml.safe_load(own), source="README.md")
+        assert recipe.data.dataset == "image_folder"
 
 
 def test_what_the_readme_names_is_there():

@@ -150,6 +150,23 @@ def test_a_sweep_is_a_row_for_each_combination():
             select("rcig/2", None, (), [wrong])
 
 
+def test_keys_that_go_together_have_the_same_value():
+    """DWA's Figure 3: one weight for both terms, and the variances' alone."""
+    recipe, weights = "dwa/cifar100-ipc10-resnet18", (0.01, 0.11, 0.23)
+    listed = ",".join(map(str, weights))
+    coupled = select("dwa/1", recipe, (), [f"method.mean_weight+method.variance_weight={listed}"])
+    apart = select("dwa/1", recipe, (), [f"method.variance_weight={listed}"])
+    for rows, means in ((coupled, weights), (apart, [0.01] * 3)):
+        found = [one.measurement.load().method for one in rows]
+        assert [(each.mean_weight, each.variance_weight) for each in found] == list(
+            zip(means, weights, strict=True)
+        )
+    grid = ["method.adjustment_steps=1,12", "method.adjustment_size=0.005,0.015,0.045"]
+    assert len({one.measurement.key for one in select("dwa/1", recipe, (), grid)}) == 6
+    with pytest.raises(RecipeError, match="a sweep is key=value,value"):
+        select("dwa/1", None, (), ["method.mean_weight+=1"])
+
+
 def test_figure_5_is_the_accuracy_and_the_memory_of_other_subsets():
     rows = select("rcig/fig5")
     asked = [one.measurement for one in rows]
@@ -598,6 +615,25 @@ def test_dwa_recipes_share_a_teacher(tmp_path):
     assert stages.count("teacher epoch") == 1
     assert len(list((tmp_path / "teachers").iterdir())) == 1
     assert found[1].best is not None and found[0].number.values[0] > 0
+
+
+def test_dwa_sets_of_several_sizes_share_their_images(tmp_path):
+    rows = [
+        digits("synthesis", recipe=DWA, assignments=(*SMALL_DWA, f"images_per_class={size}"))
+        for size in (1, 3)
+    ]
+    place = workplace(tmp_path)
+    assert [entry.state for entry in run(rows, place)] == ["done"] * 2
+    (units,) = (tmp_path / "units").iterdir()
+    assert units == place.units_folder(rows[0].measurement.load())
+    assert len(list(units.iterdir())) == 3
+    one, three = (
+        DistilledDataset.load(place.folder(row.measurement, 0) / runs.DISTILLED) for row in rows
+    )
+    assert one.images.equal(three.first(1).images)
+    assert place.units_folder(recipes.load(RCIG)) is None
+    other = (*SMALL_DWA, "method.iterations=3")
+    assert place.units_folder(recipes.load(DWA, other)) != units
 
 
 def students() -> TableRow:

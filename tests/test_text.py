@@ -3,7 +3,7 @@ from __future__ import annotations
 from itertools import product
 
 from potstill.config import NetworkRecipe
-from potstill.text import network_detail, network_text, short_network_text
+from potstill.text import network_detail, network_text, short_network_text, steps_text
 
 
 def test_a_text_says_what_the_network_is() -> None:
@@ -27,3 +27,10 @@ def test_different_networks_have_different_texts() -> None:
         )
     ]
     assert len({network_text(network) for network in networks}) == len(networks)
+
+
+def test_steps_of_groups_are_counted_as_a_recipe_counts_them() -> None:
+    assert steps_text(10_000, 10_000, 10) == "1,000 for each of 10 groups"
+    assert steps_text(4_200, 10_000, 10) == "4,200 of 10,000, 1,000 for each of 10 groups"
+    assert steps_text(7, None, 10) == "7"
+    assert steps_text(7, 7) == "7"

@@ -6,14 +6,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from potstill.api.importing import import_set
+    from potstill.api.making import check_folder, distill, load_source, train_teacher
+    from potstill.api.measuring import attack, continual, diversity, evaluate, relabel, scores
+    from potstill.api.sharing import keep, write_report
+    from potstill.bars import progress_bar
     from potstill.comparing import compare
-    from potstill.data.datasets import SourceDataset
-    from potstill.data.datasets import load as load_source
     from potstill.data.distilled import DistilledDataset
+    from potstill.data.source import SourceDataset
     from potstill.errors import PotstillError
-    from potstill.evaluation.protocol import evaluate
-    from potstill.evaluation.relabel import relabel
-    from potstill.methods.distilling import distill
+    from potstill.evaluation.protocol import PROTOCOLS
+    from potstill.evaluation.protocol import register as register_protocol
+    from potstill.frames import frame
+    from potstill.methods import register as register_method
     from potstill.methods.recipe import Recipe
     from potstill.recipes import load as load_recipe
     from potstill.runs import Run
@@ -21,36 +26,64 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
+# Imported when first used: PyTorch takes seconds, and the command line should not.
+_HOMES = {
+    "PROTOCOLS": ("potstill.evaluation.protocol", "PROTOCOLS"),
+    "DistilledDataset": ("potstill.data.distilled", "DistilledDataset"),
+    "PotstillError": ("potstill.errors", "PotstillError"),
+    "Recipe": ("potstill.methods.recipe", "Recipe"),
+    "Run": ("potstill.runs", "Run"),
+    "SourceDataset": ("potstill.data.source", "SourceDataset"),
+    "Teacher": ("potstill.teacher", "Teacher"),
+    "attack": ("potstill.api.measuring", "attack"),
+    "check_folder": ("potstill.api.making", "check_folder"),
+    "compare": ("potstill.comparing", "compare"),
+    "continual": ("potstill.api.measuring", "continual"),
+    "distill": ("potstill.api.making", "distill"),
+    "diversity": ("potstill.api.measuring", "diversity"),
+    "evaluate": ("potstill.api.measuring", "evaluate"),
+    "frame": ("potstill.frames", "frame"),
+    "import_set": ("potstill.api.importing", "import_set"),
+    "keep": ("potstill.api.sharing", "keep"),
+    "load_recipe": ("potstill.recipes", "load"),
+    "load_source": ("potstill.api.making", "load_source"),
+    "progress_bar": ("potstill.bars", "progress_bar"),
+    "register_method": ("potstill.methods", "register"),
+    "register_protocol": ("potstill.evaluation.protocol", "register"),
+    "relabel": ("potstill.api.measuring", "relabel"),
+    "scores": ("potstill.api.measuring", "scores"),
+    "train_teacher": ("potstill.api.making", "train_teacher"),
+    "write_report": ("potstill.api.sharing", "write_report"),
+}
+
 __all__ = [
+    "PROTOCOLS",
     "DistilledDataset",
     "PotstillError",
     "Recipe",
     "Run",
     "SourceDataset",
     "Teacher",
+    "attack",
+    "check_folder",
     "compare",
+    "continual",
     "distill",
+    "diversity",
     "evaluate",
+    "frame",
+    "import_set",
+    "keep",
     "load_recipe",
     "load_source",
+    "progress_bar",
+    "register_method",
+    "register_protocol",
     "relabel",
+    "scores",
+    "train_teacher",
+    "write_report",
 ]
-
-# Imported when first used: PyTorch takes seconds, and the command line should not.
-_HOMES = {
-    "DistilledDataset": ("potstill.data.distilled", "DistilledDataset"),
-    "PotstillError": ("potstill.errors", "PotstillError"),
-    "Recipe": ("potstill.methods.recipe", "Recipe"),
-    "Run": ("potstill.runs", "Run"),
-    "SourceDataset": ("potstill.data.datasets", "SourceDataset"),
-    "compare": ("potstill.comparing", "compare"),
-    "distill": ("potstill.methods.distilling", "distill"),
-    "evaluate": ("potstill.evaluation.protocol", "evaluate"),
-    "load_recipe": ("potstill.recipes", "load"),
-    "load_source": ("potstill.data.datasets", "load"),
-    "relabel": ("potstill.evaluation.relabel", "relabel"),
-    "Teacher": ("potstill.teacher", "Teacher"),
-}
 
 
 def __getattr__(name: str) -> Any:

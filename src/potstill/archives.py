@@ -34,6 +34,22 @@ _GROWING = (
 """What PyTorch's reader makes if asked to, as large as asked for: bytes, and copies of views."""
 _FIRST_PICKLES = 5
 """What a file has before the numbers in the format that torch.save had until 2020."""
+_NUMPY_NUMBERS = (
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.dtype",
+)
+"""What a pickle makes of a NumPy number, such as an accuracy beside the tensors."""
+
+
+class _Forgotten:
+    """Stands in a file's content where a NumPy number stood, of which nothing is made."""
+
+    def __init__(self, *_: object) -> None:
+        """Take what the number would be made of, and keep none of it."""
+
+    def __setstate__(self, _: object) -> None:
+        """Take the state of a dtype likewise."""
 
 
 class Refused(Exception):
@@ -54,6 +70,9 @@ def require_room(size: int, copies: int = 1) -> None:
 def read_pt(path: Path) -> Any:
     """What ``torch.save`` has put into a file: tensors in plain containers, and nothing else.
 
+    NumPy numbers beside them, such as the accuracies of a log, are passed over: an object without
+    content stands in their place.
+
     The tensors may be mapped from the file, and may be views that repeat few numbers often
     (``expand``): ask :func:`require_room` before you make one contiguous.
 
@@ -73,7 +92,8 @@ def read_pt(path: Path) -> Any:
         else:
             for _ in range(_FIRST_PICKLES):
                 _check_pickle(file)
-    with warnings.catch_warnings():
+    passed_over: list[Any] = [(_Forgotten, name) for name in _NUMPY_NUMBERS]
+    with warnings.catch_warnings(), torch.serialization.safe_globals(passed_over):
         warnings.simplefilter("ignore")  # of kinds of tensors that are refused, or read as they are
         # Mapped, no number is read before it is used, and PyTorch refuses compressed ones.
         return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)

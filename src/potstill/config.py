@@ -18,7 +18,24 @@ Precision = Literal["auto", "float32", "bfloat16"]
 # More than any run takes, so that a slip is refused before it takes memory: at most so many
 # steps, epochs, images of a batch, and pixels of a side.
 STEPS, EPOCHS, BATCH, SIDE = 1_000_000_000, 1_000_000, 100_000, 4096
+PRECISION = "auto: bfloat16 where the device multiplies it natively, else float32"
 _WIDEST = 16_384  # channels of a convnet's block: 5 GB of weights
+
+PROTOCOLS = (
+    "rcig-paper",
+    "rcig-paper-augmented",
+    "rcig-as-run",
+    "rcig-transfer-augmented",
+    "dwa-paper",
+    "dwa-as-run",
+    "hard-label",
+    "dc",
+    "dc-mnist",
+    "dsa",
+    "cafe",
+    "datadam-as-run",
+)
+"""The names in :data:`potstill.evaluation.PROTOCOLS`, known without importing PyTorch."""
 
 Name = Annotated[str, Field(max_length=1000, pattern=r"^[^\x00]*$")]
 """Text that may become a file's name."""
@@ -33,11 +50,11 @@ class Strict(BaseModel):
 class PaperRow(Strict):
     """A row of a paper's table, or several: what a recipe says that it stands for."""
 
-    paper: Literal["rcig", "dwa"]
-    table: Name
-    dataset: Name
-    images_per_class: int = Field(ge=1, le=BATCH)
-    method: Name
+    paper: Literal["rcig", "dwa"] = Field(description="the paper")
+    table: Name = Field(description="the table's number")
+    dataset: Name = Field(description="data set of the row")
+    images_per_class: int = Field(ge=1, le=BATCH, description="images per class of the row")
+    method: Name = Field(description="the method, as the table spells it")
     distill_arch: Name | None = Field(None, description="all, where the table compares several")
     eval_arch: Name | None = Field(None, description="all, where the table compares several")
 
@@ -50,7 +67,7 @@ class PaperRow(Strict):
 class DataRecipe(Strict):
     """Which images, at which size, and how pixels become network inputs."""
 
-    dataset: Name = "digits"
+    dataset: Name = Field("digits", description="the data set; image_folder for images of your own")
     folder: Name | None = Field(
         None, description="image_folder only: folder with train/ and test/ class folders"
     )
@@ -70,7 +87,10 @@ class DataRecipe(Strict):
         None, ge=4, le=SIDE, description="resize to a square of this side"
     )
     channels: Literal[1, 3] | None = Field(None, description="convert to this many channels")
-    preprocess: Literal["standardise", "zca"] = "standardise"
+    preprocess: Literal["standardise", "zca"] = Field(
+        "standardise",
+        description="by mean and standard deviation of each channel; zca also whitens",
+    )
     zca_regularisation: float = Field(0.1, gt=0, le=1e6, description="times trace(C)/d, added to C")
     zca_block: int | None = Field(
         None,
@@ -81,7 +101,9 @@ class DataRecipe(Strict):
     mean: tuple[float, ...] | None = Field(
         None, description="mean of each channel, pixels in [0, 1]; measured if absent"
     )
-    std: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = Field(
+        None, description="standard deviation of each channel; measured if absent"
+    )
     train_squashed: bool = Field(
         False,
         description="of folders: training images are squeezed into the square whole; otherwise it "
@@ -136,7 +158,7 @@ class NetworkRecipe(Strict):
     growth: Literal[1, 2] = Field(
         2, description="convnet only: each block's channels over the last one's; 1 in DWA"
     )
-    normalisation: Normalisation = "none"
+    normalisation: Normalisation = Field("none", description="what normalises between layers")
 
     @model_validator(mode="after")
     def _within_memory(self) -> NetworkRecipe:
@@ -167,7 +189,9 @@ class TeacherRecipe(Strict):
     At most one of ``pretrained`` and ``module`` names another network than ``network``.
     """
 
-    network: NetworkRecipe = NetworkRecipe(name="resnet18", normalisation="batch")
+    network: NetworkRecipe = Field(
+        NetworkRecipe(name="resnet18", normalisation="batch"), description="the teacher's network"
+    )
     pretrained: Name | None = Field(
         None, description="torchvision:NAME or timm:NAME with its own weights; it is not trained"
     )
@@ -180,15 +204,15 @@ class TeacherRecipe(Strict):
     checkpoint: Name | None = Field(
         None, description="a .safetensors or .pt state dict; the network is not trained"
     )
-    epochs: int = Field(200, ge=1, le=EPOCHS)
-    batch_size: int = Field(128, ge=2, le=BATCH)
-    optimiser: Literal["sgd", "adamw"] = "sgd"
+    epochs: int = Field(200, ge=1, le=EPOCHS, description="epochs of its training")
+    batch_size: int = Field(128, ge=2, le=BATCH, description="images of a training step")
+    optimiser: Literal["sgd", "adamw"] = Field("sgd", description="what trains it")
     learning_rate: float = Field(0.1, gt=0, description="falls to 0 along a cosine")
     warmup_epochs: int = Field(
         0, ge=0, le=EPOCHS, description="of the epochs, those in which the rate rises from 0"
     )
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
-    weight_decay: float = Field(5e-4, ge=0)
+    weight_decay: float = Field(5e-4, ge=0, description="of the optimiser")
     decay_vectors: bool = Field(
         True, description="whether biases and the weights of norms decay as well"
     )
@@ -198,19 +222,21 @@ class TeacherRecipe(Strict):
     crop_padding: int = Field(
         4, ge=0, le=SIDE, description="pixels around the image before a random crop"
     )
-    flip: bool = True
+    flip: bool = Field(True, description="mirror half of the training images, at random")
     mix: Literal["none", "mixup", "cutmix", "either"] = Field(
         "none",
         description="mixup in shares from Beta(0.8, 0.8), cutmix from Beta(1, 1), or for each "
         "batch one of the two",
     )
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of a label that is spread over all classes"
+    )
     std: tuple[float, ...] | None = Field(
         None,
         description="in place of data.std while the teacher is trained, and then no more, as the "
         "authors ran CIFAR-10; the same if absent",
     )
-    precision: Precision = "auto"
+    precision: Precision = Field("auto", description=PRECISION)
 
     @model_validator(mode="after")
     def _one_origin(self) -> TeacherRecipe:
@@ -239,8 +265,12 @@ class TeacherRecipe(Strict):
 class EvaluationRecipe(Strict):
     """The protocol a set is made for."""
 
-    protocol: Name = "rcig-paper"
-    networks: int = Field(5, ge=1, le=10_000)
+    protocol: Name = Field(
+        "rcig-paper", description="a named way of training; `potstill protocols` says what each is"
+    )
+    networks: int = Field(
+        5, ge=1, le=10_000, description="networks to train, for a mean and a deviation"
+    )
     epochs: int | None = Field(
         None,
         ge=1,

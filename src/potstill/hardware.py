@@ -77,8 +77,34 @@ def autocast(precision: Precision, device: torch.device) -> torch.autocast:
 
     ``auto`` is bfloat16 where the device has it in hardware, float32 elsewhere.
     """
-    wanted = native_bfloat16(device) if precision == "auto" else precision == "bfloat16"
+    wanted = in_bfloat16(precision, device)
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted)
+
+
+def in_bfloat16(precision: Precision, device: torch.device) -> bool:
+    """Whether :func:`autocast` casts."""
+    return native_bfloat16(device) if precision == "auto" else precision == "bfloat16"
+
+
+def precision_of_training(asked: Precision | None, device: torch.device) -> Precision:
+    """What networks that are only scored are trained in, where ``asked`` is None.
+
+    On a card bfloat16 where the card has it, which is what its speed is made of; on a processor
+    float32, so that recorded accuracies stay what they are.
+    """
+    if asked is not None:
+        return asked
+    return "float32" if device.type == "cpu" else "auto"
+
+
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A CPU tensor on ``device``; on its way to a card the host does not wait for it.
+
+    A copy from ordinary memory waits for everything that the card was asked for before.
+    """
+    if device.type != "cuda" or tensor.device.type != "cpu":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def memory() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Protocol
 
 
@@ -21,6 +22,19 @@ class Progress(Protocol):
 
 def silent(stage: str, done: int, total: int, **values: float) -> None:
     """A :class:`Progress` that shows nothing."""
+
+
+def after(seconds: float, progress: Progress) -> Progress:
+    """What tells ``progress`` of steps from so many seconds after the first on."""
+    start: float | None = None
+
+    def tell(stage: str, done: int, total: int, **values: float) -> None:
+        nonlocal start
+        start = time.monotonic() if start is None else start
+        if time.monotonic() - start >= seconds:
+            progress(stage, done, total, **values)
+
+    return tell
 
 
 def staged(progress: Progress, title: str) -> Progress:

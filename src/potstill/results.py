@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, Self, TypeVar
 
 from pydantic import (
     AliasChoices,
@@ -21,6 +21,9 @@ from pydantic import (
 )
 
 from potstill.config import NetworkRecipe
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 """How many, as JSON has numbers exactly."""
@@ -37,6 +40,16 @@ class Document(BaseModel):
     def document(self) -> dict[str, Any]:
         """A JSON object of every field that was given."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row for each number that was measured; see :func:`potstill.frames.rows`.
+
+        Raises:
+            PotstillError: pandas is not installed.
+        """
+        from potstill.frames import frame
+
+        return frame(self)
 
     def given(self) -> dict[str, Any]:
         """The fields that were given, by name."""
@@ -143,6 +156,8 @@ class Evaluation(Document):
     """Whose labels the networks were trained on: stored, on the fly, one an image, or hard."""
     teacher: Any = None
     """Who gave the labels that are not hard, as the set's header may say anything of it."""
+    precision: str | None = None
+    """In which convolutions and products were computed, where it was not float32."""
     strategy: tuple[str, ...] | None = None
     """Operations that views are drawn from, of protocols with siamese augmentation."""
     accuracy: Accuracy
@@ -466,6 +481,10 @@ class Embedding(Document):
     """Each point's class, an index of ``class_names``."""
     real: tuple[bool, ...]
     """Whether each point is a real image."""
+    sets: tuple[str, ...] = ()
+    """Names of the distilled sets, where the map is of several."""
+    of: tuple[int, ...] = ()
+    """Each point's set then, an index of ``sets``; -1 of real images."""
     perplexity: float | None = None
 
     @model_validator(mode="after")
@@ -475,6 +494,11 @@ class Embedding(Document):
             raise ValueError("x, y, classes and real must be equally long")
         if any(not 0 <= index < len(self.class_names) for index in self.classes):
             raise ValueError("classes must be indices of class_names")
+        if len(self.of) not in (0, len(self.x)) or any(
+            index not in (range(len(self.sets)), (-1,))[real]
+            for index, real in zip(self.of, self.real, strict=False)
+        ):
+            raise ValueError("of must be indices of sets, and -1 of real images")
         return self
 
 

@@ -127,6 +127,17 @@ def content_digest(document: Mapping[str, Any], tensors: Mapping[str, Tensor]) -
     return digest.hexdigest()
 
 
+def is_of(path: Path, kind: Kind) -> bool:
+    """Whether a file says that it is of this kind, whatever else is wrong with it."""
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            metadata = _header(path, file, size, kind).get("__metadata__")
+    except (OSError, PotstillError):
+        return False
+    return isinstance(metadata, dict) and kind.key in metadata
+
+
 def save(
     path: Path, document: Mapping[str, Any], tensors: Mapping[str, Tensor], kind: Kind
 ) -> None:

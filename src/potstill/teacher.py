@@ -33,6 +33,7 @@ from potstill.data.preprocess import Preprocess
 from potstill.data.source import SourceDataset, Split
 from potstill.data.transforms import in_phases
 from potstill.errors import ArtefactError, DataError
+from potstill.hardware import sent
 from potstill.hashing import add_tensor
 from potstill.networks import pretrained, zoo
 from potstill.networks.convnet import channels_last
@@ -102,6 +103,14 @@ class Teacher:
         as_json(self.header, _Header)
         checked_names(self.class_names)
         self.network.eval().requires_grad_(False)
+
+    def __repr__(self) -> str:
+        right = "" if self.accuracy is None else f", {100 * self.accuracy:.2f} % right"
+        source, (channels, side) = self.header["source"]["name"], (self.channels, self.resolution)
+        return (
+            f"Teacher({type(self.network).__name__} of {source}: images of "
+            f"{channels}x{side}x{side}, {self.classes} classes{right})"
+        )
 
     @property
     def channels(self) -> int:
@@ -184,7 +193,7 @@ class Teacher:
         hits, device = 0, next(self.network.parameters()).device
         for first in range(0, len(split), _BATCH):
             part = slice(first, first + _BATCH)
-            images = self.preprocess.apply(split.images[part].to(device))
+            images = self.preprocess.apply(sent(split.images[part], device))
             predicted = self.logits(images).argmax(1)
             hits += int((predicted.cpu() == split.labels[part].cpu()).sum())
         return hits / len(split)

@@ -108,9 +108,16 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60:,} h" + (f" {minutes % 60} min" if minutes % 60 else "")
 
 
-def steps_text(done: int, planned: int | None) -> str:
-    """``done`` alone where it is all or all is unknown, else ``done of planned``."""
-    return f"{done:,}" if planned in (done, None) else f"{done:,} of {planned:,}"
+def steps_text(done: int, planned: int | None, groups: int = 1) -> str:
+    """``done`` alone where it is all or all is unknown, else ``done of planned``.
+
+    Of ``groups`` that share them, as a recipe counts: ``1,000 for each of 10 groups``.
+    """
+    said = f"{done:,}" if planned in (done, None) else f"{done:,} of {planned:,}"
+    if groups == 1 or planned is None:
+        return said
+    each = f"{planned // groups:,} for each of {groups:,} groups"
+    return each if done == planned else f"{said}, {each}"
 
 
 def count(number: int, noun: str) -> str:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from potstill.audits.diversity import diversity, pair_sum
+from potstill.audits.diversity import common_map, diversity, pair_sum
 from potstill.config import DataRecipe, NetworkRecipe
 from potstill.data import datasets, preprocess
 from potstill.data.distilled import DistilledDataset
@@ -168,6 +168,28 @@ def test_the_map_places_every_image_of_the_shown_classes(source, teacher, datase
     assert again.model_copy(update={"seconds": document.seconds}) == document
     json.dumps(document.document(), allow_nan=False)
     assert diversity(dataset, teacher, source, shown=[7, 2], seed=4).real != document.real
+
+
+def test_several_sets_lie_on_one_map(source, teacher, dataset):
+    other = dataset.first(2)
+    points = common_map({"A": dataset, "B": other}, teacher, source, shown=[7, 2])
+    assert points.sets == ("A", "B")
+    found = list(zip(points.of, points.classes, points.real, strict=True))
+    assert {key: found.count(key) for key in found} == {
+        **{(0, place, False): 3 for place in (0, 1)},
+        **{(1, place, False): 2 for place in (0, 1)},
+        **{(-1, place, True): 50 for place in (0, 1)},
+    }
+    # The same image in both sets has the same logits, and so nearly the same place.
+    places = np.array([points.x, points.y]).T
+    of, spread = np.array(points.of), places.std(0).max()
+    apart = np.linalg.norm(places[of == 0][[0, 1, 3, 4]] - places[of == 1], axis=1)
+    assert apart.max() < spread
+    alone = common_map({"A": dataset}, teacher, source, shown=[7, 2], seed=3)
+    one = diversity(dataset, teacher, source, shown=[7, 2], seed=3).embedding
+    assert (alone.x, alone.y, alone.real) == (one.x, one.y, one.real)
+    with pytest.raises(ValueError, match="of must be indices of sets"):
+        points.model_validate(points.model_dump() | {"of": (2, *points.of[1:])})
 
 
 def test_without_real_images_the_map_is_of_the_distilled_ones(teacher, dataset):

@@ -460,3 +460,22 @@ def test_numbers_spoilt_in_place_are_not_saved(tmp_path: Path) -> None:
 def test_saving_into_a_missing_folder_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="create its folder first"):
         tiny().save(tmp_path / "none" / "a.safetensors")
+
+
+def test_the_first_images_of_each_class_are_a_set_of_their_own(tmp_path: Path) -> None:
+    pixels = torch.arange(6 * 48, dtype=torch.uint8).view(6, 3, 4, 4)
+    whole = sample(pixels, zca=False)
+    whole.labels.copy_(torch.tensor([[1.0, 0], [0, 1], [1, 0], [1, 0], [0, 1], [0, 1]]))
+    soft = whole.with_soft_labels(
+        torch.zeros(1, 6, 2), {"protocol": "dwa-paper", "views": {}, "seed": 0}
+    ).with_result(result())
+    part = soft.first(2)
+    assert torch.equal(part.images, whole.images[[0, 1, 2, 4]])
+    assert torch.equal(part.labels, whole.labels[[0, 1, 2, 4]])
+    assert part.space == "pixels" and part.soft_labels is None and not part.results
+    assert part.header["part_of"] == {"digest": soft.digest, "images_per_class": 3}
+    part.save(tmp_path / "part.safetensors")
+    assert DistilledDataset.load(tmp_path / "part.safetensors").digest == part.digest
+    for wrong in (0, 4):
+        with pytest.raises(ArtefactError, match=f"first 1 to 3 of each, and not for {wrong}"):
+            soft.first(wrong)

@@ -225,18 +225,18 @@ def test_every_mode_becomes_gray_or_rgb(tmp_path: Path, mode: str) -> None:
     path = put(tmp_path / ("a.tif" if mode in ("CMYK", "I") else "a.png"), image)
     with Image.open(path) as stored:
         assert stored.mode == mode.split()[0]
-    found = pixels.read(path, Fit(), None)
+    found, _ = pixels.read(path, Fit(), None)
     assert found.dtype == np.uint8
     assert np.array_equal(found, expected)
-    assert pixels.read(path, Fit(), 1).shape == (1, 8, 8)
-    assert pixels.read(path, Fit(4), None).shape == (len(expected), 4, 4)
+    assert pixels.read(path, Fit(), 1)[0].shape == (1, 8, 8)
+    assert pixels.read(path, Fit(4), None)[0].shape == (len(expected), 4, 4)
 
 
 def test_transparency_lies_on_white(tmp_path: Path) -> None:
     image = np.zeros((2, 2, 4), np.uint8)
     image[0, 0] = (10, 20, 30, 255)
     image[1, 1] = (0, 0, 0, 128)
-    found = pixels.read(put(tmp_path / "a.png", image), Fit(), None)
+    found, _ = pixels.read(put(tmp_path / "a.png", image), Fit(), None)
     assert found[:, 0, 0].tolist() == [10, 20, 30]
     assert found[:, 0, 1].tolist() == [255, 255, 255]
     assert found[:, 1, 1].tolist() == [127, 127, 127]
@@ -254,7 +254,7 @@ def test_photographs_are_turned_upright(tmp_path: Path) -> None:
     exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
     path = put(tmp_path / "a.png", RGB, exif=exif)
     expected = np.rot90(RGB, -1).transpose(2, 0, 1)
-    assert np.array_equal(pixels.read(path, Fit(), None), expected)
+    assert np.array_equal(pixels.read(path, Fit(), None)[0], expected)
 
 
 @settings(deadline=None, max_examples=30)
@@ -279,7 +279,7 @@ def test_a_large_jpeg_decoded_at_a_fraction_is_the_same_picture(tmp_path: Path) 
     y, x = np.mgrid[:300, :400] / 400
     picture = 127.5 + 60 * np.stack([np.sin(9 * x), np.cos(7 * y), np.sin(5 * (x + y))], -1)
     path = put(tmp_path / "a.jpg", picture.round().astype(np.uint8), quality=95)
-    found = pixels.read(path, Fit(32), None).astype(int)
+    found = pixels.read(path, Fit(32), None)[0].astype(int)
     with Image.open(path) as image:
         whole = image.resize((32, 32), Image.Resampling.BILINEAR, box=(50, 0, 350, 300))
     assert np.abs(found - np.asarray(whole, int).transpose(2, 0, 1)).max() <= 4

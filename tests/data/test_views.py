@@ -221,6 +221,20 @@ def test_shares_are_beta_distributed() -> None:
     assert np.std(peaked) == pytest.approx(0.05, abs=0.01)
 
 
+@pytest.mark.parametrize("size", [1, 2, 7, 32])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_matrices_have_the_bits_of_the_dense_formula(size: int, dtype: torch.dtype) -> None:
+    generator = stream(size, "test")
+    length = generator.integers(1, size + 1, 40)
+    start = generator.integers(0, size - length + 1)
+    length[:2], start[:2] = (size, 1), (0, size - 1)  # all of it, and the last pixel alone
+    places = views._places(start, length, size)
+    dense = np.maximum(0, 1 - np.abs(places[:, :, None] - np.arange(size)))
+    matrices = views._interpolation(torch.from_numpy(places), dtype)
+    assert torch.equal(matrices, torch.from_numpy(dense).to(dtype))
+    torch.testing.assert_close(matrices.sum(2), torch.ones(40, size, dtype=dtype))
+
+
 def test_resized_crop_is_exact_within_a_reduced_precision() -> None:
     images = batch((4, 3, 8, 8), torch.float32)
     expected = views.random_resized_crop(images, stream(0, "test"))

@@ -28,6 +28,7 @@ SETTINGS = [
     {"flip": True, "subset": 5},
     {"kind": "dwa", "variant": "sre2l"},
     {"kind": "dwa", "adjustment": "random", "statistics": "unadjusted"},
+    {"kind": "dwa", "sequence_weight": 0.5},
     {"kind": "dm", "start": "noise"},
 ]
 

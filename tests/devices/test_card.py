@@ -18,6 +18,7 @@ from potstill.data import datasets, preprocess
 from potstill.data.source import centred_one_hot
 from potstill.evaluation.protocol import PROTOCOLS, evaluate
 from potstill.evaluation.relabel import relabel
+from potstill.evaluation.students import StudentProtocol
 from potstill.methods.distilling import distill
 from potstill.methods.squeeze import squeeze
 from tests.devices.pretended import card
@@ -91,6 +92,7 @@ def test_a_protocol_trains_and_tests_on_a_card(name, digits, standardise, real) 
             baseline=True,
         )
     assert len(result.accuracy.values) == 2
+    assert (result.precision == "bfloat16") == isinstance(protocol, StudentProtocol)
 
 
 def test_teachers_are_trained_and_label_on_a_card(digits, standardise, real) -> None:

@@ -9,6 +9,7 @@ from potstill.config import DataRecipe
 from potstill.data import datasets
 from potstill.evaluation.protocol import evaluate
 from potstill.methods.distilling import distill
+from potstill.solvers import cg, cg_on_device
 from tests.devices.problems import SETTINGS, recipe_for
 
 pytestmark = [
@@ -37,6 +38,41 @@ def test_a_card_makes_the_set_that_a_processor_makes(method, digits, monkeypatch
     moved = (here.images - here.preprocess.apply(digits.train.images).mean()).std()
     assert (there.images - here.images).abs().mean() < 1e-2 * moved
     assert (there.labels - here.labels).abs().max() < 1e-2
+
+
+def test_a_graph_holds_a_solve() -> None:
+    """Captured once, replayed for other right sides; the host is asked for nothing meanwhile."""
+    matrix = torch.diag(torch.linspace(1, 5, 30, device="cuda")) + 0.1
+    rhs = torch.randn(30, 2, device="cuda", generator=torch.Generator("cuda").manual_seed(0))
+
+    def solved() -> cg_on_device.Iterate:
+        iterate = cg_on_device.begin(matrix.__matmul__, rhs)
+        for _ in range(12):
+            iterate = cg_on_device.advance(iterate, matrix.__matmul__)
+        return iterate
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        solved()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        iterate = solved()
+    rhs.mul_(2).add_(0.5)
+    graph.replay()
+    plain = cg.solve(matrix.cpu().__matmul__, rhs.cpu(), max_steps=12)
+    found = iterate.solution()
+    assert (found.status, found.steps) == (plain.status, plain.steps)
+    torch.testing.assert_close(found.value.cpu(), plain.value, rtol=1e-3, atol=1e-4)
+
+
+def test_a_card_trains_students_in_bfloat16_as_well_as_a_processor_in_float32(digits) -> None:
+    made = distill(recipe_for({}), digits)
+    options = {"protocol": "hard-label", "networks": 3, "epochs": 40}
+    there, here = (evaluate(made, digits, device=device, **options) for device in ("cuda", "cpu"))
+    assert (there.precision, here.precision) == ("bfloat16", None)
+    assert there.accuracy.mean == pytest.approx(here.accuracy.mean, abs=0.05)
 
 
 def test_a_card_scores_as_a_processor_scores(digits) -> None:

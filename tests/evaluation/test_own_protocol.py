@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from potstill import recipes
+from potstill.api import importing
 from potstill.audits.continual import continual
-from potstill.cli import importing
 from potstill.data.source import Split
 from potstill.errors import DataError, RecipeError
 from potstill.evaluation import PROTOCOLS, evaluate, relabel

@@ -266,8 +266,8 @@ def test_test_images_pass_through_the_artefacts_own_preprocessing(digits, standa
     other = preprocess.fit(RECIPE, 255 - digits.train.images)
     strange = distilled(digits, other, class_means.images, class_means.labels)
     calls = []
-    apply = other.apply
-    other.apply = lambda images: calls.append(len(images)) or apply(images)
+    apply = strange.preprocess.apply
+    strange.preprocess.apply = lambda images: calls.append(len(images)) or apply(images)
     result = evaluate(strange, digits, protocol=QUICK).accuracy
     assert sum(calls) == len(digits.test)
     assert result != evaluate(class_means, digits, protocol=QUICK).accuracy

@@ -12,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from potstill import rng
+from potstill import hardware, rng
 from potstill.data.source import centred_one_hot
+from potstill.data.transforms import Standardise
 from potstill.data.views import Mix
 from potstill.errors import DataError, RecipeError
 from potstill.evaluation import PROTOCOLS, StudentProtocol, evaluate, students
 from potstill.evaluation import plan as plan_module
-from potstill.evaluation.labelling import ViewSettings
+from potstill.evaluation.labelling import TeacherLabels, ViewSettings
+from potstill.evaluation.relabel import relabel
 from potstill.evaluation.students import StudentTraining, by_size, hard_loss, soft_loss
 from potstill.results import Accuracy, Evaluation
 from potstill.train import Optimisation
@@ -163,6 +165,47 @@ def test_students_learn_and_each_is_the_same_whoever_is_trained_beside_it(
     alone = evaluate(real, digits, protocol=QUICK, teacher=teacher, epochs=40)
     assert alone.accuracy.values == taught.accuracy.values[:1]
     assert len(set(taught.accuracy.values)) == 2
+
+
+def test_students_may_multiply_in_bfloat16_and_on_a_processor_do_not(digits, real, teacher):
+    def found(precision=None):
+        options = {"networks": 1, "teacher": teacher, "network": NETWORK, "epochs": 30}
+        return evaluate(real, digits, protocol="dwa-paper", precision=precision, **options)
+
+    plain, half = found(), found("bfloat16")
+    assert "precision" not in plain.document() and half.precision == "bfloat16"
+    assert found("float32").accuracy == plain.accuracy
+    assert half.accuracy.mean == pytest.approx(plain.accuracy.mean, abs=0.1)
+    labels = [
+        TeacherLabels(teacher, real, "eval", torch.device("cpu"), precision)(
+            Mix(real.images, torch.arange(len(real)), 1.0), torch.arange(len(real)), 0
+        )
+        for precision in (None, "float32", "bfloat16")
+    ]
+    assert torch.equal(labels[0], labels[1]) and labels[2].dtype == torch.float32
+    assert 0 < (labels[2] - labels[0]).norm() < 0.02 * labels[0].norm()
+    for device, default in (("cpu", "float32"), ("cuda", "auto")):
+        assert hardware.precision_of_training(None, torch.device(device)) == default
+    with pytest.raises(RecipeError, match="rcig-paper trains in float32"):
+        evaluate(real, digits, protocol="rcig-paper", network=NETWORK, precision="bfloat16")
+
+
+def test_eight_bit_images_are_standardised_a_batch_at_a_time(digits, real, teacher, monkeypatch):
+    pixels = (real.pixels() * 255).round().to(torch.uint8)
+    small = set_of(digits, real.preprocess, pixels, real.labels)
+    whole = set_of(digits, real.preprocess, real.preprocess.apply(pixels), real.labels)
+    sizes = []
+    apply = Standardise.apply
+    monkeypatch.setattr(Standardise, "apply", lambda s, x: sizes.append(len(x)) or apply(s, x))
+    options = {"teacher": teacher, "epochs": 3, "networks": 2}
+    found = evaluate(small, digits, protocol=QUICK, **options)
+    assert max(sizes) <= 100 < len(digits.test)  # the batches of tests
+    assert "images" not in small.__dict__
+    labelled = relabel(small, teacher, protocol="dwa-paper", epochs=2)
+    assert "images" not in small.__dict__ and small.images.equal(whole.images)
+    assert found.accuracy == evaluate(whole, digits, protocol=QUICK, **options).accuracy
+    again = relabel(whole, teacher, protocol="dwa-paper", epochs=2)
+    assert torch.equal(labelled.soft_labels, again.soft_labels)
 
 
 def test_hard_labels_are_the_sets_own(digits, real):

@@ -15,7 +15,7 @@ import pytest
 from potstill.report import write
 from tests.report import audit_records, synthetic
 
-WIDTHS = (360, 1440)
+WIDTHS = (390, 360, 1440)
 BROWSER = next(
     (
         found
@@ -53,6 +53,10 @@ async function look(frame) {
       .filter(region => region.scrollWidth > region.clientWidth)
       .map(region => region.getAttribute("aria-label")),
     cut: [...page.querySelectorAll("svg.plot text")].filter(beyond).map(text => text.textContent),
+    hidden: [...page.querySelectorAll("thead th")]
+      .filter(head => /^(Accuracy|Ours|Mean)/.test(head.textContent))
+      .filter(head => head.getBoundingClientRect().right > root.clientWidth)
+      .map(head => head.textContent),
     outside: outside.slice(0, 5).map(element => element.outerHTML.slice(0, 120)),
   };
 }
@@ -136,6 +140,7 @@ def test_the_page_is_whole_at_both_widths(page, tmp_path):
         assert view["headings"] >= 10
         assert view["font"] == "16px"
         assert view["cut"] == []
+        assert view["hidden"] == []
     assert seen[-1]["scrolled"] == []
 
 
@@ -144,6 +149,7 @@ def test_the_test_sees_what_is_wrong(page, tmp_path):
     broken = page.replace(
         "</main>",
         '<div style="width:2000px">wide</div><img src="data:image/png;base64,AAAA" alt="">'
+        '<table style="margin-left:1900px"><thead><tr><th>Accuracy</th></tr></thead></table>'
         '<div class="scroll" aria-label="far"><div style="width:3000px">far</div></div>'
         '<svg class="plot" viewBox="0 0 9 9"><text x="5" font-size="9">long</text></svg>'
         "<script>1</script></main>",
@@ -154,4 +160,5 @@ def test_the_test_sees_what_is_wrong(page, tmp_path):
         assert view["reach"] > view["width"]
         assert view["decoded"] == view["images"] - 1
         assert view["cut"] == ["long"]
+        assert view["hidden"] == ["Accuracy"]
         assert "far" in view["scrolled"]

@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from potstill import pictures
 from potstill.data.distilled import DistilledDataset
 from potstill.data.preprocess import Standardise
-from potstill.report import picture, pictures
+from potstill.pictures import picture
 from tests.report import synthetic
 
 

@@ -122,10 +122,29 @@ def test_the_map_of_images_is_a_file_of_its_own_too() -> None:
     ElementTree.fromstring(svg)
 
 
+def test_a_file_of_the_map_tells_classes_apart_by_colour() -> None:
+    svg = plots.embedding_file(POINTS, "svg").decode()
+    classes = {*np.asarray(POINTS.classes).tolist()}
+    shown = {match for match in re.findall(r"fill: (#[0-9a-f]{6})", svg)} - {"#ffffff", "#1c1f23"}
+    assert len(shown) >= len(classes)
+    for number in (3, 10, 11, 20, 21, 200):
+        hues = plots._hues(number)
+        assert hues.shape == (number, 4) and len(np.unique(hues, axis=0)) == number
+
+
 def test_a_class_name_can_be_read_among_its_points() -> None:
     """On a veil of the page's ground, and of white in a file of its own."""
     assert plots.embedding(POINTS, identity="a").count("fill: var(--ground)") == 3
     assert plots.embedding_file(POINTS, "svg").count(b"fill: #ffffff; opacity: 0.75") == 3
+
+
+def test_several_sets_on_one_map_have_their_names_and_marks():
+    sets = ("DWA, no adjustment", "DWA, K 12, ρ 0.015, in sequence at 1")  # noqa: RUF001
+    of = tuple(-1 if real else place % 2 for place, real in enumerate(POINTS.real))
+    svg = plots.embedding_file(POINTS.model_copy(update={"sets": sets, "of": of}), "svg").decode()
+    assert all(name in svg for name in sets) and "distilled" not in svg
+    marks = [svg.count(f"fill: {colour}") for colour in ("#1f66a8", "#2c7a4b")]
+    assert min(marks) > 0
 
 
 def test_a_panel_has_as_many_curves_as_can_be_told_apart() -> None:

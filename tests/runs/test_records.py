@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 from dataclasses import replace
@@ -266,3 +267,27 @@ def test_a_header_that_names_no_network_or_a_strange_one(tmp_path: Path) -> None
     for damaged in ({"network": {"name": 3}}, {"networks": -1}):
         with pytest.raises(ArtefactError, match="header field evaluation"):
             having({"protocol": "rcig-paper", **damaged})
+
+
+def test_a_run_whose_process_was_killed_has_stopped(tmp_path: Path) -> None:
+    folder = synthetic.write_run(
+        tmp_path / "killed", synthetic.recipe(), record=synthetic.record("running", 20, [])
+    )
+    assert records.read(folder).status == "running"  # nothing tells
+    with open(folder / ".lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert records.read(folder).status == "running"
+    assert records.read(folder).status == "stopped"
+
+
+def test_the_file_of_a_set_stands_for_its_run_or_for_itself(tmp_path: Path) -> None:
+    folder = synthetic.finished_run(tmp_path / "run")
+    inside = records.read_all([folder / "distilled.safetensors"])[0]
+    assert (inside.label, inside.status) == ("run", "finished") and inside.series
+    alone = tmp_path / "mine.safetensors"
+    alone.write_bytes((folder / "distilled.safetensors").read_bytes())
+    run = records.read_all([alone])[0]
+    assert (run.label, run.status, run.series) == ("mine.safetensors", "not recorded", {})
+    assert run.recipe == inside.recipe and run.dataset is not None
+    assert inside.dataset is not None and run.dataset.digest == inside.dataset.digest
+    assert len(run.missing) == 1 and "no run's folder" in run.missing[0]

@@ -8,8 +8,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from potstill.solvers import Status, adam, cg
+from potstill.solvers import Status, adam, cg, cg_on_device
 
 
 def system(size: int, columns: int, seed: int, condition: float = 100.0):
@@ -84,6 +85,82 @@ def test_single_precision_stops_at_its_limit_and_stays_good() -> None:
     assert solution.status in (Status.PRECISION_LIMIT, Status.STEP_LIMIT)
     exact = torch.linalg.solve(matrix, rhs)
     assert (solution.value - exact).norm() < 1e-3 * exact.norm()
+
+
+def preconditioned(case: str):
+    """An operator, b, and options, of a solve that ends in the way that ``case`` names."""
+    matrix, rhs = system(20, 2, seed=7)
+    weights = torch.linspace(0.5, 2, 20, dtype=torch.float64)[:, None]
+    options = {"preconditioner": lambda r: weights * r, "tolerance": 1e-3, "max_steps": 30}
+    exact = torch.linalg.solve(matrix, rhs)
+    bad = torch.full_like(rhs, math.nan)
+    return {
+        "converged": (matrix, rhs, options),
+        "step limit": (matrix, rhs, options | {"max_steps": 5}),
+        "single": (matrix.float(), rhs.float(), {"tolerance": 1e-2}),
+        "precision limit": (matrix, rhs, {"tolerance": 0.0, "max_steps": 400}),
+        "start": (matrix, rhs, options | {"start": exact + 0.1}),
+        "at once": (matrix, rhs, options | {"start": exact}),
+        "zero": (matrix, 0 * rhs, options | {"start": exact}),
+        "indefinite": (matrix - 3 * torch.eye(20, dtype=torch.float64), rhs, options),
+        "not finite": (matrix * math.inf, rhs, options),
+        "no right side": (matrix, bad, options | {"start": exact}),
+    }[case]
+
+
+CASES = (
+    *("converged", "step limit", "single", "precision limit", "start", "at once", "zero"),
+    *("indefinite", "not finite", "no right side"),
+)
+
+
+@pytest.mark.parametrize("look_every", [None, 1, 4])
+@pytest.mark.parametrize("case", CASES)
+def test_cg_on_a_device_is_cg(case: str, look_every: int | None) -> None:
+    matrix, rhs, options = preconditioned(case)
+    options = {key: v.to(rhs) if key == "start" else v for key, v in options.items()}
+    plain = cg.solve(lambda x: matrix @ x, rhs, **options)
+    ours = cg_on_device.solve(lambda x: matrix @ x, rhs, look_every=look_every, **options)
+    assert ours.status is plain.status
+    if case != "precision limit":  # where it ends is a matter of rounding
+        assert ours.steps == plain.steps
+        assert ours.residual == pytest.approx(plain.residual, rel=1e-3, nan_ok=True)
+    loose = {"rtol": 1e-4, "atol": 1e-5} if rhs.dtype == torch.float32 else {}
+    torch.testing.assert_close(ours.value, plain.value, **loose)
+
+
+def test_every_way_to_end_was_tried() -> None:
+    found = {
+        cg.solve(matrix.__matmul__, rhs, **options).status
+        for matrix, rhs, options in map(preconditioned, CASES)
+    }
+    assert found == set(Status)
+
+
+def test_cg_on_a_device_spends_no_products_after_a_look() -> None:
+    matrix, rhs, options = preconditioned("converged")
+    calls = []
+
+    def operator(x: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        return matrix @ x
+
+    ended = cg_on_device.solve(operator, rhs, look_every=4, **options).steps
+    assert ended < 26 and len(calls) == 4 * math.ceil(ended / 4)
+
+
+def test_cg_on_a_device_asks_the_host_for_nothing() -> None:
+    matrix, rhs, options = preconditioned("start")
+    start, precondition = options["start"], options["preconditioner"]
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        a, b, at = (fake.from_tensor(x) for x in (matrix, rhs, start))
+        iterate = cg_on_device.begin(lambda x: a @ x, b, at, precondition)
+        for _ in range(3):
+            iterate = cg_on_device.advance(iterate, lambda x: a @ x, precondition)
+        assert iterate.value.shape == rhs.shape and iterate.steps.dtype == torch.int64
+        for asking in (iterate.solution, lambda: cg.solve(lambda x: a @ x, b)):
+            with pytest.raises(DataDependentOutputException):
+                asking()
 
 
 def test_adam_is_the_library_s() -> None:

@@ -17,7 +17,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,27 +72,22 @@ def diversity(
     """
     start = time.perf_counter()
     _check(dataset, teacher, source)
-    classes = range(len(dataset.class_names))
-    chosen = list(classes[:_SHOWN_CLASSES] if shown is None else shown)
-    if any(index not in classes for index in chosen) or len(set(chosen)) < len(chosen):
-        raise DataError(
-            f"cannot show classes {chosen}; name different ones from 0 to {classes[-1]}"
-        )
+    chosen = _chosen(dataset, shown)
     eye = _Eye(teacher, device)
-    distilled = _by_class((dataset.pixels() * 255).round().to(torch.uint8), dataset.hard_labels())
-    distance = _distances(eye, distilled, len(classes))
+    distilled = _pictures(dataset)
+    distance = _distances(eye, distilled, len(dataset.class_names))
     beside: dict[str, Any] = {}
     shown_real: dict[int, Tensor] = {}
     if source is not None:
         drawn = _draw(source, max(2, dataset.images_per_class), seed, "audits/diversity/real")
-        real = _distances(eye, drawn, len(classes))
+        real = _distances(eye, drawn, len(dataset.class_names))
         ours, theirs = distance.mean, real.mean
         beside = {
             "real": real,
             "relative": ours / theirs if ours is not None and theirs else None,
             "source_fingerprint": source.fingerprint,
         }
-        shown_real = _draw(source, _SHOWN_REAL, seed, "audits/diversity/shown")
+        shown_real = _shown_real(source, seed)
     return Diversity(
         kind="diversity",
         dataset=str(dataset.header["source"].get("name", "unknown")),
@@ -101,10 +97,39 @@ def diversity(
         teacher=Observer(digest=teacher.digest, layer=eye.layer),
         distance=distance,
         seed=seed,
-        embedding=_embedding(eye, distilled, shown_real, chosen, dataset, seed),
+        embedding=_embedding(eye, (distilled,), shown_real, chosen, dataset.class_names, seed),
         seconds=time.perf_counter() - start,
         **beside,
     )
+
+
+def common_map(
+    datasets: Mapping[str, DistilledDataset],
+    teacher: Teacher,
+    source: SourceDataset | None = None,
+    *,
+    shown: Sequence[int] | None = None,
+    device: str | torch.device = "cpu",
+    seed: int = 0,
+) -> Embedding | None:
+    """Several distilled sets of the same classes on one map, as in Figure 1.
+
+    The arguments are those of :func:`diversity`, but for the sets, each under the name that the
+    map gives it. None for fewer than 4 points, or if all are alike.
+
+    Raises:
+        DataError, NumericalError: as :func:`diversity`.
+    """
+    first, *_ = datasets.values()
+    for dataset in datasets.values():
+        _check(dataset, teacher, source)
+        if dataset.class_names != first.class_names:
+            raise DataError("the sets have other classes; draw a map of each")
+    chosen = _chosen(first, shown)
+    real = {} if source is None else _shown_real(source, seed)
+    pictures = [_pictures(dataset) for dataset in datasets.values()]
+    eye = _Eye(teacher, device)
+    return _embedding(eye, pictures, real, chosen, first.class_names, seed, tuple(datasets))
 
 
 def pair_sum(features: Tensor) -> float:
@@ -194,21 +219,46 @@ def _distances(eye: _Eye, images: dict[int, Tensor], classes: int) -> Distances:
     return Distances(mean=mean, classes=tuple(means), sums=tuple(sums))
 
 
+def _chosen(dataset: DistilledDataset, shown: Sequence[int] | None) -> list[int]:
+    """The classes on the map."""
+    classes = range(len(dataset.class_names))
+    chosen = list(classes[:_SHOWN_CLASSES] if shown is None else shown)
+    if any(index not in classes for index in chosen) or len(set(chosen)) < len(chosen):
+        raise DataError(
+            f"cannot show classes {chosen}; name different ones from 0 to {classes[-1]}"
+        )
+    return chosen
+
+
+def _pictures(dataset: DistilledDataset) -> dict[int, Tensor]:
+    """The set's images of each class as 8-bit pixels."""
+    return _by_class((dataset.pixels() * 255).round().to(torch.uint8), dataset.hard_labels())
+
+
+def _shown_real(source: SourceDataset, seed: int) -> dict[int, Tensor]:
+    """The real images on the map."""
+    return _draw(source, _SHOWN_REAL, seed, "audits/diversity/shown")
+
+
 def _embedding(
     eye: _Eye,
-    distilled: dict[int, Tensor],
+    distilled: Sequence[dict[int, Tensor]],
     real: dict[int, Tensor],
     chosen: Sequence[int],
-    dataset: DistilledDataset,
+    class_names: Sequence[str],
     seed: int,
+    names: tuple[str, ...] = (),
 ) -> Embedding | None:
-    logits, classes, is_real = [], [], []
-    for images, kind in ((distilled, False), (real, True)):
+    """The map of one set, or of several that have ``names``."""
+    logits: list[Tensor] = []
+    classes: list[int] = []
+    of: list[int] = []
+    for number, images in (*enumerate(distilled), (-1, real)):
         for place, label in enumerate(chosen):
             if label in images:
                 logits.append(eye(images[label]).logits)
                 classes += [place] * len(images[label])
-                is_real += [kind] * len(images[label])
+                of += [number] * len(images[label])
     if len(classes) < _FEWEST_POINTS:
         return None
     rows = torch.cat(logits).double().numpy()
@@ -217,12 +267,13 @@ def _embedding(
     perplexity = min(_PERPLEXITY, (len(classes) - 1) / 3)
     points = _tsne(rows, perplexity, seed)
     return Embedding(
-        class_names=tuple(dataset.class_names[label] for label in chosen),
+        class_names=tuple(class_names[label] for label in chosen),
         x=tuple(round(float(x), 3) for x in points[:, 0]),
         y=tuple(round(float(y), 3) for y in points[:, 1]),
         classes=tuple(classes),
-        real=tuple(is_real),
+        real=tuple(number < 0 for number in of),
         perplexity=perplexity,
+        **({"sets": names, "of": tuple(of)} if names else {}),
     )
 
 
@@ -242,7 +293,9 @@ def _tsne(rows: NDArray[Any], perplexity: float, seed: int) -> NDArray[Any]:
         random_state=rng.integer_seed(seed, "audits/diversity/tsne"),
     )
     # Sums over several threads come in any order, and the chart turns on the last bit.
-    with threadpool_limits(1):
+    with threadpool_limits(1), warnings.catch_warnings():
+        # Of features that are constant, say, which a chart survives.
+        warnings.simplefilter("ignore")
         points: NDArray[Any] = np.asarray(chart.fit_transform(rows))
     return points
 
@@ -262,7 +315,7 @@ def _draw(source: SourceDataset, most: int, seed: int, purpose: str) -> dict[int
 
 
 def _check(dataset: DistilledDataset, teacher: Teacher, source: SourceDataset | None) -> None:
-    channels, height, width = dataset.images.shape[1:]
+    channels, height, width = dataset.shape[1:]
     ours = (len(dataset.class_names), channels, height, width)
     seen = (teacher.classes, teacher.channels, teacher.resolution, teacher.resolution)
     if seen != ours:

@@ -14,11 +14,15 @@ from potstill import methods, recipes
 from potstill.cli import (
     comparing,
     continual,
+    data,
+    gallery,
     importing,
     making,
     privacy,
+    recipe,
     robust,
     scoring,
+    sharing,
     showing,
     tables,
 )
@@ -32,7 +36,19 @@ if TYPE_CHECKING:
     from potstill.methods.recipe import Recipe
     from potstill.results import Evaluation
 
-__all__ = ["app", "comparing", "continual", "importing", "privacy", "robust", "tables"]
+__all__ = [
+    "app",
+    "comparing",
+    "continual",
+    "data",
+    "gallery",
+    "importing",
+    "privacy",
+    "recipe",
+    "robust",
+    "sharing",
+    "tables",
+]
 
 
 @app.callback(invoke_without_command=True)

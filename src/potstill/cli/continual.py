@@ -21,6 +21,7 @@ from potstill.cli.options import (
     Download,
     Json,
     Module,
+    Protocol,
     Seed,
     app,
     chosen_device,
@@ -43,10 +44,7 @@ def continual(
         Literal["random", "given"],
         typer.Option(help="Order of the classes; given: as the data has them"),
     ] = "random",
-    protocol: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Protocol to train networks by  [the artefact's]"),
-    ] = None,
+    protocol: Protocol = None,
     networks: Annotated[
         int | None,
         typer.Option(min=1, help="Number of networks to train for each task  [the artefact's]"),

@@ -7,10 +7,10 @@ from typing import Any
 from typer.core import TyperGroup
 
 GROUPS = {
-    "Make": ("quickstart", "recipes", "distill", "teacher"),
-    "Score": ("evaluate", "scores", "compare"),
+    "Make": ("quickstart", "recipes", "data", "distill", "teacher"),
+    "Score": ("evaluate", "scores", "compare", "protocols"),
     "Audit": ("attack", "continual", "diversity"),
-    "Share": ("info", "show", "report", "relabel", "import"),
+    "Share": ("info", "show", "report", "relabel", "import", "export", "gallery"),
     "Papers": ("reproduce",),
 }
 """Every command, by its word, under the heading of its group."""

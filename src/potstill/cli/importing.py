@@ -10,17 +10,13 @@ import typer
 
 from potstill.cli.keeping import CacheFolder, warn_of, whitenings_of
 from potstill.cli.networks import ScoringNetwork
-from potstill.cli.options import DataRoot, Download, Json, app, read_source
-from potstill.cli.terminal import print_json, print_lines
-from potstill.config import DataRecipe, NetworkRecipe
+from potstill.cli.options import DataRoot, Download, Json, app
+from potstill.cli.terminal import print_json, print_lines, warn
 from potstill.errors import DataError
-from potstill.methods.recipe import parse
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
-    from potstill.data.source import SourceDataset
 
-_HARD, _SOFT = "hard-label", "rcig-paper"
 _SUFFIX = ".safetensors"
 
 
@@ -39,9 +35,12 @@ def import_images(
         ),
     ],
     space: Annotated[
-        Literal["pixels", "standardised", "zca"],
-        typer.Option(help="What the numbers are: 0..255 or 0..1, or preprocessed"),
-    ],
+        Literal["pixels", "standardised", "zca"] | None,
+        typer.Option(
+            help="What the numbers are: 0..255 or 0..1, or preprocessed  [what potstill exported "
+            "says it itself]"
+        ),
+    ] = None,
     dataset: Annotated[
         str | None, typer.Option(metavar="NAME", help="The real data that the images stand for")
     ] = None,
@@ -106,7 +105,7 @@ def import_images(
     protocol: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help=f"Protocol to score it by  [{_HARD}; soft labels: {_SOFT}]"
+            metavar="NAME", help="Protocol to score it by  [hard-label; soft labels: rcig-paper]"
         ),
     ] = None,
     network: ScoringNetwork = "convnet:instance",
@@ -121,54 +120,44 @@ def import_images(
     as_json: Json = False,
 ) -> None:
     """Make a distilled set of images from elsewhere, and check what is said of them."""
-    from potstill import surroundings
-    from potstill.data import foreign, importing, plausible
-    from potstill.networks.parsing import parse_network
+    if space is None:
+        of_data = (dataset, folder, train_images, class_names, labels, label_kind)
+        of_space = (mean, std, fit_on, zca_regularisation, zca_block, resolution, channels)
+        more = any(one is not None for one in (*of_data, *of_space, protocol, epochs))
+        _restore(path, out, alone=not (more or mirror_images), as_json=as_json)
+        return
+    from potstill.api.importing import import_set
+    from potstill.runs import require_free
 
-    if train_images is not None and dataset is None:
-        raise DataError("--train-images are of the data that --dataset names; pass it too")
-    if space == "zca" and zca_regularisation is None:
-        raise DataError(
-            "zca images need the regularisation that they were whitened with; pass "
-            "--zca-regularisation, such as 0.1"
-        )
-    zca = zca_regularisation is not None
-    given = foreign.read(path, labels, resolution=resolution, channels=channels)
-    usual = _HARD if plausible.is_one_hot(given.labels) or label_kind == "hard" else _SOFT
-    data = {
-        "dataset": dataset or "image_folder",
-        "folder": folder,
-        "train_images": train_images,
-        "resolution": resolution,
-        "channels": channels,
-        "preprocess": "zca" if zca else "standardise",
-        "zca_block": zca_block,
-        **_statistics(mean, std),
-        **({"zca_regularisation": zca_regularisation} if zca else {}),
-    }
-    stated = parse(
-        {
-            "data": data,
-            "network": parse_network(network, resolution=given.images.shape[-1]).model_dump(),
-            "evaluation": _evaluation(protocol or usual, networks, epochs),
-        },
-        source="potstill import",
-    )
-    source, whitenings = _at_hand(stated.data, data_root, download), whitenings_of(cache)
-    imported = importing.import_set(
-        given,
-        importing.Statement(space, label_kind, mirror_images),
-        stated.data,
-        stated.network,
-        stated.evaluation,
+    if out.suffix != _SUFFIX:
+        require_free(out, resumable=False)
+    whitenings = whitenings_of(cache)
+    imported = import_set(
+        path,
+        labels,
+        space=space,
+        dataset=dataset,
+        folder=folder,
+        train_images=train_images,
         class_names=None if class_names is None else _words(class_names),
-        source=source,
-        fitted_on=_fitted_on(stated.data, fit_on, source, data_root, download),
-        whitenings=whitenings,
-        versions=surroundings.versions(),
+        label_kind=label_kind,
+        mean=_numbers("--mean", mean),
+        std=_numbers("--std", std),
+        fit_on=fit_on,
+        zca_regularisation=zca_regularisation,
+        zca_block=zca_block,
+        resolution=resolution,
+        channels=channels,
+        mirror_images=mirror_images,
+        protocol=protocol,
+        network=network,
+        networks=networks,
+        epochs=epochs,
+        data_root=data_root,
+        download=download,
+        cache=whitenings,
     )
     warn_of(whitenings)
-    _require_fit(stated.network, imported)
     artefact = _written(imported, out)
     if as_json:
         print_json(_document(imported, artefact))
@@ -176,20 +165,33 @@ def import_images(
         print_lines(*_text(imported, artefact))
 
 
-def _statistics(mean: str | None, std: str | None) -> dict[str, list[float] | None]:
-    """Mean and standard deviation of each channel, or neither."""
-    means, deviations = _numbers("--mean", mean), _numbers("--std", std)
-    if (means is None) != (deviations is None):
-        raise DataError("--mean and --std belong together; pass both or neither")
-    if means is not None and deviations is not None:
-        if len(means) != len(deviations):
-            raise DataError(
-                f"--mean lists {len(means)} and --std {len(deviations)} numbers; pass one for each "
-                "channel to both"
-            )
-        if min(deviations) <= 0:
-            raise DataError(f"--std {std}: a standard deviation is above 0; correct it")
-    return {"mean": means, "std": deviations}
+def _restore(path: Path, out: Path, *, alone: bool, as_json: bool) -> None:
+    """Take in what was exported here, which says itself what it is."""
+    from potstill.data import exchange
+    from potstill.runs import require_free
+
+    if not path.exists():
+        raise DataError(f"cannot import {path}: it is not there; check the path")
+    if not exchange.is_export(path):
+        raise DataError(
+            f"{path} does not say what its numbers are; pass --space pixels, standardised or zca"
+        )
+    if not alone:
+        raise DataError(
+            f"{path} was exported by potstill and says all of its images; leave out the other "
+            "options, or pass --space to state it anew"
+        )
+    if out.suffix != _SUFFIX:
+        require_free(out, resumable=False)
+    imported = exchange.restored(path)
+    for check in imported.header.get("import", {}).get("checks", ()):
+        if check["verdict"] == "warning":
+            warn(f"{check['check']}: {check['value']}")
+    artefact = _written(imported, out)
+    if as_json:
+        print_json({"artefact": str(artefact), "digest": imported.digest})
+    else:
+        print_lines(str(artefact))
 
 
 def _numbers(option: str, text: str | None) -> list[float] | None:
@@ -206,61 +208,6 @@ def _numbers(option: str, text: str | None) -> list[float] | None:
 
 def _words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",")]
-
-
-def _evaluation(protocol: str, networks: int, epochs: int | None) -> dict[str, Any]:
-    from potstill.evaluation.protocol import named
-
-    chosen = named(protocol)
-    if epochs is not None and not chosen.counts_epochs:
-        raise DataError(
-            f"protocol {chosen.name} counts steps, not epochs; leave out --epochs, or pass "
-            f"--protocol {_HARD}"
-        )
-    return {"protocol": chosen.name, "networks": networks, "epochs": epochs}
-
-
-def _require_fit(network: NetworkRecipe, imported: DistilledDataset) -> None:
-    """Make the network once: one that such images do not fit could never score the set."""
-    from potstill.networks import zoo
-
-    _, channels, resolution, _ = imported.images.shape
-    classes = len(imported.class_names)
-    zoo.build(network, channels=channels, resolution=resolution, classes=classes)
-
-
-def _at_hand(data: DataRecipe, root: Path | None, download: bool) -> SourceDataset | None:
-    """The real data, where somebody says which and where it is.
-
-    Raises:
-        DataError: there is no such data set, or it cannot be read.
-    """
-    from potstill.data import datasets
-
-    elsewhere = data.dataset in datasets.names() and data.dataset != "digits"
-    if elsewhere and data.folder is None and (root is None or data.dataset == "image_folder"):
-        return None
-    return read_source(data, root, download=download, require_test=False)
-
-
-def _fitted_on(
-    data: DataRecipe,
-    name: str | None,
-    source: SourceDataset | None,
-    root: Path | None,
-    download: bool,
-) -> SourceDataset | None:
-    """The data that the preprocessing is fitted on; None if mean and std are stated."""
-    if data.mean is not None:
-        if name is not None:
-            raise DataError("--mean and --fit-on both say how to standardise; leave out one")
-        return None
-    if name is None or (source is not None and name == data.dataset):
-        return source
-    folder = data.folder if name == "image_folder" else None
-    update = {"dataset": name, "folder": folder, "train_images": None}
-    other = data.model_copy(update=update)
-    return read_source(other, root, download=download, require_test=False)
 
 
 def _written(imported: DistilledDataset, out: Path) -> Path:

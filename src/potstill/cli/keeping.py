@@ -15,6 +15,7 @@ from potstill.errors import ArtefactError, RunError
 from potstill.files import expanded
 
 if TYPE_CHECKING:
+    from potstill.data.distilled import DistilledDataset
     from potstill.data.whitening_cache import WhiteningCache
     from potstill.evaluation.cache import Cache
     from potstill.results import Audit, Evaluation
@@ -80,6 +81,27 @@ def keep_result(artefact: Path, result: Evaluation) -> None:
         warn(f"the result is not kept: {error}")
 
 
+def first_of(
+    artefact: Path, dataset: DistilledDataset, per_class: int, *, keep: bool
+) -> tuple[Path, DistilledDataset]:
+    """The first images of each class of a set, and the file beside it that has them.
+
+    ``keep``: the file is made if it is not there, since results belong to the part alone.
+
+    Raises:
+        ArtefactError: a class has fewer images, or the file that is there cannot be read.
+        RunError: that file has another set, or cannot be written.
+    """
+    part = dataset.first(per_class)
+    path = artefact.with_name(f"{artefact.stem}-first{per_class}{artefact.suffix}")
+    if path.exists():
+        if type(part).load(path).digest != part.digest:
+            raise RunError(f"{path} has other images than {artefact}; delete it, or rename it")
+    elif keep:
+        part.save(path)
+    return path, part
+
+
 def deliver(
     audit: _A,
     artefact: Path,
@@ -116,20 +138,13 @@ def keep_audit(audit: Audit, artefact: Path) -> None:
     """Add an audit to the record of its set's run; a note or a warning if that cannot be."""
     from potstill import runs
 
-    if not _in_run(artefact):
+    if not runs.lies_in_run(artefact):
         say("the audit is printed and not kept, since the set lies in no run's folder")
         return
     try:
         runs.record_audit(artefact.parent, audit.document())
     except RunError as error:
         warn(f"the audit is not kept: {error}")
-
-
-def _in_run(artefact: Path) -> bool:
-    """Whether an artefact lies in the folder of its run."""
-    from potstill import runs
-
-    return artefact.name == runs.DISTILLED and (artefact.parent / runs.RECORD).exists()
 
 
 def _default_cache() -> Path:

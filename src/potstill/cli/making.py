@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,11 +22,13 @@ from potstill.cli.options import (
     app,
     chosen_device,
     read_source,
-    read_teacher,
     stop,
 )
 from potstill.cli.progress import reporting
+from potstill.cli.teachers import read_teacher
 from potstill.cli.terminal import print_lines, say
+from potstill.cli.text import teacher_text
+from potstill.config import DataRecipe
 from potstill.methods.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -56,24 +59,61 @@ def distill(
     threads: Threads = None,
     cache: CacheFolder = None,
 ) -> None:
-    """Distil a dataset as RECIPE says."""
-    resolved = _resolved(recipe, assignments, seed)
+    """Distil a dataset as RECIPE says; a sweep in it, run after run."""
+    every = recipes.load_all(recipe, _overrides(assignments, seed))
+    from potstill.methods.squeeze import TEACHER
+    from potstill.runs import require_free
+
+    first = next(iter(every.values()))
+    base = out or Path("runs") / f"{recipes.folder_name(_plain(every))}-seed{first.seed}"
+    if not resume:
+        for name in every:
+            require_free(base / name)
     where = chosen_device(device)
-    source = read_source(resolved.data, data_root, download=download, require_test=False)
     whitenings = whitenings_of(cache)
-    artefact = distil(
-        resolved,
-        source,
-        out or Path("runs") / f"{recipes.folder_name(resolved)}-seed{resolved.seed}",
-        resume=resume,
-        device=where,
-        teacher=teacher,
-        workers=workers,
-        threads=threads,
-        whitenings=whitenings,
-    )
+    loaded: tuple[DataRecipe, SourceDataset] | None = None
+    trained: dict[str, Path] = {}
+    for number, (name, each) in enumerate(every.items(), start=1):
+        if name:
+            say(f"{number} of {len(every)}: {name}")
+        if loaded is None or loaded[0] != each.data:
+            loaded = None
+            source = read_source(
+                each.data, data_root, download=download, require_test=False, tell=True
+            )
+            loaded = each.data, source
+        shared = _teacher_key(each)
+        artefact = distil(
+            each,
+            loaded[1],
+            base / name,
+            resume=resume,
+            device=where,
+            teacher=teacher or trained.get(shared),
+            workers=workers,
+            threads=threads,
+            whitenings=whitenings,
+        )
+        own = artefact.parent / TEACHER
+        if own.exists():
+            trained.setdefault(shared, own)
+        print_lines(str(artefact))
     warn_of(whitenings)
-    print_lines(str(artefact))
+
+
+def _plain(every: Mapping[str, Recipe]) -> Recipe:
+    """The recipe that a folder is named after: the only one, or the one that is swept."""
+    first = next(iter(every.values()))
+    swept = "" not in every and first.based_on is not None
+    return first.model_copy(update={"name": first.based_on}) if swept else first
+
+
+def _teacher_key(recipe: Recipe) -> str:
+    """Runs of a sweep with the same teacher share it: of the same recipe, data and seed."""
+    method = methods.named(recipe.method.kind)
+    wanted = None if method.teacher is None else method.teacher(recipe.method)
+    asked = "" if wanted is None else wanted.model_dump_json()
+    return f"{asked} {recipe.data.model_dump_json()} {recipe.seed}"
 
 
 @app.command()
@@ -93,10 +133,10 @@ def teacher(
     from potstill.files import make_folder
     from potstill.methods.squeeze import TEACHER, settings_of, squeeze
 
-    resolved = _resolved(recipe, assignments, seed)
+    resolved = recipes.load(recipe, _overrides(assignments, seed))
     settings_of(resolved)
     where = chosen_device(device)
-    source = read_source(resolved.data, data_root, download=download, require_test=False)
+    source = read_source(resolved.data, data_root, download=download, require_test=False, tell=True)
     folder = out or Path("runs") / f"{recipes.folder_name(resolved)}-teacher-seed{resolved.seed}"
     make_folder(folder)
     try:
@@ -139,7 +179,7 @@ def distil(
             return run.artefact
         try:
             with reporting("") as tell:
-                distill(
+                made = distill(
                     recipe,
                     source,
                     run,
@@ -152,6 +192,8 @@ def distil(
                 )
         except KeyboardInterrupt:
             raise stop(f" at iteration {run.iteration}") from None
+        if "teacher" in made.header:
+            say(f"teacher: {teacher_text(made.header['teacher'])}")
         return run.artefact
 
 
@@ -164,6 +206,5 @@ def _workers(recipe: Recipe, asked: int | None, device: str) -> int | None:
     return asked
 
 
-def _resolved(recipe: str, assignments: list[str] | None, seed: int | None) -> Recipe:
-    overrides = [*(assignments or ()), *([] if seed is None else [f"seed={seed}"])]
-    return recipes.load(recipe, overrides)
+def _overrides(assignments: list[str] | None, seed: int | None) -> list[str]:
+    return [*(assignments or ()), *([] if seed is None else [f"seed={seed}"])]

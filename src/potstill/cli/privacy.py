@@ -27,6 +27,7 @@ from potstill.cli.options import (
     chosen_device,
     read_set,
     read_source,
+    set_in,
 )
 from potstill.cli.progress import reporting
 from potstill.progress import part
@@ -49,8 +50,9 @@ def attack(
         list[Path],
         typer.Argument(
             metavar="ARTEFACT...",
-            help="Distilled .safetensors files; of several, each is attacked and one result "
-            "printed",
+            callback=lambda paths: [set_in(path) for path in paths],
+            help="Distilled sets, by files or by folders of runs; of several, each is attacked "
+            "and one result printed",
         ),
     ],
     steps: Annotated[

@@ -1,87 +1,14 @@
-"""Progress on stderr: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress on stderr, as commands show it."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
-from rich import progress as bars
-from rich.console import Console
-
+from potstill import bars
 from potstill.cli.terminal import say
 from potstill.progress import Progress
-from potstill.quoting import printable
-
-_LINES = 10
-_SECONDS_BETWEEN_LINES = 60.0
-# Of the values those that are shown, and what they are called.
-_SHOWN = {"loss": "loss", "batch_accuracy": "accuracy"}
 
 
-@contextmanager
-def reporting(title: str, *, tenths: bool = True) -> Iterator[Progress]:
-    """Show how far something is, under ``title`` until a stage is told of.
-
-    Without ``tenths`` there is a line only once a minute where there is no terminal.
-    """
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _Lines(tenths)
-        return
-    with bars.Progress(
-        bars.TextColumn("{task.description}", markup=False),
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TextColumn("{task.fields[note]}"),
-        bars.TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as progress:
-        task = progress.add_task(printable(title), total=None, note="")
-        shown = title
-
-        def report(stage: str, done: int, total: int, **values: float) -> None:
-            nonlocal shown
-            if stage != shown:
-                shown = stage
-                progress.reset(task, description=printable(stage))
-            progress.update(task, completed=done, total=total, note=_note(values))
-
-        yield report
-
-
-class _Lines:
-    """A line at every tenth of the way if wanted, and once a minute."""
-
-    def __init__(self, tenths: bool = True) -> None:
-        self._tenths = tenths
-        self._stage: str | None = None
-        self._first = 0, 0.0
-        self._tenth = -1
-        self._last = 0.0
-
-    def __call__(self, stage: str, done: int, total: int, **values: float) -> None:
-        """A line, if one is due."""
-        now = time.monotonic()
-        if stage != self._stage:
-            self._stage, self._first, self._tenth = stage, (done, now), -1
-            if not self._tenths:
-                self._last = now
-        tenth = _LINES * done // max(total, 1)
-        if (tenth == self._tenth or not self._tenths) and now - self._last < _SECONDS_BETWEEN_LINES:
-            return
-        self._tenth, self._last = tenth, now
-        parts = [f"{stage} {done}/{total}", _note(values), self._remaining(done, total, now)]
-        say("  ".join(part for part in parts if part))
-
-    def _remaining(self, done: int, total: int, now: float) -> str:
-        first, start = self._first
-        if done == first or done >= total:
-            return ""
-        seconds = round((now - start) / (done - first) * (total - done))
-        return f"ETA {seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
-
-
-def _note(values: Mapping[str, float]) -> str:
-    return "  ".join(f"{text} {values[key]:.4f}" for key, text in _SHOWN.items() if key in values)
+def reporting(title: str, *, tenths: bool = True) -> AbstractContextManager[Progress]:
+    """Show how far something is; see :func:`potstill.bars.reporting`."""
+    return bars.reporting(title, say, tenths=tenths)

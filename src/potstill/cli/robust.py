@@ -21,6 +21,7 @@ from potstill.cli.options import (
     Download,
     Json,
     Module,
+    Protocol,
     Seed,
     app,
     chosen_device,
@@ -38,10 +39,7 @@ if TYPE_CHECKING:
 @app.command()
 def scores(
     artefact: Artefact,
-    protocol: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Protocol to train networks by  [the artefact's]"),
-    ] = None,
+    protocol: Protocol = None,
     networks: Annotated[
         int | None, typer.Option(min=1, help="Number of networks to train  [the artefact's]")
     ] = None,

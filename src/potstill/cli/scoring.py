@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from potstill.cli.keeping import NoSave, NoSaveAudit, deliver, keep_result, stoppable
+from potstill.cli.completion import complete_protocols
+from potstill.cli.keeping import (
+    NoSave,
+    NoSaveAudit,
+    deliver,
+    first_of,
+    keep_audit,
+    keep_result,
+    stoppable,
+)
 from potstill.cli.networks import Networks, networks_of, require_fitting
 from potstill.cli.options import (
     Artefact,
@@ -16,6 +26,8 @@ from potstill.cli.options import (
     Download,
     Json,
     Module,
+    PerClass,
+    Protocol,
     Seed,
     app,
     chosen_device,
@@ -30,22 +42,22 @@ from potstill.progress import staged
 from potstill.text import count, network_text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from potstill.data.distilled import DistilledDataset
     from potstill.data.source import SourceDataset
-    from potstill.results import Evaluation
+    from potstill.results import Diversity, Embedding, Evaluation
 
 
 @app.command()
 def evaluate(
     artefact: Artefact,
-    protocol: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Protocol to train networks by  [the artefact's]"),
-    ] = None,
+    protocol: Protocol = None,
     networks: Annotated[
         int | None, typer.Option(min=1, help="Number of networks to train  [the artefact's]")
     ] = None,
     network: Networks = None,
+    per_class: PerClass = None,
     data_root: DataRoot = None,
     baseline: Annotated[
         bool, typer.Option("--baseline", help="Also score as many random real images")
@@ -71,20 +83,37 @@ def evaluate(
         int | None,
         typer.Option(min=1, help="Epochs, for a protocol that counts them  [the artefact's]"),
     ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Steps, for a protocol that counts them: a quick look, which has another name  "
+            "[the protocol's]",
+        ),
+    ] = None,
     best: Annotated[
         bool, typer.Option("--best", help="Also score the epoch that is best on the test set")
     ] = False,
+    precision: Annotated[
+        Literal["auto", "bfloat16", "float32"] | None,
+        typer.Option(help="What students and labellers multiply in  [cpu: float32; cuda: auto]"),
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     download: Download = False,
     no_save: NoSave = False,
     as_json: Json = False,
 ) -> None:
-    """Train on ARTEFACT, test on real images."""
+    """Train on ARTEFACT, test on real images.
+
+    With --per-class the results go into NAME-firstN.safetensors beside ARTEFACT.
+    """
     from potstill.evaluation.protocol import network_made_for
 
     where = chosen_device(device)
     dataset = read_set(artefact)
+    if per_class is not None:
+        artefact, dataset = first_of(artefact, dataset, per_class, keep=not no_save)
     source = read_source(dataset.data_recipe, data_root, download=download)
     others = {"equal-bytes": equal_bytes, "full-data": full_data}
     beside = [kind for kind, asked in others.items() if asked]
@@ -96,7 +125,9 @@ def evaluate(
         "baseline": baseline,
         "beside": beside,
         "epochs": epochs,
+        "steps": steps,
         "best": best,
+        "precision": precision,
         "teacher": labeller_of(
             dataset,
             artefact,
@@ -129,6 +160,22 @@ def evaluate(
         said = summary(results[0]) if network is None else table(results)
         before = () if dataset.soft_labels is None else dataset.earlier_results
         print_lines(*said, *earlier(before))
+
+
+@app.command()
+def protocols(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", autocompletion=complete_protocols, help="A protocol  [all]"
+        ),
+    ] = None,
+) -> None:
+    """Say what each protocol is, by which networks are trained to score a set."""
+    from potstill.evaluation.protocol import PROTOCOLS, named
+
+    for each in PROTOCOLS.values() if name is None else (named(name),):
+        print_lines(each.name, *(f"    {line}" for line in wrap(each.summary, 92)))
 
 
 @app.command()
@@ -183,7 +230,14 @@ def relabel(
 
 @app.command()
 def diversity(
-    artefact: Artefact,
+    artefacts: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="ARTEFACT...",
+            help="Distilled .safetensors files; several are measured one by one, as the first "
+            "one's teacher sees them, and drawn on one map",
+        ),
+    ],
     teacher: TeacherFile = None,
     module: Module = None,
     data_root: DataRoot = None,
@@ -200,19 +254,46 @@ def diversity(
     as_json: Json = False,
 ) -> None:
     """Measure how far apart the images of a class are, as a teacher sees them."""
+    from potstill.audits.diversity import common_map
     from potstill.audits.diversity import diversity as measure
     from potstill.report import write_map
 
     where = chosen_device(device)
-    dataset = read_set(artefact)
+    sets = [read_set(artefact) for artefact in artefacts]
     source = None
     if real:
-        source = read_source(dataset.data_recipe, data_root, download=download, require_test=False)
-    seer = teacher_of(dataset, artefact, teacher, module, where)
-    audit = measure(dataset, seer, source, device=where, seed=seed)
+        source = read_source(sets[0].data_recipe, data_root, download=download, require_test=False)
+    seer = teacher_of(sets[0], artefacts[0], teacher, module, where)
+    audits = [measure(each, seer, source, device=where, seed=seed) for each in sets]
     if png is not None:
-        write_map(audit, png)
-    deliver(audit, artefact, diversity_summary, as_json=as_json, no_save=no_save)
+        drawn: Diversity | Embedding | None = audits[0]
+        if len(sets) > 1:
+            named = dict(zip(_told_apart(sets, artefacts), sets, strict=True))
+            drawn = common_map(named, seer, source, device=where, seed=seed)
+        write_map(drawn, png)
+    if len(sets) == 1:
+        deliver(audits[0], artefacts[0], diversity_summary, as_json=as_json, no_save=no_save)
+        return
+    for artefact, audit in zip(artefacts, audits, strict=True):
+        if not no_save:
+            keep_audit(audit, artefact)
+        if not as_json:
+            print_lines(str(artefact), *(f"  {line}" for line in diversity_summary(audit)))
+    if as_json:
+        print_json({"audits": [audit.document() for audit in audits]})
+
+
+def _told_apart(sets: Sequence[DistilledDataset], artefacts: Sequence[Path]) -> list[str]:
+    """Names of sets on one map: their methods, or their files where methods are alike."""
+    from potstill.methods.describing import description_of
+
+    described = [description_of(each.header) for each in sets]
+    candidates = [
+        [each.title for each in described],
+        [f"{each.title}, {each.detail}" for each in described],
+    ]
+    files = [str(path) for path in artefacts]
+    return next((names for names in candidates if len({*names}) == len(names)), files)
 
 
 def score(

@@ -8,31 +8,43 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from potstill import recipes
-from potstill.cli.options import Artefact, Json, app, read_set
-from potstill.cli.terminal import print_json, print_lines
-from potstill.cli.text import description, paper_row
+from potstill.cli.options import Artefact, Json, PerClass, app, read_set, set_or_teacher_in
+from potstill.cli.terminal import print_json, print_lines, say
+from potstill.cli.text import description, teacher_description
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
 
 
-@app.command("recipes")
-def list_recipes() -> None:
-    """List recipes and the paper rows they are."""
-    width = max(map(len, recipes.names()))
-    for name in recipes.names():
-        recipe = recipes.load(name)
-        stands_for = "; ".join(paper_row(row) for row in recipe.paper)
-        print_lines(f"{name:{width}}  {stands_for or recipe.description}")
-
-
 @app.command()
-def info(artefact: Artefact, as_json: Json = False) -> None:
-    """Say what ARTEFACT holds, and the accuracies measured on it."""
+def info(
+    artefact: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            callback=set_or_teacher_in,
+            help="A distilled set or a teacher: its .safetensors file, or its run's folder",
+        ),
+    ],
+    per_class: PerClass = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a distilled set or a teacher is, and the accuracies measured on it."""
+    from potstill import storage
+
+    if storage.is_of(artefact, storage.TEACHER):
+        document, _ = storage.decode(artefact, storage.TEACHER)
+        size = artefact.stat().st_size
+        if as_json:
+            print_json({"bytes": size, "header": document})
+        else:
+            print_lines(*teacher_description(document, size))
+        return
     dataset = read_set(artefact)
+    if per_class is not None:
+        dataset = dataset.first(per_class)
     document = {
-        "images": list(dataset.images.shape),
+        "images": list(dataset.shape),
         "images_per_class": dataset.images_per_class,
         "class_names": list(dataset.class_names),
         "bytes": artefact.stat().st_size,
@@ -51,14 +63,22 @@ def show(
     png: Annotated[Path, typer.Option(metavar="FILE", help="The picture to write")],
 ) -> None:
     """Draw the images in natural colours."""
-    draw(read_set(artefact), png)
+    from potstill.pictures import legend
+
+    dataset = read_set(artefact)
+    draw(dataset, png)
     print_lines(str(png))
+    for label, name in legend(dataset.class_names).items():
+        say(f"class {label} in the picture, as no font here has its characters: {name}")
 
 
 @app.command()
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Folders of runs or comparisons")
+        list[Path],
+        typer.Argument(
+            metavar="RUN...", help="Folders of runs or comparisons, or files of distilled sets"
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE.html", help="The page to write")],
 ) -> None:

@@ -61,8 +61,9 @@ def reproduce(
         list[str] | None,
         typer.Option(
             "--sweep",
-            metavar="KEY=VALUE,...",
-            help="Every row once for each value of a setting; of several, for each combination",
+            metavar="KEY[+KEY]=VALUE,...",
+            help="Every row once for each value of a setting, or of keys that go together; of "
+            "several sweeps, for each combination",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder to keep the runs in")] = Path("runs/tables"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from potstill import papers
-from potstill.config import PaperRow
+from potstill.config import NetworkRecipe, PaperRow
 from potstill.text import (
     accuracy_text,
     baseline_text,
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
 
 def summary(result: Evaluation) -> list[str]:
     """An evaluation in a line or a few."""
-    lines = [f"accuracy {result_text(result, 2)}, {count(result.steps, 'step')}"]
+    how = f", in {result.precision}" if result.precision else ""
+    lines = [f"accuracy {result_text(result, 2)}, {count(result.steps, 'step')}{how}"]
     best, baseline = result.best_on_test, result.baseline
     if best is not None:
         lines.append(
@@ -91,6 +94,7 @@ def description(dataset: DistilledDataset, document: dict[str, Any]) -> list[str
         "source": f"{header['source']['name']} ({header['source']['fingerprint'][:12]})",
         "recipe": header.get("recipe", {}).get("name") or "none",
         "method": ", ".join(filter(None, (described.title, described.detail))),
+        **({"teacher": teacher_text(header["teacher"])} if "teacher" in header else {}),
         "iterations": header["iterations"],
         "seed": header["seed"],
         "protocol": header["evaluation"]["protocol"],
@@ -105,6 +109,47 @@ def description(dataset: DistilledDataset, document: dict[str, Any]) -> list[str
         lines.append("not evaluated yet; potstill evaluate does it")
     said = (line for result in results for line in summary(result))
     return [*lines, *said, *earlier(dataset.earlier_results)]
+
+
+def teacher_description(document: dict[str, Any], size: int) -> list[str]:
+    """A teacher, by the document and the size of its file, a line for each fact."""
+    source = document["source"]
+    accuracy = document["results"][-1]["accuracy"] if document["results"] else None
+    facts = {
+        "teacher": _network_of(document["network"]),
+        "accuracy": "not measured" if accuracy is None else _on_test(accuracy),
+        "trained": f"{count(document['epochs'], 'epoch')}, seed {document['seed']}",
+        "images": f"{source['resolution']}x{source['resolution']}, "
+        f"{'grayscale' if source['channels'] == 1 else 'RGB'}, {document['preprocess']['kind']}",
+        "classes": _shortened(document["class_names"]),
+        "source": f"{source['name']} ({source['fingerprint'][:12]})",
+        "versions": ", ".join(f"{name} {number}" for name, number in document["versions"].items()),
+        "made on": _made_on(document.get("surroundings")),
+        "size": f"{size} bytes",
+    }
+    return [f"{name + ':':12}{value}" for name, value in facts.items()]
+
+
+def teacher_text(teacher: dict[str, Any]) -> str:
+    """The teacher that a set was made with, as its header has it: network, training, accuracy."""
+    accuracy = teacher.get("accuracy")
+    parts = [_network_of(teacher.get("network", {}))]
+    parts += [count(teacher["epochs"], "epoch")] if teacher.get("epochs") else []
+    parts += ["accuracy not measured" if accuracy is None else _on_test(accuracy)]
+    return ", ".join(parts)
+
+
+def _on_test(accuracy: float) -> str:
+    return f"{100 * accuracy:.2f} % on the test images"
+
+
+def _network_of(document: dict[str, Any]) -> str:
+    """A teacher's network, which may be a user's or a library's."""
+    named = document.get("module") or document.get("pretrained")
+    try:
+        return str(named) if named else network_text(NetworkRecipe.model_validate(document))
+    except ValidationError:  # of a later version
+        return "a network this version does not know"
 
 
 def _made_on(surroundings: dict[str, Any] | None) -> str:

@@ -3,8 +3,8 @@
 ========================================  ====================================================
 ``digits``                                scikit-learn's 8x8 digits, embedded
 ``mnist fashion_mnist cifar10 cifar100``  under the data root, in torchvision's folders
-``tiny_imagenet cub200 imagenette         image folders of that name under the data root,
-imagewoof imagenet64 imagenet1k``         resized to the side that the papers use
+``tiny_imagenet cub200 imagenette``       image folders of that name under the data root,
+``imagewoof imagenet64 imagenet1k``       resized to the side that the papers use
 ``image_folder``                          any image folder (``data.folder``)
 ========================================  ====================================================
 
@@ -22,6 +22,7 @@ distilled from them are independent of each other.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -29,10 +30,12 @@ import torch
 from potstill import rng
 from potstill.config import DataRecipe
 from potstill.data import image_folder, pixels, torchvision_sets
-from potstill.data.facts import DATASETS
-from potstill.data.source import SourceDataset, Split, fingerprint, sample_per_class
+from potstill.data.facts import DATASETS, DatasetInfo
+from potstill.data.source import IN_MEMORY, SourceDataset, Split, fingerprint, sample_per_class
+from potstill.data.survey import Survey
 from potstill.errors import DataError
 from potstill.files import expanded
+from potstill.progress import Progress, silent
 from potstill.quoting import quoted
 
 __all__ = ["SourceDataset", "Split", "fingerprint", "load", "names", "sample_per_class"]
@@ -47,10 +50,12 @@ def names() -> tuple[str, ...]:
 
 def load(
     recipe: DataRecipe,
-    root: Path | str | None,
+    root: Path | str | None = None,
     *,
     download: bool = False,
     require_test: bool = True,
+    surveyed: Callable[[Survey], None] | None = None,
+    progress: Progress = silent,
 ) -> SourceDataset:
     """Read the recipe's data set.
 
@@ -61,12 +66,19 @@ def load(
         download: fetch a published data set that is absent.
         require_test: refuse an image folder without test images; otherwise its test split is
             empty, and only then.
+        surveyed: given what was found in a folder of images, once it is read.
+        progress: told of every image of a folder.
 
     Raises:
         DataError: one line that says what is missing, damaged or does not fit, and the remedy.
     """
     name = recipe.dataset
     root = None if root is None else expanded(root, DataError)
+    if name == IN_MEMORY:
+        raise DataError(
+            "the data was in the memory of the Python script that distilled it, and no file holds "
+            "it; pass the data to potstill's functions in Python"
+        )
     if name not in names():
         raise DataError(f"unknown data set {quoted(name)}; choose one of {', '.join(names())}")
     if recipe.folder is not None and name != "image_folder":
@@ -82,6 +94,7 @@ def load(
         )
     if info is None or info.reader == "image folder":
         folder = _folder(recipe, root)
+        survey = Survey(folder)
         class_names, train, test = image_folder.read(
             folder,
             resolution=recipe.resolution or (info.resolution if info else None),
@@ -89,7 +102,11 @@ def load(
             train_squashed=recipe.train_squashed,
             test_resize=recipe.test_resize,
             require_test=require_test,
+            survey=survey,
+            progress=progress,
         )
+        if surveyed is not None:
+            surveyed(survey)
         name = name if info else folder.resolve().name
     else:
         class_names, train, test = (
@@ -101,6 +118,28 @@ def load(
     if recipe.train_images is not None:
         train = _chunk(name, train, len(class_names), recipe.train_images, recipe.train_chunk)
     return SourceDataset(name, class_names, train, test, fingerprint(train, test))
+
+
+def own_facts(recipe: DataRecipe, root: Path | None) -> DatasetInfo:
+    """What a folder of one's own holds, told from its files' names alone, as estimates need it.
+
+    Raises:
+        DataError: it is not there or has no classes, or the recipe names no side for its images.
+    """
+    folder = _folder(recipe, root)
+    if recipe.resolution is None:
+        raise DataError("data.resolution is not set, and only reading the images tells their side")
+    classes, training, test = image_folder.sizes(folder)
+    return DatasetInfo(
+        title=folder.name,
+        classes=classes,
+        channels=recipe.channels or 3,
+        resolution=recipe.resolution,
+        training=recipe.train_images or training,
+        test=test,
+        reader="image folder",
+        folder=str(folder),
+    )
 
 
 def _chunk(name: str, train: Split, classes: int, images: int, chunk: int) -> Split:
@@ -179,7 +218,10 @@ def _folder(recipe: DataRecipe, root: Path | None) -> Path:
 
 def _root(name: str, root: Path | None, download: bool = False) -> Path:
     if root is None:
-        raise DataError(f"{name} is read from a data root and none is given; pass --data-root")
+        raise DataError(
+            f"{name} is read from a data root and none is given; pass --data-root, "
+            "or set POTSTILL_DATA_ROOT"
+        )
     if not root.is_dir() and not download:
         raise DataError(
             f"data root {root} is not a folder; create it, or pass another with --data-root"

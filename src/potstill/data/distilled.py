@@ -6,16 +6,20 @@ preprocessing, the protocol the set was made for and its whole history come with
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from potstill import storage
+from potstill import pictures, storage
 from potstill.config import DataRecipe, NetworkRecipe
 from potstill.data.header import checked, checked_names, implied_mirror_images
 from potstill.data.preprocess import Preprocess
@@ -25,6 +29,9 @@ from potstill.files import locked, remove_leftovers
 from potstill.quoting import fault, quoted
 from potstill.results import Evaluation, of_set, standing
 from potstill.surroundings import Surroundings
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # What the file's document has besides, written from the tensors and the preprocessing.
 _DERIVED = frozenset({"class_names", "digest", "images", "labels", "preprocess", "soft_labels"})
@@ -37,7 +44,6 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
     """A torch Dataset of (image, label) in network space, with all that belongs to it.
 
     Attributes:
-        images: (n, c, h, w) float32, network space.
         labels: (n, C) float32, learned and centred: a class is its largest entry.
         class_names: C names; column k of ``labels`` is class k.
         preprocess: from pixels to network space and back.
@@ -81,19 +87,63 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         self._stored = _copy(images, images.dtype if images.dtype == torch.uint8 else torch.float32)
         self.labels = _copy(labels, torch.float32)
         self.class_names = checked_names(class_names)
-        self.preprocess = preprocess
         self.soft_labels = None if soft_labels is None else _copy_soft(soft_labels)
         self.header = _header(header, self.soft_labels is not None, in_phases(preprocess))
         self._check_tensors()
         preprocess.check(self._stored)
-        pixels = self.space == "pixels"
-        self.images = preprocess.apply(self._stored) if pixels else self._stored
+        self.preprocess = preprocess.for_images(self._stored.shape[1:])
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self._stored)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         return self.images[index], self.labels[index]
+
+    @cached_property
+    def images(self) -> Tensor:
+        """In network space, (n, c, h, w) float32: of 8-bit pixels made when first asked for."""
+        return self._stored if self.space == "network" else self.preprocess.apply(self._stored)
+
+    @property
+    def shape(self) -> torch.Size:
+        """(n, c, h, w)."""
+        return self._stored.shape
+
+    @property
+    def compact(self) -> Tensor:
+        """``images``, or the 8-bit pixels if :meth:`in_network_space` makes these of any batch.
+
+        That is so to the bit where images are standardised, each number by itself.
+        """
+        each = self.preprocess.describe()["kind"] == "standardise"
+        return self._stored if each and self.space == "pixels" else self.images
+
+    def in_network_space(self, images: Tensor) -> Tensor:
+        """Some of :attr:`compact`, on any device, as networks see them: (b, c, h, w) float32."""
+        return self.preprocess.apply(images) if images.dtype == torch.uint8 else images
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.shape[1:]))
+        return (
+            f"DistilledDataset({self.header['method']} of {self.header['source']['name']}: "
+            f"{len(self)} images of {shape}, {len(self.class_names)} classes)"
+        )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the picture, and a line on the set."""
+        source = base64.b64encode(self._repr_png_()).decode("ascii")
+        names = pictures.legend(self.class_names)
+        listed = "; ".join(f"{label}: {name}" for label, name in names.items())
+        told = html.escape(f"{self!r}{f' ({listed})' if names else ''}")
+        return (
+            f'<figure style="margin: 0"><img src="data:image/png;base64,{source}" alt="{told}" '
+            f'style="max-width: 100%"><figcaption>{told}</figcaption></figure>'
+        )
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.picture().save(buffer, format="PNG")
+        return buffer.getvalue()
 
     @property
     def space(self) -> str:
@@ -171,6 +221,10 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
             return self._stored.float() / 255
         return self.preprocess.invert(self.images).clamp(0, 1)
 
+    def picture(self) -> Image:
+        """All images in natural colours, a row a class; see :func:`potstill.pictures.picture`."""
+        return pictures.picture(self)
+
     def with_result(self, result: Mapping[str, Any]) -> DistilledDataset:
         """The same set with one more measured result; its digest is the same."""
         header = {**self.header, "results": [*self.header["results"], dict(result)]}
@@ -197,6 +251,34 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         ]
         header = {**self.header, "relabelling": dict(relabelling), "results": stamped}
         return self._like(header, soft_labels)
+
+    def first(self, per_class: int) -> DistilledDataset:
+        """The set of the first ``per_class`` images of every class, in the order they have here.
+
+        Whether these are worth what a set made of so many images is depends on the method: each of
+        DWA's images knows nothing of those after it, so that its first ten of fifty are, to the
+        byte, the set of ten; RCIG's images are made for each other. Field ``part_of`` of the header
+        says which set they are from. Results stay behind, and so do stored soft labels: they are
+        of other batches.
+
+        Raises:
+            ArtefactError: a class has fewer images, or none are asked for.
+        """
+        classes = self.hard_labels()
+        fewest = int(classes.bincount(minlength=len(self.class_names)).min())
+        if not 1 <= per_class <= fewest:
+            raise ArtefactError(
+                f"the set has {fewest} images of its smallest class; ask for the first 1 to "
+                f"{fewest} of each, and not for {per_class}"
+            )
+        members = [(classes == label).nonzero()[:per_class, 0] for label in classes.unique()]
+        rows = torch.cat(members).sort().values
+        whole = {"digest": self.digest, "images_per_class": self.images_per_class}
+        header = {key: value for key, value in self.header.items() if key != "relabelling"}
+        header |= {"part_of": whole, "results": []}
+        return DistilledDataset(
+            self._stored[rows], self.labels[rows], self.class_names, self.preprocess, header
+        )
 
     def made_for(self, evaluation: Mapping[str, Any]) -> DistilledDataset:
         """The same images and labels, made to be scored in another way; its digest is another."""
@@ -228,24 +310,7 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         path = Path(path)
         document, tensors = storage.decode(path, storage.DISTILLED_SET)
         try:
-            _check_shapes(document, tensors)
-            parts = {
-                name.removeprefix(_PREFIX): tensor
-                for name, tensor in tensors.items()
-                if name.startswith(_PREFIX)
-            }
-            preprocess = Preprocess.from_parts(document["preprocess"], parts)
-            header = {key: value for key, value in document.items() if key not in _DERIVED}
-            names, soft_labels = document["class_names"], tensors.get("soft_labels")
-            dataset = cls(
-                tensors["images"], tensors["labels"], names, preprocess, header, soft_labels
-            )
-            if dataset.header["format_version"] != document["format_version"]:
-                raise ArtefactError(
-                    f"format {document['format_version']} does not go with what it holds; "
-                    "get the original file again"
-                )
-            return dataset
+            return cls.from_parts(document, tensors)
         except ArtefactError as error:
             raise ArtefactError(f"{path}: {error}") from None
         except (KeyError, TypeError, AttributeError, DataError) as error:
@@ -253,6 +318,100 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
             raise ArtefactError(
                 f"{path}: header and tensors do not fit ({reason}); get the original file again"
             ) from None
+
+    def export(
+        self,
+        out: Path | str,
+        form: Literal["png", "npz", "pt", "datasets"],
+        *,
+        licence: str = "unknown",
+    ) -> None:
+        """Write the set for other code (:mod:`potstill.data.exchange`, :mod:`potstill.sharing`).
+
+        Args:
+            out: the file, or of png and datasets the folder, which is not there or empty.
+            form: ``png``: class folders; ``npz`` and ``pt``: arrays or tensors; ``datasets``: a
+                folder that ``datasets.load_dataset`` reads (extra ``hub``). npz and pt hold every
+                set exactly, pictures one that keeps pixels.
+            licence: of the images, for the card of ``datasets``.
+
+        Raises:
+            RunError: it cannot be written, the folder holds something, or the extra is missing.
+        """
+        if form == "datasets":
+            from potstill.sharing import write_folder
+
+            write_folder(self, Path(out), licence=licence)
+        else:
+            from potstill.data.exchange import export
+
+            export(self, Path(out), form)
+
+    def push_to_hub(
+        self,
+        repository: str,
+        *,
+        licence: str = "unknown",
+        private: bool = False,
+        token: str | None = None,
+    ) -> str:
+        """Put the set on the Hugging Face hub; :func:`potstill.sharing.push` says all (extra
+        ``hub``).
+
+        Returns:
+            The address of the dataset repository ``USER/NAME``.
+
+        Raises:
+            RunError: the hub refuses or is not reached, or the extra is missing.
+        """
+        from potstill.sharing import push
+
+        return push(self, repository, licence=licence, private=private, token=token)
+
+    @classmethod
+    def from_hub(
+        cls, repository: str, *, revision: str | None = None, token: str | None = None
+    ) -> DistilledDataset:
+        """The set that :meth:`push_to_hub` put into the repository ``USER/NAME`` (extra ``hub``).
+
+        Raises:
+            RunError: there is none, the hub is not reached, or the extra is missing.
+            ArtefactError: the file is none that potstill wrote.
+        """
+        from potstill.sharing import pull
+
+        return pull(repository, revision=revision, token=token)
+
+    def parts(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The tensors of the set's file, and its document without the digest."""
+        return self._tensors(), self._document()
+
+    @classmethod
+    def from_parts(
+        cls, document: Mapping[str, Any], tensors: Mapping[str, Tensor]
+    ) -> DistilledDataset:
+        """The set of which :meth:`parts` returned these.
+
+        Raises:
+            ArtefactError: they do not fit each other, or are of no set.
+            KeyError, TypeError, AttributeError, DataError: a part is missing or malformed.
+        """
+        _check_shapes(document, tensors)
+        parts = {
+            name.removeprefix(_PREFIX): tensor
+            for name, tensor in tensors.items()
+            if name.startswith(_PREFIX)
+        }
+        preprocess = Preprocess.from_parts(document["preprocess"], parts)
+        header = {key: value for key, value in document.items() if key not in _DERIVED}
+        names, soft_labels = document["class_names"], tensors.get("soft_labels")
+        dataset = cls(tensors["images"], tensors["labels"], names, preprocess, header, soft_labels)
+        if dataset.header["format_version"] != document["format_version"]:
+            raise ArtefactError(
+                f"format {document['format_version']} does not go with what it holds; "
+                "get the original file again"
+            )
+        return dataset
 
     @classmethod
     def add_result(cls, path: Path | str, result: Mapping[str, Any]) -> DistilledDataset:

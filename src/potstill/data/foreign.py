@@ -41,6 +41,8 @@ class Foreign:
     """Names of the class folders, sorted; None for tensors."""
     layout: str
     """How the axes of the images were read, such as ``n, h, w, c``."""
+    sets: int = 1
+    """How many sets the file holds, of which this is the last."""
 
 
 def read(
@@ -55,7 +57,8 @@ def read(
     A folder has one folder of images for each class; its labels are the places of the class
     folders in sorted order. Files hold images (n, c, h, w), (n, h, w, c) or (n, h, w), and
     labels (n,), (n, 1) or (n, C): both in one file, as a mapping or a pair, or the labels in
-    another. Which axis is the channels' is told by its length, 1 or 3.
+    another. Of several sets in a list under ``data``, as the matching methods' authors save those
+    of all their starts, it is the last. Which axis is the channels' is told by its length, 1 or 3.
 
     Args:
         path: a folder, or a file.
@@ -74,14 +77,26 @@ def read(
             )
         names, split = image_folder.read_classes(path, resolution=resolution, channels=channels)
         return Foreign(split.images, split.labels, names, "n, c, h, w")
-    images, own = _pair(_load(path), path, alone=labels is not None)
+    content, sets = _last(_load(path))
+    images, own = _pair(content, path, alone=labels is not None)
     if labels is not None:
         own = _single(_load(labels), labels)
     if own is None:
         raise DataError(f"{path} holds images and no labels; pass --labels FILE")
     plain = _plain_images(images, path)
     arranged, layout = _arrange(plain, path)
-    return Foreign(arranged, _plain_labels(own, len(arranged), labels or path), None, layout)
+    return Foreign(arranged, _plain_labels(own, len(arranged), labels or path), None, layout, sets)
+
+
+def of_tensors(images: Tensor, labels: Tensor) -> Foreign:
+    """Images and labels that are in memory, as :func:`read` takes those of a file.
+
+    Raises:
+        DataError: they are none, or do not go together.
+    """
+    place = Path("memory")
+    arranged, layout = _arrange(_plain_images(images.cpu(), place), place)
+    return Foreign(arranged, _plain_labels(labels.cpu(), len(arranged), place), None, layout)
 
 
 def _load(path: Path) -> Any:
@@ -96,7 +111,7 @@ def _load(path: Path) -> Any:
             return archives.read_pt(path)
         if path.suffix == ".npz":
             arrays = archives.read_npz(path, _COPIES)
-            return {name: _tensor(array) for name, array in arrays.items()}
+            return {name: _tensor(one) for name, one in arrays.items() if one.dtype.kind != "U"}
         return _tensor(archives.read_npy(path, _COPIES))
     except archives.Refused as refusal:
         raise DataError(f"{path} {refusal}") from None
@@ -120,6 +135,19 @@ def _load(path: Path) -> Any:
 def _tensor(array: NDArray[Any]) -> Tensor:
     """The same numbers in this machine's byte order, the only one that PyTorch takes."""
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+
+
+def _last(content: Any) -> tuple[Any, int]:
+    """The last of the sets that stand in a list, and how many there are.
+
+    DC, DSA, DM and DataDAM save ``{"data": [[images, labels], ...], ...}``, or one pair there.
+    """
+    listed = content.get("data") if isinstance(content, Mapping) else None
+    if not isinstance(listed, list | tuple) or not listed:
+        return content, 1
+    if isinstance(listed[-1], list | tuple):
+        return listed[-1], len(listed)
+    return listed, 1
 
 
 def _pair(content: Any, path: Path, *, alone: bool) -> tuple[Tensor, Tensor | None]:

@@ -65,6 +65,11 @@ class _Relabelling(Section):
     views: dict[str, Any] = {}
 
 
+class _PartOf(Section):
+    digest: Name
+    images_per_class: Count
+
+
 class _Checked(Section):
     check: Name
     value: Name
@@ -111,6 +116,7 @@ class _Header(Section):
     teacher: _Teacher = _Teacher()
     statement: _Import = Field(_Import(), alias="import")
     relabelling: _Relabelling = _Relabelling()
+    part_of: _PartOf = _PartOf(digest="", images_per_class=0)
 
     @model_validator(mode="after")
     def _whole(self) -> _Header:

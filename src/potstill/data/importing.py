@@ -92,7 +92,7 @@ def import_set(
             class names, or no preprocessing, can be had.
     """
     names, named = _class_names(foreign, class_names, source)
-    checks = [plausible.finite(foreign.images, foreign.labels), *named]
+    checks = [plausible.finite(foreign.images, foreign.labels), *_which(foreign), *named]
     checks += _shape(foreign, source)
     fitted = _preprocess(data, statement, foreign, fitted_on, whitenings)
     images, pixels, seen = _images(foreign.images, statement.space, fitted)
@@ -186,6 +186,13 @@ def _matched(foreign: Foreign, names: tuple[str, ...]) -> Tensor:
     if foreign.class_names is None:
         return foreign.labels
     return torch.tensor(_places(foreign.class_names, names)[0])[foreign.labels]
+
+
+def _which(foreign: Foreign) -> list[Check]:
+    """Which set of a file it is, if the file holds several."""
+    if foreign.sets == 1:
+        return []
+    return [Check("sets in the file", f"the last of {foreign.sets}", "ok")]
 
 
 def _shape(foreign: Foreign, source: SourceDataset | None) -> list[Check]:

@@ -26,6 +26,7 @@ knows, and starts Ghostscript for one of them."""
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _MOST_PIXELS = 89_478_485  # from here on Pillow warns of a decompression bomb: 256 MiB of RGB
 _TOO_LARGE = f"it has more than {_MOST_PIXELS:,} pixels"
+_ORIENTATION = 0x0112  # of EXIF: 1 is upright
 # Numbers per chunk of a resize: 64 MiB of float32.
 _CHUNK_NUMBERS = 1 << 24
 
@@ -113,7 +114,26 @@ class Fit:
         return (left, upper, left + side, upper + side)
 
 
-def read(path: Path, fit: Fit, channels: int | None) -> np.ndarray:
+@dataclass(frozen=True)
+class Seen:
+    """What an image file is: its format, Pillow's mode, its size, whether it had to be turned."""
+
+    format: str
+    mode: str
+    size: tuple[int, int]
+    turned: bool
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file begins as an image of one of ``FORMATS`` does."""
+    try:
+        with open_regular(path) as file, _open(file):
+            return True
+    except (OSError, ValueError, SyntaxError):
+        return False
+
+
+def read(path: Path, fit: Fit, channels: int | None) -> tuple[np.ndarray, Seen]:
     """Decode one image file, upright.
 
     Args:
@@ -123,18 +143,35 @@ def read(path: Path, fit: Fit, channels: int | None) -> np.ndarray:
         channels: 1 converts to gray; otherwise gray images stay gray and others become RGB.
 
     Returns:
-        (1, h, w) or (3, h, w) uint8.
+        (1, h, w) or (3, h, w) uint8, and what the file is. Of several images in it, the first.
 
     Raises:
         Exception: whatever Pillow raises for the way in which this file is broken.
     """
     side = fit.side
     with open_regular(path) as file, _open(file) as image:
+        kind, mode, size = image.format or "", image.mode, image.size
         if side is not None:
             # A JPEG may be decoded at a fraction of its size, here never below twice the target.
             image.draft(None, (2 * side, 2 * side))
-        upright = ImageOps.exif_transpose(image) if "exif" in image.info else image
+        turned = "exif" in image.info and image.getexif().get(_ORIENTATION, 1) in range(2, 9)
+        upright = ImageOps.exif_transpose(image) if turned else image
         plain = _gray_or_rgb(upright)
+    return _fitted(plain, fit, channels), Seen(kind, mode, size, turned)
+
+
+def of_pil(image: Image.Image, fit: Fit, channels: int | None) -> np.ndarray:
+    """An image that Pillow holds, as :func:`read` decodes one of a file; it is not turned.
+
+    Raises:
+        ValueError: its pixels are floating-point numbers or 32-bit integers.
+    """
+    return _fitted(_gray_or_rgb(image), fit, channels)
+
+
+def _fitted(plain: Image.Image, fit: Fit, channels: int | None) -> np.ndarray:
+    """An image of mode L or RGB, of this size and with so many channels."""
+    side = fit.side
     if channels == 1:
         plain = plain.convert("L")
     if side is not None and (plain.size != (side, side) or fit.share != 1):

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from potstill.data.operations import colour, cropped, rotation, warp
+from potstill.hardware import sent
 
 Operation = Literal["colour", "crop", "cutout", "flip", "scale", "rotate"]
 Strategy = tuple[Operation, ...]
@@ -145,7 +146,7 @@ def _crop(images: Tensor, parameters: NDArray[Any]) -> Tensor:
         down, across = parameters[0].tolist()
         return F.pad(images, (-across, across, -down, down))
     reach = _crop_reach(images.shape[-1])
-    corner = torch.from_numpy(parameters.T + reach).to(images.device)
+    corner = sent(torch.from_numpy(parameters.T + reach), images.device)
     return cropped(images, corner, reach, images.new_zeros(images.shape[1]))
 
 
@@ -155,15 +156,15 @@ def _cutout(images: Tensor, parameters: NDArray[Any]) -> Tensor:
     hole = _hole_side(side)
     distance = np.arange(side) - (parameters - hole // 2)[..., None]  # (n, 2, h)
     inside = (distance >= 0) & (distance < hole)
-    mask = torch.from_numpy(inside[:, 0, :, None] & inside[:, 1, None, :]).to(images.device)
-    return images.masked_fill(mask[:, None], 0.0)
+    mask = torch.from_numpy(inside[:, 0, :, None] & inside[:, 1, None, :])
+    return images.masked_fill(sent(mask, images.device)[:, None], 0.0)
 
 
 def _flip(images: Tensor, parameters: NDArray[Any]) -> Tensor:
     """Left to right."""
     if len(parameters) == 1:
         return images.flip(-1) if parameters[0, 0] else images
-    mirrored = torch.from_numpy(parameters).to(images.device)[..., None, None]
+    mirrored = sent(torch.from_numpy(parameters), images.device)[..., None, None]
     return torch.where(mirrored, images.flip(-1), images)
 
 
@@ -189,4 +190,4 @@ _EFFECTS: Mapping[Operation, Callable[[Tensor, NDArray[Any]], Tensor]] = {
 
 
 def _like(values: NDArray[Any], images: Tensor) -> Tensor:
-    return torch.from_numpy(values).to(images)
+    return sent(torch.from_numpy(values).to(images.dtype), images.device)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self, final
 
+import numpy as np
 import torch
+from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
 from potstill.config import SIDE
-from potstill.data import statistics
+from potstill.data import pixels, statistics
 from potstill.data.blocks import Blocks, Tiling
 from potstill.errors import ArtefactError, DataError
 from potstill.quoting import fault, quoted
@@ -28,13 +30,14 @@ class Preprocess(ABC):
         self.std = std
 
     @torch.no_grad()
-    def apply(self, images: Tensor) -> Tensor:
+    def apply(self, images: Tensor | Image.Image | Sequence[Image.Image]) -> Tensor:
         """Pixels to network space, in chunks: beyond the result, memory does not grow with n.
 
         The device of ``images`` does the work; 8-bit pixels are the cheapest to bring there.
 
         Args:
-            images: (n, c, h, w) uint8, or floating point with 1.0 for white (not clipped).
+            images: (n, c, h, w) uint8, or floating point with 1.0 for white (not clipped); or a
+                picture of Pillow's, or several, of the size of those fitted on.
 
         Returns:
             (n, c, h, w) float32 on the device of ``images``.
@@ -42,6 +45,8 @@ class Preprocess(ABC):
         Raises:
             DataError: the images have another shape than those fitted on, or another dtype.
         """
+        if not isinstance(images, Tensor):
+            images = self._of_pil(images)
         self.check(images)
         result = torch.empty(images.shape, dtype=torch.float32, device=images.device)
         for rows in statistics.chunks(images):
@@ -93,6 +98,31 @@ class Preprocess(ABC):
         problem = self._shape_error(images.shape[1:])
         if problem:
             raise DataError(f"{problem}; pass images like those the preprocessing was fitted on")
+
+    def _of_pil(self, images: Any) -> Tensor:
+        """Pictures of Pillow's as (n, c, h, w) uint8; gray, if those fitted on are."""
+        several = [images] if isinstance(images, Image.Image) else images
+        if not isinstance(several, Sequence) or not all(
+            isinstance(image, Image.Image) for image in several
+        ):
+            raise DataError(
+                f"an object of type {type(images).__name__} holds no images; pass a tensor "
+                "(n, channels, height, width), or pictures of Pillow's"
+            )
+        if len({image.size for image in several}) != 1:
+            raise DataError("pass pictures, at least one, that are all of one size")
+        channels = len(self.mean)
+        try:
+            read = [pixels.of_pil(image, pixels.Fit(), channels) for image in several]
+        except ValueError as error:
+            raise DataError(f"a picture cannot be taken: {error}") from None
+        return torch.from_numpy(
+            np.stack([np.broadcast_to(image, (channels, *image.shape[1:])) for image in read])
+        )
+
+    @abstractmethod
+    def for_images(self, shape: torch.Size) -> Preprocess:
+        """The same map, for images of this shape (c, h, w) and no other."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
@@ -147,7 +177,19 @@ class Preprocess(ABC):
 
 @final
 class Standardise(Preprocess):
-    """Zero mean and unit standard deviation per channel over the training set; any image size."""
+    """Zero mean and unit standard deviation per channel over the training set.
+
+    Images may have any size. A distilled set has it for the size of its own images alone, since
+    nothing else would tell that others were passed.
+    """
+
+    def __init__(self, mean: Tensor, std: Tensor, shape: torch.Size | None = None) -> None:
+        super().__init__(mean, std)
+        self._shape = shape
+
+    def for_images(self, shape: torch.Size) -> Standardise:
+        """The same map, for images of this shape (c, h, w) and no other."""
+        return Standardise(self.mean, self.std, shape)
 
     def describe(self) -> dict[str, Any]:
         """``kind``, ``mean`` and ``std`` per channel, for pixels in [0, 1]."""
@@ -165,9 +207,12 @@ class Standardise(Preprocess):
 
     def _shape_error(self, shape: torch.Size) -> str | None:
         channels = len(self.mean)
-        if shape[0] == channels:
+        if shape[0] != channels:
+            return f"images have {_count(shape[0], 'channel')}, the preprocessing has {channels}"
+        if self._shape is None or shape == self._shape:
             return None
-        return f"images have {_count(shape[0], 'channel')}, the preprocessing has {channels}"
+        height, width = self._shape[1:]
+        return f"images are {shape[2]}x{shape[1]}, and the set's are {width}x{height}"
 
     def _forward(self, images: Tensor) -> Tensor:
         return images
@@ -209,6 +254,10 @@ class ZCA(Preprocess):
         self.blocks = blocks
         self._placed = (pixel_mean, whitening)
         self._factor: Tensor | None = None
+
+    def for_images(self, shape: torch.Size) -> ZCA:
+        """Itself: it is for images of one shape as it is."""
+        return self
 
     def describe(self) -> dict[str, Any]:
         """``kind``, ``shape`` of an image, ``mean``, ``std``, ``regularisation``, ``block``.

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from potstill.data.operations import cropped
 from potstill.data.preprocess import Preprocess, Standardise
+from potstill.hardware import sent
 
 # Draws of a crop that may miss the image before the largest crop is taken (torchvision's number).
 _ATTEMPTS = 10
@@ -55,12 +56,12 @@ def random_crop(
     The same as padding every side and cropping to the old size at a uniformly random place.
     """
     corner = torch.from_numpy(generator.integers(0, 2 * padding + 1, (2, len(images))))
-    return cropped(images, corner.to(images.device), padding, fill)
+    return cropped(images, sent(corner, images.device), padding, fill)
 
 
 def random_flip(images: Tensor, generator: np.random.Generator) -> Tensor:
     """Mirror each image left to right with probability 1/2."""
-    mirrored = torch.from_numpy(generator.random(len(images)) < 0.5).to(images.device)
+    mirrored = sent(torch.from_numpy(generator.random(len(images)) < 0.5), images.device)
     return torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
 
 
@@ -79,7 +80,8 @@ def random_resized_crop(
     A crop is never larger than the image, so there is nothing to antialias.
 
     Interpolation is linear in each axis: Y X Z^T with a matrix for the rows and one for the
-    columns of each image.
+    columns of each image. The device makes them of the places that each row and column is taken
+    from, which are all that is copied there.
 
     Args:
         shared: one rectangle for the whole batch.
@@ -87,8 +89,9 @@ def random_resized_crop(
     height, width = images.shape[2:]
     count = 1 if shared else len(images)
     top, left, rows, columns = _rectangles(count, (height, width), scale, ratio, generator)
-    down = torch.from_numpy(_interpolation(top, rows, height)).to(images)
-    across = torch.from_numpy(_interpolation(left, columns, width)).to(images)
+    places = np.concatenate([_places(top, rows, height), _places(left, columns, width)], 1)
+    on_device = sent(torch.from_numpy(places), images.device).split([height, width], 1)
+    down, across = (_interpolation(axis, images.dtype) for axis in on_device)
     with torch.autocast(images.device.type, enabled=False):
         return down[:, None] @ images @ across[:, None].mT
 
@@ -128,12 +131,12 @@ def cutmix(images: Tensor, generator: np.random.Generator, alpha: float) -> Mix:
         size, centre = int(len(mask) * side), int(generator.integers(len(mask)))
         mask[max(0, centre - size // 2) : max(0, centre + size // 2)] = True
     pasted = inside[0][:, None] & inside[1]
-    mixed = torch.where(pasted.to(images.device), images[partners], images)
+    mixed = torch.where(sent(pasted, images.device), images[partners], images)
     return Mix(mixed, partners, 1 - int(pasted.sum()) / (height * width))
 
 
 def _partners(images: Tensor, generator: np.random.Generator) -> Tensor:
-    return torch.from_numpy(generator.permutation(len(images))).to(images.device)
+    return sent(torch.from_numpy(generator.permutation(len(images))), images.device)
 
 
 def _rectangles(
@@ -162,12 +165,25 @@ def _rectangles(
     return top, left, rows, columns
 
 
-def _interpolation(start: NDArray[np.int64], length: NDArray[np.int64], size: int) -> NDArray[Any]:
-    """Matrices (k, size, size) that stretch ``length`` pixels from ``start`` to ``size``.
+def _places(start: NDArray[np.int64], length: NDArray[np.int64], size: int) -> NDArray[Any]:
+    """Where the ``size`` pixels that ``length`` from ``start`` are stretched to are taken from.
 
     Pixel i of the result lies at (i + 1/2) length / size - 1/2 within the cut, and beyond its
-    first and last pixel the cut goes on as it ends (``align_corners=False``).
+    first and last pixel the cut goes on as it ends (``align_corners=False``): (k, size) float64.
     """
     place = (np.arange(size) + 0.5) * (length / size)[:, None] - 0.5
-    source = start[:, None] + np.clip(place, 0, length[:, None] - 1)
-    return np.maximum(0, 1 - np.abs(source[:, :, None] - np.arange(size)))
+    found: NDArray[Any] = start[:, None] + np.clip(place, 0, length[:, None] - 1)
+    return found
+
+
+def _interpolation(places: Tensor, dtype: torch.dtype) -> Tensor:
+    """Places (k, size) float64 -> matrices (k, size, size): each row has the two pixels beside it.
+
+    Their weights, 1 - the distance, are rounded once, to ``dtype``.
+    """
+    size = places.shape[1]
+    first = places.floor().long().clamp_(max=max(size - 2, 0))
+    pixels = torch.stack([first, (first + 1).clamp_(max=size - 1)], 2)
+    weights = (1 - (places[..., None] - pixels).abs()).to(dtype)
+    matrices = torch.zeros(*places.shape, size, dtype=dtype, device=places.device)
+    return matrices.scatter_(2, pixels, weights)

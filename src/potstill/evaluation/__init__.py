@@ -3,7 +3,7 @@
 from potstill.evaluation.fixed_steps import Protocol
 from potstill.evaluation.matching import MatchingProtocol
 from potstill.evaluation.plan import Assignment, EvaluationProtocol, Plan, Work
-from potstill.evaluation.protocol import PROTOCOLS, evaluate
+from potstill.evaluation.protocol import PROTOCOLS, evaluate, register
 from potstill.evaluation.relabel import labelled_views, relabel
 from potstill.evaluation.students import StudentProtocol
 
@@ -18,5 +18,6 @@ __all__ = [
     "Work",
     "evaluate",
     "labelled_views",
+    "register",
     "relabel",
 ]

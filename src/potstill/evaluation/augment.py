@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from potstill.data.operations import colour, rotation, warp
+from potstill.hardware import sent
 
 GEOMETRY = ("zoom", "rotate", "translate", "cutout")
 OPERATIONS = ("flip", "colour", *GEOMETRY)
@@ -106,7 +107,7 @@ def apply(images: Tensor, draw: Draw) -> Tensor:
 def _sent(images: Tensor, dtype: torch.dtype, arrays: list[NDArray[Any]]) -> list[Tensor]:
     """The arrays as ``dtype`` on the device of ``images``, in one copy."""
     flat = torch.from_numpy(np.concatenate([array.reshape(-1) for array in arrays])).to(dtype)
-    parts = flat.to(images.device).split([array.size for array in arrays])
+    parts = sent(flat, images.device).split([array.size for array in arrays])
     return [part.view(array.shape) for part, array in zip(parts, arrays, strict=True)]
 
 

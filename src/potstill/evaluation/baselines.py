@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from potstill import hardware
+from potstill.config import Precision
 from potstill.data.source import SourceDataset
 from potstill.data.views import fill_value
 from potstill.errors import RecipeError
@@ -130,32 +132,36 @@ def _train_on_all(
     source, preprocess = given.source, given.dataset.preprocess
     network = given.build()
     initialise_default(network, given.seed, "evaluation/network", index)
-    favour_layout(network)
+    precision = hardware.precision_of_training(given.precision, given.device)
+    favour_layout(network, precision)
     views = Views(training.views, fill_value(preprocess), given.seed, index)
     run = EpochTraining(
         network,
         len(source.train),
         training.optimisation,
-        _loss(given, views, f"evaluation/real/dropout/{index}"),
+        _loss(given, views, f"evaluation/real/dropout/{index}", precision),
         seed=views.seed,
         purpose=views.purpose,
     )
     epochs = training.optimisation.epochs
     while run.epoch < epochs:
         run.run_epoch(part(progress, run.epoch, epochs))
-    return accuracies([network], source.test, preprocess)[0]
+    return accuracies([network], source.test, preprocess, precision)[0]
 
 
-def _loss(given: Assignment, views: Views, purpose: str) -> Loss:
+def _loss(given: Assignment, views: Views, purpose: str, precision: Precision) -> Loss:
     """The loss on a batch of real images, which are 8-bit pixels until they are needed."""
     train, preprocess = given.source.train, given.dataset.preprocess
 
     def loss(network: nn.Module, rows: Tensor, epoch: int, step: int) -> Tensor:
-        images = preprocess.apply(train.images[rows].to(given.device))
+        images = preprocess.apply(hardware.sent(train.images[rows], given.device))
         mix = views.of_batch(images, epoch, step)
-        with seeded_on(given.device, given.seed, f"{purpose}/{epoch}", step):
-            outputs = network(in_favoured_layout(mix.images))
-        return hard_loss(outputs, mix, train.labels[rows].to(given.device))
+        with (
+            seeded_on(given.device, given.seed, f"{purpose}/{epoch}", step),
+            hardware.autocast(precision, given.device),
+        ):
+            outputs = network(in_favoured_layout(mix.images)).float()
+        return hard_loss(outputs, mix, hardware.sent(train.labels[rows], given.device))
 
     return loss
 

@@ -43,6 +43,17 @@ class Protocol:
     """Larger sets are trained on in batches of this size; mirror images do not count."""
 
     @property
+    def summary(self) -> str:
+        """How it trains, and what it is for."""
+        tiny, others = self.steps
+        views = "augmented images" if self.augmented else "the images as they are"
+        return (
+            f"{others:,} steps of Adam ({tiny:,} for sets of {_TINY} images) on {views} and the "
+            f"set's own labels, by the squared error; rate {self.learning_rate:g} after a warm-up, "
+            f"batches of {self.largest_full_batch} at most. RCIG's, for sets with learned labels."
+        )
+
+    @property
     def takes_teacher(self) -> bool:
         """Never: the labels are the set's."""
         return False
@@ -91,6 +102,23 @@ class Protocol:
         base = self.name.removesuffix(_AUGMENTED)
         name = f"{self.name}-plain" if base == self.name else base
         return replace(self, name=name, augmented=False)
+
+    def lasting_steps(self, steps: int) -> Protocol:
+        """``NAME-N-steps``: the warm-up and the cosine as they are, squeezed into so many.
+
+        Raises:
+            RecipeError: fewer than one.
+        """
+        if steps < 1:
+            raise RecipeError(f"cannot train for {steps} steps; ask for at least 1")
+        warmup = self.warmup * steps // self.schedule_length[1]
+        return replace(
+            self,
+            name=f"{self.name}-{steps}-steps",
+            steps=(steps, steps),
+            schedule_length=(steps, steps),
+            warmup=warmup,
+        )
 
     def training(self, images: int) -> Training:
         """What to do with a set of so many images, mirror images left out."""

@@ -17,8 +17,8 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
-from potstill import rng
-from potstill.config import BATCH, SIDE
+from potstill import hardware, rng
+from potstill.config import BATCH, SIDE, Precision
 from potstill.data.distilled import DistilledDataset
 from potstill.data.preprocess import Preprocess
 from potstill.data.views import (
@@ -147,6 +147,8 @@ class TeacherLabels:
         dataset: the set whose images it labels.
         mode: mode of its batch norms.
         device: where it labels.
+        precision: of its convolutions and products; if None, see
+            :func:`potstill.hardware.precision_of_training`.
 
     Raises:
         DataError: the teacher knows other classes or other images.
@@ -158,10 +160,12 @@ class TeacherLabels:
         dataset: DistilledDataset,
         mode: TeacherMode,
         device: torch.device,
+        precision: Precision | None = None,
     ) -> None:
         _check_teacher(teacher, dataset)
+        self._device, self._precision = device, hardware.precision_of_training(precision, device)
         self._network = copy.deepcopy(teacher.network).to(device).eval()
-        favour_layout(self._network)
+        favour_layout(self._network, self._precision)
         if mode == "train":
             for module in self._network.modules():
                 module.train(isinstance(module, nn.modules.batchnorm._BatchNorm))
@@ -174,7 +178,9 @@ class TeacherLabels:
     @torch.no_grad()
     def of(self, images: Tensor) -> Tensor:
         """Outputs before the softmax, (b, C) float32, for (b, c, h, w) in the set's space."""
-        outputs: Tensor = self._network(in_favoured_layout(self._translate(images)))
+        images = in_favoured_layout(self._translate(images))
+        with hardware.autocast(self._precision, self._device):
+            outputs: Tensor = self._network(images)
         return outputs.float()
 
 
@@ -219,7 +225,7 @@ class StoredLabels:
 
     def __call__(self, mix: Mix, rows: Tensor, epoch: int) -> Tensor:
         """(b, C) float32; the views themselves do not matter."""
-        return self._labels[epoch, rows].to(self._device).float()
+        return hardware.sent(self._labels[epoch, rows], self._device).float()
 
     def of_epoch(self, epoch: int) -> Tensor:
         """Outputs before the softmax, (n, C) float32, for all images in their order."""
@@ -242,7 +248,7 @@ def _check_teacher(teacher: Teacher, dataset: DistilledDataset) -> None:
             f"the teacher knows {_classes(teacher.class_names)}, the set has "
             f"{_classes(dataset.class_names)}; pass a teacher of the same data"
         )
-    ours = tuple(dataset.images.shape[1:])
+    ours = tuple(dataset.shape[1:])
     its = (teacher.channels, teacher.resolution, teacher.resolution)
     if its != ours:
         raise DataError(

@@ -41,6 +41,7 @@ from potstill.errors import ArtefactError, RecipeError
 from potstill.evaluation.in_turn import score_in_turn
 from potstill.evaluation.plan import Assignment, Work
 from potstill.evaluation.scores import accuracies
+from potstill.hardware import sent
 from potstill.networks.init import initialise_default, seeded_on
 from potstill.networks.instance_norms import favour_group_norms
 from potstill.progress import Progress, part
@@ -106,6 +107,20 @@ class MatchingProtocol:
     batch_size: int = 256
 
     @property
+    def summary(self) -> str:
+        """How it trains, and what it is for."""
+        views = {
+            "none": "the images as they are",
+            "siamese": "views by the set's strategy (colour, crop, cutout, flip, scale, rotate)",
+            "dc": "views as DC's authors augment MNIST",
+        }[self.views]
+        return (
+            f"{self.lasting:,} epochs of SGD on {views} and each image's class, batches of "
+            f"{self.batch_size}; the rate falls to a tenth half-way. As the matching methods' "
+            "authors score their sets."
+        )
+
+    @property
     def takes_teacher(self) -> bool:
         """Never: the labels are the set's."""
         return False
@@ -156,6 +171,16 @@ class MatchingProtocol:
         if self.views == "none":
             return self
         return replace(self, name=f"{self.name}-plain", views="none")
+
+    def lasting_steps(self, steps: int) -> MatchingProtocol:
+        """Never: it counts epochs.
+
+        Raises:
+            RecipeError: always.
+        """
+        raise RecipeError(
+            f"protocol {self.name} counts epochs, not steps; pass --epochs instead of --steps"
+        )
 
     def training(self, dataset: DistilledDataset, epochs: int | None = None) -> MatchingTraining:
         """How to train on the set: for these epochs, else the set's, else the protocol's own.
@@ -246,7 +271,7 @@ class MatchingPlan:
         dropout = f"evaluation/dropout/{index}"
 
         def loss(network: nn.Module, rows: Tensor, epoch: int, step: int) -> Tensor:
-            places = rows.to(images.device)
+            places = sent(rows, images.device)
             seen = images[places]
             generator = rng.stream(given.seed, f"{_purpose(index)}/draw/{epoch}", step)
             if training.strategy is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from potstill.config import NetworkRecipe
+from potstill.config import NetworkRecipe, Precision
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset
 from potstill.evaluation.labelling import LabelledViews
@@ -39,6 +39,9 @@ class Assignment:
     """Epochs of training; the protocol's own number if None."""
     best: bool = False
     """Whether the best epoch on the test set is wanted beside the last."""
+    precision: Precision | None = None
+    """Of a student's training and tests, and of who labels its images; see
+    :func:`potstill.hardware.precision_of_training` where it is None."""
 
     def build(self) -> nn.Module:
         """One of the networks, with ReLUs, on its device; not initialised."""
@@ -60,14 +63,16 @@ class Plan(typing.Protocol):
 
     @property
     def facts(self) -> Mapping[str, Any]:
-        """Those fields of the evaluation that it decides: ``epochs``, ``labels``, ``teacher``."""
+        """Those fields of the evaluation that it decides: ``epochs``, ``labels``, ``teacher``, and
+        ``precision`` where it trains in another than float32."""
 
     def scores(self, images: Tensor, labels: Tensor, progress: Progress) -> Reached:
         """Train fresh networks and test them on the source's test images.
 
         Args:
             images: (n, c, h, w) in network space, as many as the set has, or (k, n, c, h, w),
-                others for each of the k networks.
+                others for each of the k networks. A plan whose ``takes_compact`` is true gets
+                those of the set as :attr:`DistilledDataset.compact` has them.
             labels: (n, C), or (k, n, C) as the images; a class is the largest entry.
             progress: told of every step, over all networks.
 
@@ -98,6 +103,10 @@ class EvaluationProtocol(typing.Protocol):
     @property
     def name(self) -> str:
         """The protocol's name, in ``--protocol``, results and artefacts."""
+
+    @property
+    def summary(self) -> str:
+        """How it trains, and what it is for: two sentences or so."""
 
     @property
     def takes_teacher(self) -> bool:
@@ -157,6 +166,13 @@ class EvaluationProtocol(typing.Protocol):
 
         Raises:
             RecipeError: there is no such form.
+        """
+
+    def lasting_steps(self, steps: int) -> EvaluationProtocol:
+        """The protocol with so many steps, under another name, for a quick look.
+
+        Raises:
+            RecipeError: it counts no steps, or fewer than one is asked for.
         """
 
     def plan(self, assignment: Assignment) -> Plan:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from potstill import rng
-from potstill.config import NetworkRecipe
+from potstill.config import NetworkRecipe, Precision
 from potstill.data.distilled import DistilledDataset
 from potstill.data.source import SourceDataset, centred_one_hot, sample_per_class
 from potstill.errors import ArtefactError, DataError, RecipeError
@@ -46,7 +46,8 @@ _PROTOCOLS: tuple[EvaluationProtocol, ...] = (
     MatchingProtocol("datadam-as-run", lasting=1800, views="siamese", batch_size=64),
     *REGIMES,
 )
-PROTOCOLS = {protocol.name: protocol for protocol in _PROTOCOLS}
+PROTOCOLS: dict[str, EvaluationProtocol] = {protocol.name: protocol for protocol in _PROTOCOLS}
+_OWN = frozenset(PROTOCOLS)
 
 
 def evaluate(
@@ -62,8 +63,10 @@ def evaluate(
     beside: Sequence[Beside] = (),
     teacher: Teacher | None = None,
     epochs: int | None = None,
+    steps: int | None = None,
     best: bool = False,
     batched: bool | None = None,
+    precision: Precision | None = None,
     progress: Progress = silent,
 ) -> Evaluation:
     """Train fresh networks on ``dataset`` and test them on ``source``'s test images.
@@ -88,10 +91,14 @@ def evaluate(
             images; if None, the labels that the set stores.
         epochs: epochs, for a protocol that counts them; if None, the artefact's number, and if
             it has none, the protocol's. Those of the matching methods train for one more.
+        steps: steps of training, for a protocol that counts them, as a quick look: the result is
+            of a protocol of another name.
         best: also test after those epochs that the protocol looks at (all, or every tenth), and
             report each network's best.
         batched: see :func:`potstill.train.train`; protocols that count epochs train their
             networks one after the other.
+        precision: in which students and who labels their images multiply, for a protocol that
+            trains students; bfloat16 on a card that has it and float32 on a processor if None.
         progress: told of every "evaluation step", over all networks and the baseline's.
 
     Raises:
@@ -107,6 +114,8 @@ def evaluate(
     """
     start = time.perf_counter()
     chosen = named(made_for(dataset, "protocol") if protocol is None else protocol)
+    if steps is not None:
+        chosen = chosen.lasting_steps(steps)
     recipe = network_made_for(dataset) if network is None else network
     count = int(made_for(dataset, "networks")) if networks is None else networks
     if count < 1:
@@ -121,11 +130,17 @@ def evaluate(
         device=torch.device(device),
         baseline=baseline,
         batched=batched,
+        precision=precision,
         teacher=teacher,
         epochs=epochs,
         best=best,
     )
     plan = chosen.plan(given)
+    if precision == "bfloat16" and plan.facts.get("precision") != precision:
+        raise RecipeError(
+            f"protocol {chosen.name} trains in float32; leave out precision, or take a protocol "
+            "that trains students, such as dwa-paper"
+        )
     costs = price(given, _work(chosen, dataset, epochs), plan.facts.get("labels"))
     others = [planned(kind, given, chosen, costs) for kind in beside]
     rounds = 1 + baseline + len(others)
@@ -133,7 +148,10 @@ def evaluate(
     def told(done: int) -> Progress:
         return part(staged(progress, "evaluation step"), done, rounds)
 
-    found = {**plan.facts, **plan.scores(dataset.images, dataset.labels, told(0)).given()}
+    # Plans from elsewhere need not say.
+    compact = getattr(plan, "takes_compact", False)
+    images = dataset.compact if compact else dataset.images
+    found = {**plan.facts, **plan.scores(images, dataset.labels, told(0)).given()}
     if baseline:
         sets = random_real_sets(dataset, source, count, seed)
         scores = plan.scores(*sets, told(1)).given()
@@ -177,6 +195,21 @@ def named(protocol: str | EvaluationProtocol) -> EvaluationProtocol:
     if protocol not in PROTOCOLS:
         raise RecipeError(f"unknown protocol {protocol!r}; use one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[protocol]
+
+
+def register(protocol: EvaluationProtocol) -> None:
+    """Make a protocol known by its name for the rest of this process.
+
+    It takes the place of one that was registered before.
+
+    Raises:
+        RecipeError: a protocol of potstill's has its name.
+    """
+    if protocol.name in _OWN:
+        raise RecipeError(
+            f"there is a protocol {protocol.name!r} already; give this one another name"
+        )
+    PROTOCOLS[protocol.name] = protocol
 
 
 def made_for(dataset: DistilledDataset, key: str) -> Any:
@@ -236,7 +269,7 @@ def class_sizes(dataset: DistilledDataset) -> list[int]:
 
 def _check_fit(dataset: DistilledDataset, source: SourceDataset, baseline: bool) -> None:
     if not len(source.test.labels):
-        raise DataError(f"{source.name} has no test images; add a test folder to it")
+        raise DataError(f"{source.name} has no test images; add a test folder, or pass test images")
     if baseline and not dataset.images_per_class:
         raise DataError(
             f"{len(dataset)} images of {source.classes} classes are not one per class, so that "
@@ -247,7 +280,7 @@ def _check_fit(dataset: DistilledDataset, source: SourceDataset, baseline: bool)
             f"the distilled set has {dataset.labels.shape[1]} classes and {source.name} has "
             f"{source.classes}; evaluate on the data it was distilled from"
         )
-    shapes = tuple(dataset.images.shape[1:]), tuple(source.test.images.shape[1:])
+    shapes = tuple(dataset.shape[1:]), tuple(source.test.images.shape[1:])
     if shapes[0] != shapes[1]:
         raise DataError(
             f"distilled images are {_words(shapes[0])} and {source.name}'s "

@@ -89,6 +89,21 @@ class RegimeProtocol:
         return f"{self.regime}{plain}{other}"
 
     @property
+    def summary(self) -> str:
+        """How it trains, and what it is for."""
+        learned = {
+            "hl": "each image's class, without a teacher",
+            "sl": "one soft label of a teacher for each image",
+            "sl-kd": "the soft labels of a teacher beside the student",
+        }[self.regime]
+        views = "augmented views" if self.augmented else "the images as they are"
+        return (
+            f"{self.presentations:,} images shown in batches of {BATCH_SIZE}, AdamW at "
+            f"{LEARNING_RATE:g} falling to 0, on {views} and {learned}. A label regime, for any "
+            "set: the training is the same whatever the method and the number of images."
+        )
+
+    @property
     def takes_teacher(self) -> bool:
         """Whether the labels are a teacher's."""
         return self.regime != "hl"
@@ -139,6 +154,14 @@ class RegimeProtocol:
                 f"cannot show a network {presentations} images; ask for 1 to {STEPS:,}"
             )
         return replace(self, presentations=presentations)
+
+    def lasting_steps(self, steps: int) -> RegimeProtocol:
+        """The same with so many batches of images shown.
+
+        Raises:
+            RecipeError: fewer than one, or more than any training takes.
+        """
+        return self.lasting(steps * BATCH_SIZE)
 
     def with_augmentation(self) -> RegimeProtocol:
         """The protocol itself, or the one of which it is the plain form."""

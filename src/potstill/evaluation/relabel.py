@@ -75,11 +75,12 @@ def relabel(
     where = torch.device(device)
     label = TeacherLabels(teacher, dataset, shown.teacher_mode, where)
     views = Views.of(dataset, shown.settings, seed)
-    images, total = dataset.images.to(where), shown.epochs
+    images, total = dataset.compact.to(where), shown.epochs
     stored = _room(total, *dataset.labels.shape, dtype=getattr(torch, precision))
     for epoch in range(total):
         for step, rows in enumerate(views.batches(len(images), epoch)):
-            mix = views.of_batch(images[rows.to(where)], epoch, step)
+            batch = dataset.in_network_space(images[hardware.sent(rows, where)])
+            mix = views.of_batch(batch, epoch, step)
             stored[epoch, rows] = label(mix, rows, epoch).to("cpu", stored.dtype)
         progress("relabelling epoch", epoch + 1, total)
     relabelling = {

@@ -23,6 +23,7 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from potstill import hardware
 from potstill.data.distilled import DistilledDataset
 from potstill.data.views import Mix
 from potstill.errors import DataError, RecipeError
@@ -119,6 +120,24 @@ class StudentProtocol:
     """(channels, resolution) -> how students are trained on such images."""
 
     @property
+    def summary(self) -> str:
+        """How it trains, and what it is for."""
+        small, middle, large = (self.settings(3, side) for side in (32, 64, 224))
+        lasting = ", ".join(f"{one.optimisation.epochs}" for one in (small, middle, large))
+        taught = {
+            "soft": "on augmented views and the soft labels of a teacher, which is in training "
+            "mode for images up to 32 px"
+            if small.teacher_mode == "train"
+            else "on augmented views and a teacher's soft labels",
+            "hard": "on augmented views and each image's class, without a teacher",
+        }[self.labels]
+        origin = {
+            "soft": "DWA's and SRe2L's, for sets that a teacher was inverted for.",
+            "hard": "For any set: nothing but its images counts.",
+        }[self.labels]
+        return f"{lasting} epochs (up to 32, up to 64, above 64 px) {taught}. {origin}"
+
+    @property
     def takes_teacher(self) -> bool:
         """Whether the labels are a teacher's."""
         return self.labels == "soft"
@@ -169,6 +188,16 @@ class StudentProtocol:
         """Named ``NAME-plain``: students see the images as they are, not cropped or mixed."""
         return replace(self, name=f"{self.name}-plain", settings=partial(_plain, self.settings))
 
+    def lasting_steps(self, steps: int) -> StudentProtocol:
+        """Never: it counts epochs.
+
+        Raises:
+            RecipeError: always.
+        """
+        raise RecipeError(
+            f"protocol {self.name} counts epochs, not steps; pass --epochs instead of --steps"
+        )
+
     def training(self, dataset: DistilledDataset, epochs: int | None = None) -> StudentTraining:
         """How to train on the set: for these epochs, else the set's, else the protocol's own.
 
@@ -178,7 +207,7 @@ class StudentProtocol:
         lasting = dataset.header["evaluation"].get("epochs") if epochs is None else epochs
         if lasting is not None and lasting < 1:
             raise RecipeError(f"cannot train for {lasting} epochs; ask for at least 1")
-        return self.settings(*dataset.images.shape[1:3]).lasting(lasting)
+        return self.settings(*dataset.shape[1:3]).lasting(lasting)
 
     def plan(self, assignment: Assignment) -> Students:
         """The training of the assignment's set.
@@ -203,7 +232,9 @@ class StudentProtocol:
                 )
             return None, {"labels": "hard"}
         if teacher is not None:
-            target: Target = TeacherLabels(teacher, dataset, training.teacher_mode, given.device)
+            target: Target = TeacherLabels(
+                teacher, dataset, training.teacher_mode, given.device, given.precision
+            )
             return target, {"labels": "on the fly", "teacher": teacher.summary()}
         if dataset.soft_labels is None:
             raise DataError(
@@ -238,7 +269,11 @@ class Students:
 
     Student i starts from stream "evaluation/network" at step i, for all images. Its views are
     its own, but stored labels belong to one row of views, which all students then see.
+
+    8-bit images stay so: a batch at a time is standardised.
     """
+
+    takes_compact = True
 
     def __init__(
         self,
@@ -249,7 +284,10 @@ class Students:
     ) -> None:
         self._assignment, self._training, self._target = assignment, training, target
         self._epochs = training.optimisation.epochs
+        self._precision = hardware.precision_of_training(assignment.precision, assignment.device)
         self.facts = {"epochs": self._epochs, **facts}
+        if hardware.in_bfloat16(self._precision, assignment.device):
+            self.facts["precision"] = "bfloat16"
         self.steps = self._steps(len(assignment.dataset))
 
     def scores(self, images: Tensor, labels: Tensor, progress: Progress) -> Reached:
@@ -264,7 +302,7 @@ class Students:
         given, views = self._assignment, self._views(index)
         network = given.build()
         initialise_default(network, given.seed, "evaluation/network", index)
-        favour_layout(network)
+        favour_layout(network, self._precision)
         training = EpochTraining(
             network,
             len(images),
@@ -278,7 +316,9 @@ class Students:
         while training.epoch < self._epochs:
             training.run_epoch(part(progress, training.epoch, self._epochs))
             if training.epoch in looked_at:
-                history += accuracies([network], given.source.test, given.dataset.preprocess)
+                history += accuracies(
+                    [network], given.source.test, given.dataset.preprocess, self._precision
+                )
         return history
 
     def _steps(self, rows: int) -> int:
@@ -296,10 +336,14 @@ class Students:
         purpose = f"evaluation/dropout/{index}"
 
         def loss(network: nn.Module, rows: Tensor, epoch: int, step: int) -> Tensor:
-            places = rows.to(images.device)
-            mix = views.of_batch(images[places], epoch, step)
-            with seeded_on(images.device, self._assignment.seed, f"{purpose}/{epoch}", step):
-                outputs = network(in_favoured_layout(mix.images))
+            places = hardware.sent(rows, images.device)
+            shown = self._assignment.dataset.in_network_space(images[places])
+            mix = views.of_batch(shown, epoch, step)
+            with (
+                seeded_on(images.device, self._assignment.seed, f"{purpose}/{epoch}", step),
+                hardware.autocast(self._precision, images.device),
+            ):
+                outputs = network(in_favoured_layout(mix.images)).float()
             if target is None:
                 return hard_loss(outputs, mix, classes[places])
             factor = training.temperature**2 if training.squared_temperature else 1.0

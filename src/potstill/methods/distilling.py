@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from potstill import execution, hardware, methods
@@ -30,6 +31,7 @@ def distill(
     workers: int | None = None,
     threads: int | None = None,
     whitenings: WhiteningCache | None = None,
+    units: Path | None = None,
     progress: Progress = silent,
 ) -> DistilledDataset:
     """Distil ``source`` as ``recipe`` says.
@@ -47,6 +49,7 @@ def distill(
             result; if None, as many as it has, or as the run that goes on was begun with.
         whitenings: where the preprocessing is looked for before it is fitted, and stored; ZCA is
             fitted anew if None.
+        units: see :class:`~potstill.methods.method.Session`.
         progress: told of every step of every stage.
 
     Returns:
@@ -76,6 +79,7 @@ def distill(
         executor=execution.in_processes(workers or 1),
         teacher=teacher,
         whitenings=whitenings,
+        units=units,
     )
     if run is not None:
         run.begin(source, device=device, threads=threads)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pydantic import Field
 
 from potstill.config import NetworkRecipe, Precision, Strict, TeacherRecipe
 from potstill.description import Description
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 class MethodSettings(Strict):
     """Base of every method's settings; a subclass names its ``kind``, the method's name."""
 
-    kind: str
+    kind: str = Field(description="the method")
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -56,6 +59,8 @@ class Session:
         teacher: a network to invert or to label with, for a method that takes one; trained as
             the recipe says if None.
         whitenings: where the preprocessing is looked for before it is fitted, and stored.
+        units: folder of finished units of work, for a method that nests: runs of the same settings
+            but for their images per class share them. In the run's own folder if None.
     """
 
     run: Run | None = None
@@ -64,6 +69,7 @@ class Session:
     executor: Executor = field(default_factory=Here)
     teacher: Teacher | None = None
     whitenings: WhiteningCache | None = None
+    units: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -83,11 +89,14 @@ class Work:
         iterations: iterations of the whole run, as its log counts them.
         passes: passes through networks that these cost, all together.
         mirror_images: whether the set is to be trained on with its mirror images.
+        groups: parts of the set that each take their share of the iterations, as many as the
+            recipe says.
     """
 
     iterations: int
     passes: tuple[Passes, ...] = ()
     mirror_images: bool = False
+    groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,8 @@ class Method(Generic[S]):
         inverts: whether the teacher is inverted, and so has to have batch norms and standardised
             images.
         parallel: whether it has independent units of work, which an executor can share out.
+        nests: from settings to whether the first images of each class are, to the byte, the set
+            of so many images per class, made of the same units of work; None if they never are.
         cost: the parts of a run's time that count as making the images, which a paper may count.
         memory: settings to lower where a step needs more memory than there is.
     """
@@ -120,5 +131,6 @@ class Method(Generic[S]):
     teacher: Callable[[S], TeacherRecipe | None] | None = None
     inverts: bool = True
     parallel: bool = False
+    nests: Callable[[S], bool] | None = None
     cost: tuple[str, ...] = ()
     memory: tuple[str, ...] = ()

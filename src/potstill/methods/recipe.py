@@ -8,6 +8,7 @@ is no part of a recipe.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ from potstill.config import (
 from potstill.errors import RecipeError
 from potstill.files import open_regular
 from potstill.methods import plain_yaml
+from potstill.methods.keys import Key, keys, meant
 from potstill.methods.method import MethodSettings
 from potstill.quoting import quoted, shortened
 
@@ -47,24 +49,40 @@ _M = TypeVar("_M", bound=MethodSettings)
 class Recipe(Strict):
     """One run, from data to evaluation."""
 
-    name: Name = "unnamed"
-    description: str = Field("", max_length=LONGEST_DESCRIPTION)
+    name: Name = Field(
+        "unnamed", description="what runs and pages call it; its file's name if absent"
+    )
+    description: str = Field(
+        "", max_length=LONGEST_DESCRIPTION, description="what it is for, in a sentence or a few"
+    )
     based_on: Name | None = Field(
         None, description="the recipe that this one is, but for the settings that its name lists"
     )
-    paper: tuple[PaperRow, ...] = Field((), max_length=1000)
+    paper: tuple[PaperRow, ...] = Field(
+        (), max_length=1000, description="the rows of papers' tables that the recipe stands for"
+    )
     departures: dict[str, Any] = Field(
         {},
         max_length=100,
         description="what the recipe does otherwise than its paper: dotted keys, and the paper's "
         "values; what the paper's authors ran otherwise than they wrote is the paper's",
     )
-    seed: int = Field(0, ge=0, lt=1 << 63)
-    data: DataRecipe = DataRecipe()
-    images_per_class: int = Field(1, ge=1, le=BATCH)
-    network: NetworkRecipe = NetworkRecipe()
-    method: SerializeAsAny[MethodSettings]
-    evaluation: EvaluationRecipe = EvaluationRecipe()
+    seed: int = Field(0, ge=0, lt=1 << 63, description="decides every random draw of the run")
+    data: DataRecipe = Field(
+        DataRecipe(), description="which images, at which size, and how they become network inputs"
+    )
+    images_per_class: int = Field(
+        1, ge=1, le=BATCH, description="images to distil, of each class; how large the set becomes"
+    )
+    network: NetworkRecipe = Field(
+        NetworkRecipe(), description="the network that the set is made for and scored with"
+    )
+    method: SerializeAsAny[MethodSettings] = Field(
+        description="how images are made; kind decides which other keys there are"
+    )
+    evaluation: EvaluationRecipe = Field(
+        EvaluationRecipe(), description="how networks are trained on the set to score it"
+    )
     checkpoint_every: int = Field(200, ge=1, le=STEPS, description="iterations between checkpoints")
     log_every: int = Field(10, ge=1, le=STEPS, description="iterations between lines of the log")
 
@@ -107,7 +125,7 @@ class Recipe(Strict):
             return self
         document = self.model_dump(mode="json", exclude={"departures"})
         for key, value in self.departures.items():
-            _assign(document, key, value)
+            assign(document, key, value)
         return Recipe.model_validate(document)
 
 
@@ -142,6 +160,21 @@ def method_of(recipe: Recipe, settings: type[_M]) -> _M:
     return recipe.method
 
 
+def recipe_keys(method: str) -> tuple[Key, ...]:
+    """Every key that a recipe of this method can have.
+
+    Raises:
+        RecipeError: there is no such method.
+    """
+    settings: type[MethodSettings] = methods.named(method).settings
+    return _keys(settings)
+
+
+@cache
+def _keys(settings: type[MethodSettings]) -> tuple[Key, ...]:
+    return tuple(keys(Recipe, sections={"method": settings}))
+
+
 def parse(document: Mapping[str, Any], *, source: str) -> Recipe:
     """Validate ``document``; ``source`` names it in errors.
 
@@ -152,14 +185,20 @@ def parse(document: Mapping[str, Any], *, source: str) -> Recipe:
         given = document.get("method", {})
         if not isinstance(given, Mapping):
             raise RecipeError(f"method: must be a section of settings (got {quoted(given)})")
-        _check(_settings(given), given, "method.")
-        return _check(Recipe, document, "")
+        settings = _settings(given)
+        _check(settings, given, "method.", settings)
+        return _check(Recipe, document, "", settings)
     except RecipeError as error:
         raise RecipeError(f"{source}: {error}") from None
 
 
-def _check(model: type[Any], document: Mapping[str, Any], prefix: str) -> Any:
-    """``document`` as ``model`` has it; what is wrong first is said in a line."""
+def _check(
+    model: type[Any], document: Mapping[str, Any], prefix: str, settings: type[MethodSettings]
+) -> Any:
+    """``document`` as ``model`` has it; what is wrong first is said in a line.
+
+    ``settings``: those of the recipe's method, among whose keys one is looked for that is meant.
+    """
     try:
         return model.model_validate(document)
     except ValidationError as error:
@@ -167,7 +206,9 @@ def _check(model: type[Any], document: Mapping[str, Any], prefix: str) -> Any:
         where = prefix + ".".join(str(part) for part in first["loc"])
         where = where.removesuffix(".") or "recipe"
         if first["type"] == "extra_forbidden":
-            message = f"unknown key {quoted(where)}; remove it or correct its spelling"
+            wanted = meant(where, [key.path for key in _keys(settings)])
+            hint = f"did you mean {wanted}? " if wanted else ""
+            message = f"unknown key {quoted(where)}; {hint}remove it or correct its spelling"
         elif first["type"] == "value_error":
             message = f"{where}: {first['ctx']['error']}"
         else:
@@ -214,11 +255,11 @@ def override(document: Mapping[str, Any], assignments: Sequence[str]) -> dict[st
             raise RecipeError(f"--set {quoted(assignment)}: {error}") from None
         if value == text.strip():  # not in quotes
             value = _number(value)
-        _assign(result, key, value)
+        assign(result, key, value)
     return result
 
 
-def _assign(document: dict[str, Any], key: str, value: Any) -> None:
+def assign(document: dict[str, Any], key: str, value: Any) -> None:
     """Set what a dotted key names."""
     node = document
     *parents, leaf = key.split(".")

@@ -303,7 +303,7 @@ def training_loss(
 
     def loss(network: nn.Module, rows: Tensor, epoch: int, step: int) -> Tensor:
         generator = rng.stream(seed, f"teacher/views/{epoch}", step)
-        rows = rows.to(device)
+        rows = hardware.sent(rows, device)
         batch = preprocess.apply(images[rows])
         if settings.crop == "resized":
             batch = views.random_resized_crop(batch, generator)

@@ -66,7 +66,7 @@ def initialise_default(network: nn.Module, seed: int, purpose: str, step: int = 
     """
     twin = copy.deepcopy(network).cpu()
     with seeded(seed, purpose, step), torch.no_grad():
-        forgotten = _draw(twin)
+        forgotten = draw_anew(twin)
     if forgotten:
         raise NetworkError(
             f"nothing initialises {forgotten[0]!r} of {type(network).__name__}; give the network "
@@ -75,12 +75,16 @@ def initialise_default(network: nn.Module, seed: int, purpose: str, step: int = 
     network.load_state_dict(twin.state_dict())
 
 
-def _draw(module: nn.Module, prefix: str = "") -> list[str]:
-    """Draw parts before wholes; the names of the parameters that no method has drawn."""
+def draw_anew(module: nn.Module, prefix: str = "") -> list[str]:
+    """Draw its parameters in place, from PyTorch's generator, parts before wholes.
+
+    Returns:
+        The names of the parameters that no method has drawn, each behind ``prefix``.
+    """
     own = [prefix + name for name, _ in module.named_parameters(recurse=False)]
     inner: list[str] = []
     for name, child in module.named_children():
-        inner += _draw(child, f"{prefix}{name}.")
+        inner += draw_anew(child, f"{prefix}{name}.")
     # MultiheadAttention and its kin spell the method with an underscore.
     reset = getattr(module, "reset_parameters", getattr(module, "_reset_parameters", None))
     if callable(reset):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
+from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from potstill.methods.recipe import (
     LONGEST_DESCRIPTION,
     LONGEST_NAME,
     Recipe,
+    assign,
     override,
     parse,
     read_yaml,
@@ -30,6 +34,11 @@ from potstill.quoting import quoted, shortened
 ASIDE = (*DESCRIPTIVE, "seed", "checkpoint_every", "log_every")
 """What a recipe says about itself, which start it is, and what decides when files are written."""
 
+SWEEP = "sweep"
+"""The key of a recipe's file that is none of a recipe's: values for several runs."""
+
+# Runs of one sweep: more are a slip.
+_MOST_RUNS = 1000
 # In the name of a file, what stands for a run of other characters; and its greatest length.
 _PLACEHOLDER, _LONGEST = "-", 120
 
@@ -61,28 +70,128 @@ def names() -> tuple[str, ...]:
     return tuple(_shipped())
 
 
-def load(recipe: str | Path, assignments: Sequence[str] = ()) -> Recipe:
-    """The recipe of a shipped name or a YAML file, with ``key=value`` assignments applied.
+def load(
+    recipe: str | Path | Mapping[str, Any] | Recipe, assignments: Sequence[str] = ()
+) -> Recipe:
+    """A recipe with ``key=value`` assignments applied.
 
     A recipe without a ``name`` takes that of its file. One that assignments change says so in its
     name and its description.
 
+    Args:
+        recipe: the name of a shipped recipe, a YAML file, what such a file holds as a mapping, or
+            a recipe itself.
+        assignments: dotted keys with their values, as ``--set`` takes them.
+
     Raises:
         RecipeError: unknown name, unreadable file, or not a valid recipe.
     """
-    given = {"name": _default_name(recipe), **_document(recipe)}
-    plain = parse(given, source=str(recipe))
+    if isinstance(recipe, Recipe):
+        if not assignments:
+            return recipe
+        return _loaded(recipe.model_dump(mode="json"), recipe.name, assignments)
+    document, source = _opened(recipe)
+    if SWEEP in document:
+        raise RecipeError(
+            f"{source} holds a sweep, which stands for several recipes; `potstill distill` makes "
+            "them in turn; remove sweep to have one"
+        )
+    return _loaded(document, source, assignments)
+
+
+def _opened(recipe: str | Path | Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """What a recipe holds, with a name if it is a file's, and what errors call it."""
+    if isinstance(recipe, Mapping):
+        return dict(recipe), "the recipe"
+    if isinstance(recipe, str | Path):
+        return {"name": _default_name(recipe), **_document(recipe)}, str(recipe)
+    raise RecipeError(
+        f"an object of type {type(recipe).__name__} is no recipe; pass a name, a file, a "
+        "dictionary or what load_recipe returned"
+    )
+
+
+def load_all(
+    recipe: str | Path | Mapping[str, Any], assignments: Sequence[str] = ()
+) -> dict[str, Recipe]:
+    """Every recipe that a file stands for, by the name of a folder for its run.
+
+    A file with ``sweep`` stands for one recipe of each combination of the values that it lists,
+    the last key's values varying fastest, under names such as ``images_per_class=10``. Any other
+    stands for itself alone, under the name ``""``.
+
+    Raises:
+        RecipeError: as :func:`load`, of any of them; or a sweep that lists no values, one twice,
+            too many, or a key that is assigned as well.
+    """
+    document, source = _opened(recipe)
+    if SWEEP not in document:
+        return {"": _loaded(document, source, assignments)}
+    swept = _swept(document.pop(SWEEP), source)
+    taken = {one.partition("=")[0] for one in assignments} & swept.keys()
+    if taken:
+        raise RecipeError(
+            f"{source}: --set {min(taken)} is one of the keys it sweeps; leave it out"
+        )
+    found: dict[str, Recipe] = {}
+    for values in product(*swept.values()):
+        chosen = dict(zip(swept, values, strict=True))
+        added = [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
+        each = _loaded(document, source, [*assignments, *added])
+        named = (f"{_short(key, swept)}={_text(value)}" for key, value in chosen.items())
+        folder = _safe("-".join(named))
+        if folder in found:
+            raise RecipeError(f"{source}: two runs of the sweep would both be {folder}; list one")
+        found[folder] = each
+    return found
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _swept(given: Any, source: str) -> dict[str, list[Any]]:
+    """The values of each dotted key."""
+    sweep = flat(given) if isinstance(given, Mapping) else {}
+    for key, values in sweep.items():
+        if not isinstance(values, list) or not values:
+            raise RecipeError(
+                f"{source}: sweep.{key} must list values, such as [1, 10] (got {quoted(values)})"
+            )
+    runs = prod(map(len, sweep.values()))
+    if not sweep or runs > _MOST_RUNS:
+        raise RecipeError(
+            f"{source}: sweep must list values of keys, such as images_per_class: [1, 10], for at "
+            f"most {_MOST_RUNS:,} runs (got {quoted(given) if not sweep else f'{runs:,}'})"
+        )
+    return sweep
+
+
+def _loaded(given: Mapping[str, Any], source: str, assignments: Sequence[str]) -> Recipe:
+    plain = parse(given, source=source)
     if not assignments:
         return plain
-    return _renamed(parse(override(given, assignments), source=str(recipe)), plain)
+    return _renamed(parse(override(given, assignments), source=source), plain)
+
+
+def changed(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """``recipe`` with other values of these dotted keys, which its name and description tell.
+
+    Raises:
+        RecipeError: an unknown key, a wrong type, or an impossible combination.
+    """
+    document = recipe.model_dump(mode="json")
+    for key, value in values.items():
+        assign(document, key, value)
+    return _renamed(parse(document, source=recipe.name), recipe)
 
 
 def _renamed(recipe: Recipe, plain: Recipe) -> Recipe:
     """``recipe`` under a name that says in what it differs from ``plain``."""
-    changed = differing(recipe, plain)
-    if not changed or recipe.name != plain.name:
+    other = differing(recipe, plain)
+    if not other or recipe.name != plain.name:
         return recipe
-    listed = ", ".join(f"{_short(key, changed)}={value}" for key, value in changed.items())
+    listed = ", ".join(f"{_short(key, other)}={value}" for key, value in other.items())
     said = f"{plain.description} Changed: {listed}.".strip()
     update = {
         "name": shortened(f"{plain.name} ({listed})", LONGEST_NAME),

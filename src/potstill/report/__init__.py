@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from potstill.pictures import picture
 from potstill.report.figures import write_comparison, write_map
 from potstill.report.page import write
-from potstill.report.pictures import picture
 
 __all__ = ["picture", "write", "write_comparison", "write_map"]

@@ -105,10 +105,10 @@ class Finish:
         return _inline(buffer.getvalue(), self.identity)
 
     def save(self, buffer: IO[Any], **options: Any) -> None:
-        """Write the drawing as matplotlib's ``savefig`` does, without a word on missing glyphs."""
+        """Write the drawing as matplotlib's ``savefig`` does, without a word on fonts."""
         with warnings.catch_warnings():
             # The reader's fonts set a page's text; DejaVu, which measures it, lacks some scripts.
-            warnings.filterwarnings("ignore", message="Glyph")
+            warnings.simplefilter("ignore", UserWarning)
             self.figure.savefig(buffer, **options)
 
 

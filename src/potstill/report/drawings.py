@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from markupsafe import Markup
 
+from potstill import pictures
 from potstill.description import Curve, Panel, Scale
-from potstill.report import pictures, plots
+from potstill.report import plots
 from potstill.report.comparison import Comparison
 from potstill.report.dots import Dots, dot_plot
 from potstill.report.starts import Starts
@@ -72,7 +73,7 @@ def tiles(dataset: DistilledDataset) -> Tiles:
     source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
     names = dataset.class_names
     shown = ": " + ", ".join(names) if len(names) <= 20 else ""
-    side = max(dataset.images.shape[-2:])
+    side = max(dataset.shape[-2:])
     scale = layout.tile / side
     if scale > 1:
         size = f", enlarged {layout.tile // side} times"

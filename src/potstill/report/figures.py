@@ -10,21 +10,22 @@ from potstill.errors import RunError
 from potstill.files import atomic_write
 from potstill.report import plots, side_by_side
 from potstill.report.side_by_side import Over
-from potstill.results import Diversity
+from potstill.results import Diversity, Embedding
 
 
-def write_map(audit: Diversity, out: Path) -> None:
+def write_map(audit: Diversity | Embedding | None, out: Path) -> None:
     """Draw the map of images in a diversity audit as PNG or SVG, as ``out`` ends.
 
     Args:
-        audit: what :func:`potstill.audits.diversity.diversity` returned.
+        audit: what :func:`potstill.audits.diversity.diversity` returned, or of several sets
+            :func:`~potstill.audits.diversity.common_map`.
         out: the file to make or replace.
 
     Raises:
         RunError: another ending, an audit without a map, or ``out`` cannot be written.
     """
     form = _form(out)
-    points = audit.embedding
+    points = audit.embedding if isinstance(audit, Diversity) else audit
     if points is None:
         raise RunError(
             "the audit has too few images for a map, or ones too much alike; show more classes or "

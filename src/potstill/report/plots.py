@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import (
@@ -18,7 +19,7 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
-from potstill.report.canvas import GROUND, ON_WHITE, SERIES, figure
+from potstill.report.canvas import GROUND, ON_WHITE, SERIES, TEXT, figure
 from potstill.results import Embedding
 from potstill.runs.records import Series
 
@@ -159,28 +160,77 @@ def embedding(points: Embedding, *, identity: str) -> str:
 
 
 def embedding_file(points: Embedding, form: Literal["png", "svg"]) -> bytes:
-    """:func:`embedding` as a file of its own, dark on white."""
+    """:func:`embedding` as a file of its own: on white, each class in a colour of its own."""
     with figure("embedding", 4.6, ON_WHITE) as (axes, finish):
-        _scatter(axes, points, tuple(ON_WHITE[colour] for colour in SERIES), ON_WHITE[GROUND])
-        handles = axes.get_legend_handles_labels()
-        if len(handles[0]) > 1:
-            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+        classes, real = np.asarray(points.classes), np.asarray(points.real)
+        hues = _hues(len(points.class_names))
+        ink = ON_WHITE[TEXT]
+        for name, shape, chosen in _kinds(points):
+            of_set = name != "real"
+            axes.scatter(
+                np.asarray(points.x)[chosen],
+                np.asarray(points.y)[chosen],
+                c=hues[classes[chosen]],
+                marker=shape,
+                s=25.0 if of_set else 11.6,
+                alpha=1.0 if of_set else 0.55,
+                linewidths=0.7 if of_set else 0.0,
+                edgecolors=ink if of_set else "none",
+                label=_short(name, 60),
+            )
+        _name_classes(axes, points, ON_WHITE[GROUND])
+        _bare(axes)
+        if real.any() or points.sets:
+            columns = 1 if points.sets else 2
+            legend = axes.legend(
+                loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, frameon=False
+            )
+            for handle in filter(None, legend.legend_handles):
+                handle.set(facecolor="white", edgecolor=ink, alpha=1, linewidth=0.7)  # of no class
         buffer = io.BytesIO()
         metadata = {"Date": None} if form == "svg" else {"Software": None}
         finish.save(buffer, format=form, dpi=200, metadata=metadata, facecolor="white")
         return buffer.getvalue()
 
 
-def _scatter(
-    axes: Axes, points: Embedding, colours: Sequence[str] = SERIES, ground: str = GROUND
-) -> None:
-    x, y, classes, real = (
-        np.asarray(values) for values in (points.x, points.y, points.classes, points.real)
-    )
-    axes.plot(x[real], y[real], "o", ls="", ms=2.6, mew=0, alpha=0.45, color=colours[1],
-              label="real")  # fmt: skip
-    axes.plot(x[~real], y[~real], "D", ls="", ms=4.2, mew=0, alpha=0.85, color=colours[0],
-              label="distilled")  # fmt: skip
+# Of the distilled sets on one map; in the page a second one has another colour, too.
+_SHAPES = ("D", "^", "s", "v")
+
+
+def _hues(classes: int) -> Numbers:
+    """A colour for each class, (classes, 4): told apart up to 20, from then on around the wheel."""
+    names = ("tab10", 10) if classes <= 10 else ("tab20", 20)
+    if classes <= 20:
+        return np.asarray(matplotlib.colormaps[names[0]](np.arange(classes) % names[1]))
+    return np.asarray(matplotlib.colormaps["hsv"](np.arange(classes) / classes))
+
+
+def _kinds(points: Embedding) -> Iterator[tuple[str, str, Numbers]]:
+    """The real images, if any are shown, and each distilled set: its name, marker and points."""
+    real = np.asarray(points.real)
+    if real.any():
+        yield "real", "o", real
+    of = np.asarray(points.of) if points.sets else np.where(real, -1, 0)
+    for number, name in enumerate(points.sets or ("distilled",)):
+        yield name, _SHAPES[number % len(_SHAPES)], of == number
+
+
+def _scatter(axes: Axes, points: Embedding) -> None:
+    """Real and distilled images in the page's colours."""
+    x, y = np.asarray(points.x), np.asarray(points.y)
+    for number, (name, shape, chosen) in enumerate(_kinds(points)):
+        of_set = name != "real"
+        colour = SERIES[0 if number < 2 else 2] if of_set else SERIES[1]
+        size, alpha = (4.2, 0.85) if of_set else (2.6, 0.45)
+        axes.plot(x[chosen], y[chosen], shape, ls="", ms=size, mew=0, alpha=alpha, color=colour,
+                  label=_short(name, 60))  # fmt: skip
+    _name_classes(axes, points, GROUND)
+    _bare(axes)
+
+
+def _name_classes(axes: Axes, points: Embedding, ground: str) -> None:
+    """Each class's name in the middle of its points."""
+    x, y, classes = (np.asarray(values) for values in (points.x, points.y, points.classes))
     # So that a name can be read among its points.
     veil = {"facecolor": ground, "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
     for index, name in enumerate(points.class_names):
@@ -188,6 +238,10 @@ def _scatter(
         if members.any():
             middle = np.median(x[members]), np.median(y[members])
             axes.annotate(_short(name), middle, ha="center", va="center", fontsize=7.5, bbox=veil)
+
+
+def _bare(axes: Axes) -> None:
+    """No scales: distances on a map mean little."""
     axes.set_xticks([])
     axes.set_yticks([])
     axes.grid(visible=False)

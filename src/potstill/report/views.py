@@ -98,7 +98,7 @@ def group_view(group: Starts, anchors: Mapping[str, str]) -> dict[str, Any]:
         "network": network,
         "network_detail": detail,
         "iterations": " / ".join(
-            dict.fromkeys(steps_text(run.iteration, run.planned) for run in group.runs)
+            dict.fromkeys(steps_text(run.iteration, run.planned, run.groups) for run in group.runs)
         ),
         "status": " / ".join(dict.fromkeys(_STATUS[run.status] for run in group.runs)),
         "time": duration(seconds) if seconds else "-",
@@ -196,7 +196,7 @@ def _facts(run: RunRecord) -> list[tuple[str, str, str]]:
         ("Method", run.description.title, run.description.detail),
         ("Made for", *_network(run)),
         *methods.facts(run),
-        ("Iterations", steps_text(run.iteration, run.planned), _STATUS[run.status]),
+        ("Iterations", steps_text(run.iteration, run.planned, run.groups), _STATUS[run.status]),
         ("Time", duration(run.timing.total) if run.timing.total else "not recorded", ""),
         ("Seed", str(run.seed), ""),
     ]

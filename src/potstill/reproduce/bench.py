@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from potstill import runs
+from potstill import methods, runs
 from potstill.config import DataRecipe
 from potstill.data import datasets
 from potstill.data.facts import DATASETS, DatasetInfo
@@ -19,7 +19,7 @@ from potstill.evaluation.cache import Cache
 from potstill.files import make_folder
 from potstill.methods.describing import published
 from potstill.methods.distilling import distill
-from potstill.methods.recipe import Recipe
+from potstill.methods.recipe import DESCRIPTIVE, Recipe
 from potstill.methods.squeeze import TEACHER, squeeze
 from potstill.progress import Progress
 from potstill.reproduce import costs
@@ -141,6 +141,14 @@ class Bench:
         facts = {"data": recipe.data.model_dump(mode="json"), "seed": recipe.seed, **teacher}
         return self.out / "teachers" / digest(facts)[:16]
 
+    def units_folder(self, recipe: Recipe) -> Path | None:
+        """Sets share one that differ in their images per class alone; None if they do not nest."""
+        nests = methods.named(recipe.method.kind).nests
+        if nests is None or not nests(recipe.method):
+            return None
+        aside = {*DESCRIPTIVE, "images_per_class", "network", "evaluation", "checkpoint_every"}
+        return self.out / "units" / digest(recipe.model_dump(mode="json", exclude=aside))[:16]
+
     def teach(self, recipe: Recipe, progress: Progress) -> Teacher:
         """The teacher that the recipe's method takes; it is trained, or the training goes on.
 
@@ -196,6 +204,7 @@ class Bench:
                 device=self.device,
                 teacher=teacher,
                 whitenings=self._whitenings,
+                units=self.units_folder(recipe),
                 progress=progress,
             )
 

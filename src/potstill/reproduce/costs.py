@@ -10,6 +10,7 @@ more; where a run has begun, its own pace counts instead.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -118,6 +119,44 @@ def shape_of(recipe: Recipe) -> DatasetInfo:
     return found
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds that a recipe's set takes, from data to score."""
+
+    teaching: float
+    """Of its teacher's training; 0 without one."""
+    distilling: float
+    scoring: float
+    """Of the evaluation that the set is made for, without a baseline."""
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.teaching + self.distilling + self.scoring
+
+
+def estimate(recipe: Recipe, stopwatch: Stopwatch, shape: DatasetInfo | None = None) -> Estimate:
+    """What the recipe takes on data of this shape, or on the published data.
+
+    Raises:
+        KeyError: no shape was given, and it is no published data set.
+        NetworkError: a network does not fit such images.
+        RecipeError: there is no such protocol.
+    """
+    return Estimate(
+        teaching(recipe, stopwatch, shape),
+        distilling(recipe, stopwatch, shape),
+        evaluating(
+            recipe,
+            recipe.network,
+            named(recipe.evaluation.protocol),
+            stopwatch,
+            best=False,
+            shape=shape,
+        ),
+    )
+
+
 def distilling(recipe: Recipe, stopwatch: Stopwatch, shape: DatasetInfo | None = None) -> float:
     """Seconds to distil the recipe's set, the teacher's training left out."""
     shape = shape or shape_of(recipe)
@@ -155,9 +194,10 @@ def evaluating(
     stopwatch: Stopwatch,
     *,
     best: bool,
+    shape: DatasetInfo | None = None,
 ) -> float:
     """Seconds to score the recipe's set, with ``best`` after every epoch."""
-    shape, teacher = shape_of(recipe), teacher_of(recipe)
+    shape, teacher = shape or shape_of(recipe), teacher_of(recipe)
     return scoring(
         recipe.images_per_class * shape.classes,
         network,
@@ -166,7 +206,7 @@ def evaluating(
         shape,
         networks=recipe.evaluation.networks,
         epochs=recipe.evaluation.epochs,
-        mirrored=work(recipe).mirror_images,
+        mirrored=work(recipe, shape).mirror_images,
         labeller=None if teacher is None else teacher.network,
         best=best,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import product
+from itertools import chain, product
 
 from potstill import papers
 from potstill.errors import RecipeError
@@ -50,7 +50,8 @@ def select(
             recipe's name or a glob for that. Upper and lower case are alike.
         assignments: ``key=value``, set in the recipe of every row that fits.
         sweeps: ``key=value,value,...``: every row that fits is there once for each value, and of
-            several sweeps for each combination, as in RCIG's Figures 1, 2 and 5.
+            several sweeps for each combination, as in RCIG's Figures 1, 2 and 5; ``key+key=...``
+            gives several keys the same value, as in DWA's Figure 3.
 
     Raises:
         RecipeError: there is no such table, no such row, or an assignment is impossible.
@@ -68,7 +69,7 @@ def select(
         )
     # Not before: what one method's recipes take, those of its neighbours in a table may not.
     extra = tuple(assignments)
-    grid = [(*extra, *values) for values in product(*map(_values, sweeps))]
+    grid = [(*extra, *chain(*values)) for values in product(*map(_values, sweeps))]
     if grid == [()]:
         return rows
     return tuple(
@@ -78,13 +79,14 @@ def select(
     )
 
 
-def _values(sweep: str) -> list[str]:
-    """``key=a,b`` -> ``key=a``, ``key=b``."""
-    key, equals, values = sweep.partition("=")
+def _values(sweep: str) -> list[tuple[str, ...]]:
+    """``key=a,b`` -> (``key=a``,), (``key=b``,); ``one+two=a`` -> (``one=a``, ``two=a``)."""
+    name, equals, values = sweep.partition("=")
+    keys = [key.strip() for key in name.split("+")]
     parts = [part.strip() for part in values.split(",")]
-    if not equals or not key.strip() or not all(parts):
+    if not equals or not all(keys) or not all(parts):
         raise RecipeError(f"a sweep is key=value,value,..., and not {sweep!r}")
-    return [f"{key.strip()}={part}" for part in parts]
+    return [tuple(f"{key}={part}" for key in keys) for part in parts]
 
 
 def _table_row(row: Row, extra: tuple[str, ...]) -> TableRow:

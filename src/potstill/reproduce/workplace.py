@@ -6,6 +6,7 @@ stopped reproduction goes on where it was. Below the output folder lie
     rcig/mnist-ipc1/seed0        the run of a recipe and a seed
     rcig/mnist-ipc1-1a2b3c4d/    the same recipe with other settings
     teachers/1a2b3c4d5e6f7a8b/   a teacher that several recipes share
+    units/1a2b3c4d5e6f7a8b/      finished units of work that sets of several sizes share
 
 and in caches, of the names that commands use: ``timings`` of networks, networks of ``attacks``,
 ``classes`` learned.
@@ -28,7 +29,6 @@ from potstill.runs.records import RunRecord
 from potstill.teacher import Teacher
 from potstill.text import network_text
 
-_READ = (runs.RECIPE, runs.RECORD, runs.DISTILLED, runs.METRICS)
 _CACHES = {"membership": "attacks", "continual": "classes"}
 
 

@@ -13,8 +13,10 @@ from potstill.runs.run import (
     Run,
     Status,
     adopt,
+    lies_in_run,
     read_record,
     record_audit,
+    require_free,
 )
 
 __all__ = [
@@ -28,6 +30,8 @@ __all__ = [
     "Run",
     "Status",
     "adopt",
+    "lies_in_run",
     "read_record",
     "record_audit",
+    "require_free",
 ]

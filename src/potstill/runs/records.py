@@ -20,6 +20,7 @@ from potstill.data.importing import METHOD
 from potstill.description import Description
 from potstill.errors import RecipeError, RunError
 from potstill.methods.describing import data_of, description_of, recipe_of
+from potstill.methods.method import Work
 from potstill.methods.recipe import Recipe, dump, parse, read_yaml
 from potstill.results import (
     Audit,
@@ -34,8 +35,10 @@ from potstill.runs import again
 from potstill.runs.documents import Record, Timing, checked_record
 from potstill.runs.log import METRICS, read_log
 from potstill.runs.measured import Measured, left_out, once
-from potstill.runs.run import DISTILLED, RECIPE, RECORD
+from potstill.runs.run import DISTILLED, RECIPE, RECORD, at_work
 from potstill.text import data_set_text
+
+Status = Literal["running", "finished", "stopped", "not recorded"]
 
 _Audit = TypeVar("_Audit", bound=Audit)
 
@@ -59,7 +62,7 @@ class RunRecord:
 
     label: str
     recipe: Recipe | None
-    status: Literal["running", "finished", "stopped", "not recorded"]
+    status: Status
     iteration: int
     timing: Timing
     machine: dict[str, Any]
@@ -155,12 +158,23 @@ class RunRecord:
     @property
     def planned(self) -> int | None:
         """The iterations of the whole run; None while it cannot be told."""
-        if self.recipe is None:
+        if self._work is None:
+            finished = self.recipe is not None and self.status == "finished"
+            return self.iteration if finished else None
+        return self._work.iterations
+
+    @property
+    def groups(self) -> int:
+        """Parts of the set that share the iterations, as its recipe counts them."""
+        return 1 if self._work is None else self._work.groups
+
+    @cached_property
+    def _work(self) -> Work | None:
+        """What its recipe asks for; None without one, or while its data is not known."""
+        data = None if self.recipe is None else data_of(self.recipe, self.header)
+        if self.recipe is None or data is None:
             return None
-        data = data_of(self.recipe, self.header)
-        if data is None:
-            return self.iteration if self.status == "finished" else None
-        return methods.named(self.recipe.method.kind).work(self.recipe, data).iterations
+        return methods.named(self.recipe.method.kind).work(self.recipe, data)
 
     @property
     def seconds_per_image(self) -> float | None:
@@ -198,25 +212,37 @@ class RunRecord:
         return str(self.machine.get("device_name") or self.machine.get("device", "unknown"))
 
 
-def read_all(folders: Sequence[Path]) -> list[RunRecord]:
+def read_all(paths: Sequence[Path]) -> list[RunRecord]:
     """Every run, in the order given, labelled by the shortest tail that tells the paths apart.
+
+    Args:
+        paths: folders of runs, or files of distilled sets, with their runs or alone.
 
     Raises:
         RunError: no folder is given, or one is no readable run.
         ArtefactError: a distilled set is damaged.
     """
-    if not folders:
+    if not paths:
         raise RunError("no run to report on; name at least one run folder")
-    return [read(folder, label) for folder, label in zip(folders, _labels(folders), strict=True)]
+    places = [_place(path) for path in paths]
+    return [read(place, label) for place, label in zip(places, _labels(places), strict=True)]
+
+
+def _place(path: Path) -> Path:
+    """The folder of the run whose set is in a file; any other path as it is."""
+    in_run = path.name == DISTILLED and (path.parent / RECORD).exists()
+    return path.parent if in_run and path.is_file() else path
 
 
 def read(folder: Path, label: str | None = None) -> RunRecord:
-    """The run in ``folder``.
+    """The run in ``folder``, or what the file of a distilled set knows of its own.
 
     Raises:
         RunError: ``folder`` is no run, or its recipe, record or log is unreadable.
         ArtefactError: its distilled set is damaged.
     """
+    if folder.is_file():
+        return _alone(folder, label)
     if not folder.is_dir():
         raise RunError(f"{folder} is no folder; name a folder that `potstill distill` wrote")
     path = folder / RECORD
@@ -231,7 +257,7 @@ def read(folder: Path, label: str | None = None) -> RunRecord:
     return RunRecord(
         label=label or folder.resolve().name,
         recipe=recipe,
-        status=record.status if record else "not recorded",
+        status=_status(record, folder),
         iteration=record.iteration if record else last,
         timing=record.seconds if record else Timing(),
         machine=record.machine if record else {},
@@ -246,6 +272,34 @@ def read(folder: Path, label: str | None = None) -> RunRecord:
         continual=shown.continual,
         earlier=once(dataset.earlier_results) if dataset else (),
         peak_memory=record.peak_memory if record else 0,
+    )
+
+
+def _status(record: Record | None, folder: Path) -> Status:
+    """The recorded one; of a run whose process was killed, that it stopped."""
+    if record is None:
+        return "not recorded"
+    killed = record.status == "running" and not at_work(folder)
+    return "stopped" if killed else record.status
+
+
+def _alone(path: Path, label: str | None) -> RunRecord:
+    """A set whose file lies in no run's folder."""
+    dataset = DistilledDataset.load(path)
+    shown = _found(None, dataset).of_set(dataset.digest)
+    return RunRecord(
+        label=label or path.stem,
+        recipe=recipe_of(dataset.header),
+        status="not recorded",
+        iteration=dataset.header["iterations"],
+        timing=Timing(),
+        machine={},
+        versions={},
+        series={},
+        results=shown.results,
+        dataset=dataset,
+        missing=("The set's file lies in no run's folder: times, curves and audits are unknown.",),
+        earlier=once(dataset.earlier_results),
     )
 
 

@@ -117,10 +117,7 @@ class Run:
                 run._recipe = recipe.model_dump(mode="json")
             if _holds_run(path):
                 if not resume:
-                    raise RunError(
-                        f"{path} already holds a run; use --resume to go on with it, "
-                        "or another --out"
-                    )
+                    require_free(path)
                 run._restore(recipe)
             elif recipe is not None:
                 atomic_write(path / RECIPE, recipes.dump(recipe).encode())
@@ -328,6 +325,19 @@ class Run:
         _write_json(self.path / RECORD, record)
 
 
+def require_free(out: Path | str, *, resumable: bool = True) -> None:
+    """Refuse a folder that a new run cannot be in, before any work is done for it.
+
+    ``resumable``: whether whoever asks could go on with the run.
+
+    Raises:
+        RunError: it holds a run already.
+    """
+    if _holds_run(Path(out)):
+        resume = "--resume to go on with it, or " if resumable else ""
+        raise RunError(f"{out} already holds a run; use {resume}another --out")
+
+
 def adopt(out: Path | str, dataset: DistilledDataset) -> Path:
     """Put a set that nobody distilled here into a folder of its own, as a finished run's result.
 
@@ -340,8 +350,7 @@ def adopt(out: Path | str, dataset: DistilledDataset) -> Path:
         RunError: the folder is taken, locked or not writable.
     """
     path = Path(out)
-    if _holds_run(path):
-        raise RunError(f"{path} already holds a run; use another --out")
+    require_free(path, resumable=False)
     with Run.create(path, None) as run:
         dataset.save(run.artefact)
         run.finish()
@@ -374,6 +383,11 @@ def record_audit(folder: Path, audit: Mapping[str, Any]) -> None:
         os.close(lock)
 
 
+def lies_in_run(artefact: Path) -> bool:
+    """Whether a set lies in the folder of its run."""
+    return artefact.name == DISTILLED and (artefact.parent / RECORD).exists()
+
+
 def _holds_run(path: Path) -> bool:
     return any((path / name).exists() for name in (RECIPE, CHECKPOINT, DISTILLED, RECORD))
 
@@ -396,6 +410,21 @@ def _lock(path: Path) -> int:
             os.close(descriptor)
             raise
     return descriptor
+
+
+def at_work(folder: Path) -> bool:
+    """Whether a process has the run in ``folder``, or none has left a trace by which to tell."""
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_RDONLY)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _stored_recipe(path: Path) -> Recipe:

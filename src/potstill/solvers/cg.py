@@ -7,7 +7,11 @@ import math
 import torch
 from torch import Tensor
 
+from potstill.solvers import cg_on_device
 from potstill.solvers.solution import Operator, Solution, Status
+
+_LOOK_EVERY = 4
+"""On a card: a product that is wasted costs a step, a look what the card does not do meanwhile."""
 
 
 def solve(
@@ -36,10 +40,23 @@ def solve(
         tolerance: on sqrt(r^T P r / b^T P b).
         max_steps: products with A, without the start's.
 
+    On a card the same iterates, to rounding, come from :mod:`potstill.solvers.cg_on_device`, which
+    asks for the stop test every few steps.
+
     Returns:
         Solution, its status BREAKDOWN if a direction of negative curvature or a
         number that is not finite was met; its value is then the last good x.
     """
+    if rhs.device.type != "cpu":
+        return cg_on_device.solve(
+            operator,
+            rhs,
+            start=start,
+            preconditioner=preconditioner,
+            tolerance=tolerance,
+            max_steps=max_steps,
+            look_every=_LOOK_EVERY,
+        )
     precondition = preconditioner or (lambda r: r)
     scale = _dot(rhs, precondition(rhs))
     if scale == 0:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from potstill import hardware
+from potstill.config import Precision
 from potstill.networks.convnet import channels_last
 
 _AT_ONCE, _AT_ONCE_CPU = 1000, 100
@@ -12,13 +14,15 @@ _AT_ONCE, _AT_ONCE_CPU = 1000, 100
 _PIXELS = 1 << 21
 
 
-def favour_layout(network: nn.Module) -> None:
+def favour_layout(network: nn.Module, precision: Precision = "float32") -> None:
     """Put the weights into the layout that this device convolves fastest, in place.
 
     On CPUs that is channels-last: a ConvNet of width 32 trains 1.2 to 1.4 times and
-    is tested twice as fast, one of width 128 up to 1.1 and 1.3 times.
+    is tested twice as fast, one of width 128 up to 1.1 and 1.3 times. On a card it is so for
+    convolutions in bfloat16, which bring images into the layout of their weights.
     """
-    if next(network.parameters()).device.type == "cpu":
+    device = next(network.parameters()).device
+    if device.type == "cpu" or hardware.in_bfloat16(precision, device):
         network.to(memory_format=torch.channels_last)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 
 from potstill import rng
+from potstill.hardware import sent
 from potstill.networks.init import seeded_on
 from potstill.networks.zoo import ForeignNetwork
 from potstill.progress import Progress, part, silent
@@ -243,7 +244,7 @@ class _Batches:
         images = self._images[index] if self._own[0] else self._images
         labels = self._labels[index] if self._own[1] else self._labels
         if self._size is not None:
-            chosen = torch.from_numpy(self._order(index, step, self._size)).to(images.device)
+            chosen = sent(torch.from_numpy(self._order(index, step, self._size)), images.device)
             images, labels = images[chosen], labels[chosen]
         if self._augment is not None:
             generator = rng.stream(self._seed, f"{self._purpose}/augment/{index}", step)

@@ -44,6 +44,36 @@ def test_more_images_per_class_keep_the_first_ones() -> None:
     assert torch.equal(groups.real_rows(source(), 5, 0), groups.real_rows(source(), 9, 0)[:, :5])
 
 
+@pytest.mark.parametrize("changes", [{}, {"adjustment": "random"}, {"variant": "sre2l"}], ids=str)
+def test_the_first_images_of_more_per_class_are_the_set_of_fewer(changes: dict[str, Any]) -> None:
+    """To the byte, and so are the units that runs of several sizes share."""
+    settings = recipe(class_batch=5, **changes)
+    more, fewer = (
+        distill(settings.model_copy(update={"images_per_class": n}), source(), teacher=teacher())
+        for n in (3, 2)
+    )
+    first = more.first(2)
+    assert torch.equal(first.images, fewer.images) and torch.equal(first.labels, fewer.labels)
+    assert not torch.equal(more.images[:1], more.images[2:3])
+
+
+def test_runs_of_several_sizes_share_their_groups(tmp_path: Path) -> None:
+    made = {}
+    for n in (2, 3, 1):
+        settings = recipe().model_copy(update={"images_per_class": n})
+        with Run.create(tmp_path / str(n), settings) as run:
+            made[n] = distill(settings, source(), run, teacher=teacher(), units=tmp_path / "units")
+        kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "units").iterdir()}
+        if n == 2:
+            before = kept
+    assert sorted(kept) == [f"{index:05d}-000.safetensors" for index in range(3)]
+    assert kept.items() > before.items()  # nothing was made twice
+    assert torch.equal(made[3].first(2).images, made[2].images)
+    assert torch.equal(made[1].images, made[3].first(1).images)
+    assert len((tmp_path / "1" / "metrics.jsonl").read_text().splitlines()) == 3
+    assert not (tmp_path / "1" / GROUPS).exists()
+
+
 def test_too_few_real_images() -> None:
     with pytest.raises(DataError, match=r"class 0 has .* ask for fewer"):
         groups.real_rows(source(), 5000, 0)

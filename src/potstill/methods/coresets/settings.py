@@ -14,7 +14,8 @@ from potstill.methods.method import MethodSettings
 Algorithm = Literal["random", "herding", "k-center", "k-means", "all"]
 Features = Literal["trained", "random", "pixels"]
 Start = Literal["real", "noise", "herding", "k-center", "k-means"]
-"""What synthetic images are at first: random real images, noise, or a coreset."""
+STARTS = "random real images, standard normal noise, or a coreset"
+"""What synthetic images are at first."""
 
 
 class ExtractorRecipe(TeacherRecipe):
@@ -24,14 +25,16 @@ class ExtractorRecipe(TeacherRecipe):
     not recorded for all of them: the lengths are a choice.
     """
 
-    network: NetworkRecipe = NetworkRecipe(growth=1, normalisation="instance")
-    epochs: int = Field(20, ge=1, le=EPOCHS)
-    batch_size: int = Field(256, ge=2, le=BATCH)
+    network: NetworkRecipe = Field(
+        NetworkRecipe(growth=1, normalisation="instance"), description="the teacher's network"
+    )
+    epochs: int = Field(20, ge=1, le=EPOCHS, description="epochs of its training")
+    batch_size: int = Field(256, ge=2, le=BATCH, description="images of a training step")
     learning_rate: float = Field(0.01, gt=0, description="falls to 0 along a cosine")
     crop_padding: int = Field(
         0, ge=0, le=SIDE, description="pixels around the image before a random crop"
     )
-    flip: bool = False
+    flip: bool = Field(False, description="mirror half of the training images, at random")
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ def selection_of(start: Start, features: Features, extractor: TeacherRecipe) -> 
 class StartSettings(MethodSettings):
     """Base of the settings of methods that can start from a coreset and have no other teacher."""
 
-    start: Start = Field("real", description="random real images, noise, or a coreset")
+    start: Start = Field("real", description=STARTS)
     start_features: Features = Field(
         "trained", description="what a coreset compares images by; as for method coreset"
     )
@@ -100,17 +103,20 @@ def teacher_to_start(settings: StartSettings) -> TeacherRecipe | None:
 class CoresetSettings(MethodSettings):
     """Every setting of a coreset: real images as they are, with their labels."""
 
-    kind: Literal["coreset"] = "coreset"
+    kind: Literal["coreset"] = Field("coreset", description="the method")
     algorithm: Algorithm = Field(
         "random",
-        description="all: every training image; images_per_class is then what there is on average",
+        description="how real images are chosen; all: every training image, and images_per_class "
+        "is what there is on average",
     )
     features: Features = Field(
         "trained",
         description="what images are compared by: what the last layer of the teacher sees, "
         "trained or with random weights, or the preprocessed pixels",
     )
-    teacher: ExtractorRecipe = ExtractorRecipe()
+    teacher: ExtractorRecipe = Field(
+        ExtractorRecipe(), description="the network whose features are compared, if trained"
+    )
 
     @property
     def selection(self) -> Selection:

@@ -57,10 +57,11 @@ class MeasuredNetwork:
         network: with batch norms that track running statistics.
         weights: parameters to use instead of the network's, by name.
         compiled: whether to go through ``torch.compile``.
+        features: whether :attr:`features` is wanted.
 
     Raises:
-        NetworkError: no batch norm, or one without running statistics; in a pass, a network that
-            cannot be compiled.
+        NetworkError: no batch norm, or one without running statistics; no linear layer, where
+            features are wanted; in a pass, a network that cannot be compiled.
     """
 
     def __init__(
@@ -69,8 +70,10 @@ class MeasuredNetwork:
         weights: Mapping[str, Tensor] | None = None,
         *,
         compiled: bool = False,
+        features: bool = False,
     ) -> None:
         self._moments: list[Moments] = []
+        self._features: list[Tensor] = []
         twin = copy.deepcopy(network).eval().requires_grad_(False)
         with torch.no_grad():
             for name, parameter in twin.named_parameters():
@@ -81,12 +84,23 @@ class MeasuredNetwork:
                 twin = _replace(twin, name, _MeasuredBatchNorm(norm, self._moments))
             else:
                 norm.register_forward_pre_hook(_Listener(self._moments))
+        if features:
+            linear = [module for module in twin.modules() if isinstance(module, nn.Linear)]
+            if not linear:
+                raise NetworkError(
+                    "the teacher has no linear layer, and a term that sees earlier groups looks at "
+                    "what the last one is given; set method.sequence_weight to 0"
+                )
+            linear[-1].register_forward_pre_hook(
+                lambda _head, inputs: self._features.append(inputs[0])
+            )
         self.module = twin.to(memory_format=torch.channels_last)
         self._forward = _compiled(self.module) if compiled else self.module
 
     def __call__(self, images: Tensor) -> tuple[Tensor, list[Moments]]:
         """Images (n, c, h, w) -> outputs (n, C), and the moments in the order of the pass."""
         self._moments.clear()
+        self._features.clear()
         outputs: Tensor = self._forward(images)
         if not self._moments:
             raise NetworkError(
@@ -94,6 +108,11 @@ class MeasuredNetwork:
                 "normalises its activations with them"
             )
         return outputs, list(self._moments)
+
+    @property
+    def features(self) -> Tensor:
+        """What the last linear layer saw in the last pass, (n, F), with its graph."""
+        return self._features[-1].flatten(1)
 
 
 def _compiled(network: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from potstill.evaluation.relabel import relabel
 from potstill.files import make_folder, remove_leftovers
 from potstill.methods.coresets.choose import chosen_rows
 from potstill.methods.dwa import groups
-from potstill.methods.dwa.groups import Inverted, Inverter, Task
+from potstill.methods.dwa.groups import Group, Inverted, Inverter, Task
 from potstill.methods.dwa.settings import DWASettings
 from potstill.methods.method import Session
 from potstill.methods.product import product
@@ -65,7 +66,7 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
     _check(teacher, source)
     if run is not None:
         _keep(teacher, run.path / TEACHER)
-    folder = None if run is None else run.path / GROUPS
+    folder = run.path / GROUPS if session.units is None and run is not None else session.units
     if folder is not None:
         make_folder(folder)
         remove_leftovers(folder)
@@ -78,15 +79,21 @@ def distil(recipe: Recipe, source: SourceDataset, session: Session) -> Distilled
         if kept is not None and run is not None:
             run.contains(kept.surroundings)
             ledger.add(kept)
-    tasks = [
-        Task(group, source.train.images[rows[list(group.classes), group.index]])
-        for group in plan
-        if group.name not in ledger.finished
-    ]
-    # Closed, so that processes end with the iteration, however it ends.
-    with closing(session.executor.map(inverter, tasks, ledger.tell)) as finished:
-        for inverted in finished:
-            ledger.add(inverted)
+    sequential = settings.sequence_weight > 0
+    pending = [group for group in plan if group.name not in ledger.finished]
+    for together in _rounds(pending, sequential):
+        tasks = [
+            Task(
+                group,
+                source.train.images[rows[list(group.classes), group.index]],
+                ledger.before(group) if sequential else (),
+            )
+            for group in together
+        ]
+        # Closed, so that processes end with the iteration, however it ends.
+        with closing(session.executor.map(inverter, tasks, ledger.tell)) as finished:
+            for inverted in finished:
+                ledger.add(inverted)
     images, labels = assemble(ledger.finished.values(), source.classes)
     result = product(
         recipe,
@@ -110,6 +117,13 @@ def _first(recipe: Recipe, source: SourceDataset, session: Session, teacher: Tea
     where = replace(session, teacher=teacher)
     chosen, _ = chosen_rows(recipe, source, selection, teacher.preprocess, where)
     return chosen.unflatten(0, (source.classes, recipe.images_per_class))
+
+
+def _rounds(pending: Sequence[groups.Group], sequential: bool) -> list[list[groups.Group]]:
+    """Groups that know nothing of each other, a list of them after the other."""
+    if not sequential:
+        return [list(pending)]
+    return [list(found) for _, found in groupby(pending, key=lambda group: group.index)]
 
 
 def assemble(inverted: Iterable[Inverted], classes: int) -> tuple[Tensor, Tensor]:
@@ -183,6 +197,11 @@ class _Ledger:
         self._losses = {k: v for k, v in inverted.history[-1].items() if k != "iteration"}
         self._log()
         self._show()
+
+    def before(self, group: groups.Group) -> tuple[Tensor, ...]:
+        """The images of the groups of the same classes before this one, which are finished."""
+        earlier = (Group(index, group.batch, group.classes) for index in range(group.index))
+        return tuple(self.finished[one.name].images for one in earlier)
 
     def _log(self) -> None:
         if self._run is None:

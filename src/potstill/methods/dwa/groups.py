@@ -1,7 +1,7 @@
 """A group of images, the unit of DWA's work: planned, inverted, kept (Algorithm 1, one i).
 
 A group knows its own random streams and nothing of other groups, so that they may be inverted
-in any order and anywhere.
+in any order and anywhere; unless it is to keep apart from earlier ones, which it is then given.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from potstill.methods.dwa.adjust import (
     rising_adjustment,
 )
 from potstill.methods.dwa.bn_statistics import MeasuredNetwork
+from potstill.methods.dwa.sequence import further
 from potstill.methods.dwa.settings import DWASettings
 from potstill.methods.dwa.synthesise import Objective, Range, synthesise, view
 from potstill.methods.recipe import Recipe, method_of
@@ -55,10 +56,15 @@ class Group:
 
 @dataclass(frozen=True)
 class Task:
-    """A group and S_0: one real image (n, c, h, w) uint8 for each of its classes."""
+    """A group and S_0: one real image (n, c, h, w) uint8 for each of its classes.
+
+    earlier: the images (n, c, h, w) uint8 of each group of the same classes before this one, if it
+    is to keep apart from them.
+    """
 
     group: Group
     real: Tensor
+    earlier: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,11 @@ class Inverter:
         climbed = view(real, settings, draw(0)) if settings.adjustment_view == "first" else real
         weights = self._adjusted(network, climbed, labels, group)
         length = adjustment_length(network, weights)
-        adjusted = MeasuredNetwork(network, weights, compiled=settings.compiled)
+        sequential = settings.sequence_weight > 0
+        adjusted = MeasuredNetwork(
+            network, weights, compiled=settings.compiled, features=sequential
+        )
+        apart = further(adjusted, self.preprocess, real, task.earlier) if sequential else None
         unadjusted = None
         if settings.statistics == "unadjusted":
             unadjusted = MeasuredNetwork(network, compiled=settings.compiled)
@@ -169,7 +179,7 @@ class Inverter:
 
         images = synthesise(
             self._start(real, group),
-            Objective(settings, adjusted, unadjusted, labels),
+            Objective(settings, adjusted, unadjusted, labels, apart),
             settings,
             self._valid(),
             draw,

@@ -34,6 +34,12 @@ PANELS = (
     ),
 )
 
+_NEARNESS = Panel(
+    title="Nearness to earlier groups",
+    curves=(Curve("of the same class", "sequence_term"),),
+    note="from 0 to 1; mean over the groups, 0 of the first",
+)
+
 
 def _distil(recipe: Recipe, source: SourceDataset, session: Session) -> DistilledDataset:
     from potstill.methods.dwa.distil import distil
@@ -53,6 +59,7 @@ def work(recipe: Recipe, data: DatasetInfo) -> Work:
     return Work(
         groups * settings.iterations,
         (Passes(settings.teacher.network, images, settings.precision),),
+        groups=groups,
     )
 
 
@@ -62,6 +69,8 @@ def describe(recipe: Recipe, header: Mapping[str, Any]) -> Description:
 
     settings = method_of(recipe, DWASettings)
     title, detail = _title(settings)
+    if settings.sequence_weight:
+        detail += f", in sequence at {settings.sequence_weight:g}"
     teacher = header.get("teacher")
     known = teacher if isinstance(teacher, Mapping) else {}
     return Description(
@@ -71,7 +80,7 @@ def describe(recipe: Recipe, header: Mapping[str, Any]) -> Description:
             Fact("Teacher", *_teacher(settings.teacher, known.get("accuracy"))),
             *_lossy(settings),
         ),
-        panels=PANELS,
+        panels=(*PANELS, _NEARNESS) if settings.sequence_weight else PANELS,
         period=settings.iterations,
     )
 
@@ -122,6 +131,7 @@ DWA = Method(
     recipes=resources.files("potstill.methods.dwa") / "recipes",
     teacher=lambda settings: settings.teacher,
     parallel=True,
+    nests=lambda settings: settings.start != "k-means",  # whose clusters follow their number
     cost=("adjustment", "synthesis"),
     memory=("method.class_batch", "method.teacher.batch_size"),
 )

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from potstill.config import BATCH, SIDE, STEPS, Precision, TeacherRecipe
+from potstill.config import BATCH, PRECISION, SIDE, STEPS, Precision, TeacherRecipe
 from potstill.methods.coresets.settings import Features, Selection, Start, selection_of
 from potstill.methods.method import MethodSettings
 
@@ -18,12 +18,16 @@ Adjustment = Literal["none", "random", "directed"]
 class DWASettings(MethodSettings):
     """Every setting of DWA's synthesis (Algorithm 1), and of SRe2L's below it."""
 
-    kind: Literal["dwa"] = "dwa"
+    kind: Literal["dwa"] = Field("dwa", description="the method")
     variant: Variant = Field(
         "dwa", description="sre2l: no adjustment, one weight for both terms, from noise"
     )
-    teacher: TeacherRecipe = TeacherRecipe()
-    adjustment: Adjustment = "directed"
+    teacher: TeacherRecipe = Field(
+        TeacherRecipe(), description="the network that is trained first and inverted"
+    )
+    adjustment: Adjustment = Field(
+        "directed", description="of the teacher's weights before each group of images is made"
+    )
     adjustment_steps: int = Field(12, ge=1, le=STEPS, description="K")
     adjustment_size: float = Field(15e-3, ge=0, description="rho, the length of the climb")
     adjustment_rise: float | None = Field(
@@ -49,9 +53,15 @@ class DWASettings(MethodSettings):
     statistics: Literal["adjusted", "unadjusted"] = Field(
         "adjusted", description="the pass that batch statistics come from; eq. 16: unadjusted"
     )
-    iterations: int = Field(1000, ge=1, le=STEPS)
+    sequence_weight: float = Field(
+        0.0,
+        ge=0,
+        description="lambda_seq, of a term that keeps images apart from those of earlier groups; "
+        "above 0 groups are made in turn",
+    )
+    iterations: int = Field(1000, ge=1, le=STEPS, description="steps of each group of images")
     learning_rate: float = Field(0.25, gt=0, description="falls to 0 along a cosine")
-    betas: tuple[float, float] = (0.5, 0.9)
+    betas: tuple[float, float] = Field((0.5, 0.9), description="of Adam, which moves the images")
     class_batch: int = Field(100, ge=1, le=BATCH, description="classes inverted together")
     start: Start = Field(
         "real",
@@ -67,8 +77,8 @@ class DWASettings(MethodSettings):
         description="by -jitter to jitter pixels, or, as the authors ran it, by 0 to jitter",
     )
     resized_crop: bool = Field(False, description="RandomResizedCrop before the roll")
-    flip: bool = False
-    precision: Precision = "auto"
+    flip: bool = Field(False, description="mirror the images in half of the steps, at random")
+    precision: Precision = Field("auto", description=PRECISION)
     compiled: bool = Field(
         False, description="torch.compile the teacher: faster after a minute; needs a compiler"
     )

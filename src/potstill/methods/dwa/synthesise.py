@@ -9,6 +9,8 @@ by Adam, with a fresh view at every step and S kept in the range of valid pixels
 L_var (eq. 4) come from the same pass as the cross-entropy, as the authors ran it, or from a
 second one through the unadjusted teacher, as eq. 16 has it.
 
+A further term may be added that sees earlier groups (:mod:`~potstill.methods.dwa.sequence`).
+
 SRe2L is the case Delta = 0, lambda_mean = lambda_var and S from noise.
 """
 
@@ -27,6 +29,7 @@ from potstill import hardware
 from potstill.data import views
 from potstill.errors import NumericalError
 from potstill.methods.dwa.bn_statistics import MeasuredNetwork, distances
+from potstill.methods.dwa.sequence import Term
 from potstill.methods.dwa.settings import DWASettings
 
 # Of the pixels, between black and white: at 4000 times DWA's learning rate there are still 30 %.
@@ -56,28 +59,35 @@ class Range:
 
 @dataclass(frozen=True)
 class Losses:
-    """The parts of eq. 16 before they are weighted, scalars."""
+    """The parts of eq. 16 before they are weighted, scalars, and the further term, if any."""
 
     cross_entropy: Tensor
     mean: Tensor
     variance: Tensor
+    sequence: Tensor | None = None
 
     def total(self, settings: DWASettings) -> Tensor:
         """The loss that the images descend."""
-        return (
+        found = (
             self.cross_entropy
             + settings.mean_weight * self.mean
             + settings.variance_weight * self.variance
         )
+        if self.sequence is None:
+            return found
+        return found + settings.sequence_weight * self.sequence
 
     def numbers(self, settings: DWASettings) -> dict[str, float]:
         """What a log keeps of them."""
-        return {
+        found = {
             "loss": self.total(settings).item(),
             "cross_entropy": self.cross_entropy.item(),
             "mean_term": self.mean.item(),
             "variance_term": self.variance.item(),
         }
+        if self.sequence is not None:
+            found["sequence_term"] = self.sequence.item()
+        return found
 
 
 class Objective:
@@ -88,6 +98,8 @@ class Objective:
         adjusted: the teacher with weights theta_T + Delta.
         unadjusted: the teacher with weights theta_T; used if ``settings.statistics`` says so.
         labels: classes of the images, (n,) int64.
+        further: a term that is added, weighted by ``settings.sequence_weight``; ``adjusted``
+            measures features then.
     """
 
     def __init__(
@@ -96,8 +108,9 @@ class Objective:
         adjusted: MeasuredNetwork,
         unadjusted: MeasuredNetwork | None,
         labels: Tensor,
+        further: Term | None = None,
     ) -> None:
-        self._settings, self._labels = settings, labels
+        self._settings, self._labels, self._further = settings, labels, further
         self._adjusted, self._unadjusted = adjusted, unadjusted
 
     def __call__(self, images: Tensor) -> Losses:
@@ -106,7 +119,9 @@ class Objective:
         if self._unadjusted is not None:
             _, moments = self._unadjusted(images)
         mean, variance = distances(moments, self._settings.first_layer_factor)
-        return Losses(F.cross_entropy(outputs.to(mean.dtype), self._labels), mean, variance)
+        sequence = None if self._further is None else self._further(self._adjusted.features)
+        cross_entropy = F.cross_entropy(outputs.to(mean.dtype), self._labels)
+        return Losses(cross_entropy, mean, variance, sequence)
 
 
 def synthesise(

@@ -152,7 +152,7 @@ class Matcher:
     def _drawn(self, batch: int, update: int, purpose: str) -> Iterator[Tensor]:
         seed, k = self.recipe.seed, self.iteration
         for rows in real_rows(self._members, batch, seed, k, update, purpose=purpose):
-            yield self._preprocess.apply(self.source.train.images[rows].to(self.device))
+            yield self._preprocess.apply(hardware.sent(self.source.train.images[rows], self.device))
 
     def draws(self, update: int = 0) -> list[Draw] | None:
         """A view for each class; None if images are taken as they are."""
@@ -266,7 +266,7 @@ class NetworkVisit:
         images, classes, purpose = matcher.images, matcher.classes, self._purpose()
 
         def loss(network: nn.Module, rows: Tensor, epoch: int, step: int) -> Tensor:
-            places = rows.to(images.device)
+            places = hardware.sent(rows, images.device)
             seen = images[places]
             if matcher.strategy:
                 generator = rng.stream(self._seed, f"{purpose}/draw/{epoch}", step)

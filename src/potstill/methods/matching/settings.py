@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from potstill.config import BATCH, EPOCHS, STEPS, NetworkRecipe
-from potstill.methods.coresets.settings import Start, StartSettings
+from potstill.methods.coresets.settings import STARTS, Start, StartSettings
 
 Operation = Literal["colour", "crop", "cutout", "flip", "scale", "rotate"]
 Strategy = Annotated[
@@ -38,9 +38,6 @@ class MatchingSettings(StartSettings):
     momentum: float = Field(0.5, ge=0, lt=1, description="of the images, over the whole run")
     milestones: Milestones = ()
     strategy: Strategy = None
-    start: Start = Field(
-        "real", description="random real images, standard normal noise, or a coreset"
-    )
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -61,7 +58,7 @@ class MatchingSettings(StartSettings):
 class DMSettings(MatchingSettings):
     """Every setting of distribution matching (Zhao and Bilen, WACV 2023)."""
 
-    kind: Literal["dm"] = "dm"
+    kind: Literal["dm"] = Field("dm", description="the method")
     iterations: int = Field(
         20_000, ge=0, le=STEPS, description="K; each has a fresh network and one step of the images"
     )
@@ -105,9 +102,9 @@ class GradientSettings(TrainedSettings):
 class DCSettings(GradientSettings):
     """Every setting of gradient matching, DC (Zhao, Mopuri and Bilen, ICLR 2021)."""
 
-    kind: Literal["dc"] = "dc"
+    kind: Literal["dc"] = Field("dc", description="the method")
     strategy: Strategy = ()
-    start: Start = "noise"
+    start: Start = Field("noise", description=STARTS)
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -118,7 +115,7 @@ class DCSettings(GradientSettings):
 class DSASettings(GradientSettings):
     """Every setting of DSA, gradient matching on siamese views (Zhao and Bilen, ICML 2021)."""
 
-    kind: Literal["dsa"] = "dsa"
+    kind: Literal["dsa"] = Field("dsa", description="the method")
 
 
 class DataDAMSettings(MatchingSettings):
@@ -129,7 +126,7 @@ class DataDAMSettings(MatchingSettings):
     the images hardly at all at a rate of 1. How many real images the paper took is not known.
     """
 
-    kind: Literal["datadam"] = "datadam"
+    kind: Literal["datadam"] = Field("datadam", description="the method")
     iterations: int = Field(
         8000, ge=0, le=STEPS, description="K; each has a fresh network and one step of the images"
     )
@@ -156,7 +153,7 @@ class DataDAMSettings(MatchingSettings):
 class CAFESettings(TrainedSettings):
     """Every setting of CAFE (Wang et al., CVPR 2022), as its authors ran it."""
 
-    kind: Literal["cafe"] = "cafe"
+    kind: Literal["cafe"] = Field("cafe", description="the method")
     iterations: int = Field(2000, ge=0, le=STEPS, description="K, networks; each is a fresh one")
     milestones: Milestones = (1200, 1600, 1800)
     map_weight: float = Field(0.1, ge=0, description="of the maps of every block but the last")
@@ -181,7 +178,7 @@ class CAFESettings(TrainedSettings):
         False, description="as run: add the last accuracy over the number of classes to the next"
     )
     strategy: Strategy = ()
-    start: Start = "noise"
+    start: Start = Field("noise", description=STARTS)
 
     @classmethod
     def defaults(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -15,10 +15,12 @@ Variant = Literal["random", "frepo", "vig", "cig", "rig", "rcig"]
 class SolverSettings(Strict):
     """How the inner problem and the inverse-Hessian product are solved."""
 
-    name: Literal["pcg", "adam"] = "pcg"
+    name: Literal["pcg", "adam"] = Field(
+        "pcg", description="preconditioned conjugate gradient, or, as in the paper, Adam"
+    )
     # pcg
     tolerance: float = Field(1e-2, gt=0, lt=1, description="on the preconditioned residual")
-    max_steps: int = Field(50, ge=1, le=STEPS)
+    max_steps: int = Field(50, ge=1, le=STEPS, description="of conjugate gradient")
     # adam
     inner_steps: int = Field(20, ge=0, le=STEPS, description="0 for rcig and cig alone")
     inverse_steps: int = Field(20, ge=0, le=STEPS, description="0 for rcig alone")
@@ -30,12 +32,12 @@ class SolverSettings(Strict):
 class PoolSettings(Strict):
     """The pool of partly trained networks (3.3)."""
 
-    size: int = Field(30, ge=1, le=10_000)
+    size: int = Field(30, ge=1, le=10_000, description="networks in it")
     max_steps: int = Field(100, ge=1, le=STEPS, description="a model older than this starts afresh")
     steps_per_visit: tuple[int, int] = Field(
         (1, 15), description="uniform, inclusive; the paper's text has (1, 1), its runs (1, 15)"
     )
-    learning_rate: float = Field(5e-5, gt=0)
+    learning_rate: float = Field(5e-5, gt=0, description="of its networks, by Adam")
 
     @model_validator(mode="after")
     def _ordered(self) -> PoolSettings:
@@ -50,11 +52,19 @@ class PoolSettings(Strict):
 class RCIGSettings(StartSettings):
     """Every setting of the RCIG ladder: random, FRePo, VIG, CIG, RIG, RCIG (Table 1)."""
 
-    kind: Literal["rcig"] = "rcig"
-    variant: Variant = "rcig"
-    iterations: int = Field(15_000, ge=0, le=STEPS)
-    target_batch: int = Field(1024, ge=1, le=BATCH)
-    solver: SolverSettings = SolverSettings()
+    kind: Literal["rcig"] = Field("rcig", description="the method")
+    variant: Variant = Field(
+        "rcig", description="the rung of the paper's ladder (Table 1); random learns nothing"
+    )
+    iterations: int = Field(
+        15_000, ge=0, le=STEPS, description="steps of the images; what a run's time grows with"
+    )
+    target_batch: int = Field(
+        1024, ge=1, le=BATCH, description="real images of a step; what its time grows with"
+    )
+    solver: SolverSettings = Field(
+        SolverSettings(), description="how the inner problem and its inverse Hessian are solved"
+    )
     l2_rate: float = Field(5e-4, gt=0, description="lambda = l2_rate * n, n without flips")
     outer_loss: Literal["platt", "mse"] = Field(
         "platt",
@@ -73,24 +83,32 @@ class RCIGSettings(StartSettings):
         description="rig only: the features that the last layer in closed form sees, of the body "
         "before its training, as run, or after it",
     )
-    learn_labels: bool = True
+    learn_labels: bool = Field(True, description="learn the labels with the images")
     flip: bool = Field(False, description="use S with its mirror images, same labels")
     subset: int | None = Field(
         None, ge=1, le=BATCH, description="images per backward pass; all if absent"
     )
-    pool: PoolSettings = PoolSettings()
-    image_learning_rate: float = Field(3e-3, gt=0)
-    label_learning_rate: float = Field(3e-3, gt=0)
-    temperature_learning_rate: float = Field(3e-2, gt=0)
+    pool: PoolSettings = Field(
+        PoolSettings(), description="the partly trained networks that steps are taken through"
+    )
+    image_learning_rate: float = Field(3e-3, gt=0, description="of the images, by AdaBelief")
+    label_learning_rate: float = Field(3e-3, gt=0, description="of the labels, by AdaBelief")
+    temperature_learning_rate: float = Field(
+        3e-2, gt=0, description="of the Platt loss's temperature, by AdaBelief"
+    )
     final_learning_rate: float = Field(
         1.0,
         gt=0,
         le=1,
         description="share of the three rates that is left at the end, after a cosine",
     )
-    ema_decay: float = Field(0.99, ge=0, lt=1)
+    ema_decay: float = Field(
+        0.99, ge=0, lt=1, description="the set is the average of the learned ones, fading so fast"
+    )
     softplus_beta: float | None = Field(60.0, gt=0, description="ReLU if null")
-    kernel_dtype: Literal["float32", "float64"] = "float64"
+    kernel_dtype: Literal["float32", "float64"] = Field(
+        "float64", description="number format of the kernel that the last layer is solved in"
+    )
     target_precision: Precision = Field(
         "auto", description="auto: bfloat16 where the processor multiplies it natively"
     )

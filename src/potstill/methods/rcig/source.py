@@ -8,6 +8,7 @@ from torch import Tensor
 from potstill import rng
 from potstill.data.preprocess import Preprocess
 from potstill.data.source import SourceDataset, centred_one_hot, sample_per_class
+from potstill.hardware import sent
 from potstill.methods.coresets.choose import chosen_rows
 from potstill.methods.method import Session
 from potstill.methods.rcig.settings import RCIGSettings
@@ -40,10 +41,11 @@ class TargetImages:
         generator = rng.stream(self._seed, "rcig/target", iteration)
         total = len(self._labels)
         rows = torch.from_numpy(generator.choice(total, min(size, total), replace=False))
-        labels = self._labels[rows.to(self._device)]
+        places = sent(rows, self._device)
+        labels = self._labels[places]
         if self._ready is not None:
-            return self._ready[rows.to(self._device)], labels
-        return self._preprocess.apply(self._pixels[rows].to(self._device)), labels
+            return self._ready[places], labels
+        return self._preprocess.apply(sent(self._pixels[rows], self._device)), labels
 
 
 def start(

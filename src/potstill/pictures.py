@@ -2,12 +2,16 @@
 
 The layout is computed once and drawn twice: by :func:`picture` with the class
 names in it, for a file; by the page with the names as text beside the tiles.
+
+A name is drawn in matplotlib's own DejaVu Sans, or in the first font of the system that has all its
+characters. Where there is none, the number of the class stands in its place, and :func:`legend`
+says which name it is.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +19,8 @@ from typing import TYPE_CHECKING
 import matplotlib
 import numpy as np
 import torch
+from matplotlib import font_manager
+from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -30,6 +36,7 @@ _ONE_BLOCK = 20
 _ASPECT = 4 / 3
 _MAX_NAME = 170
 _FONT_SIZES = (9, 15)
+_OWN = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf")
 _PAPER = (255, 255, 255)
 _INK = (38, 40, 44)
 _MAT = (204, 206, 209)
@@ -40,6 +47,7 @@ _MAT_ON_ANY_GROUND = (128, 128, 128, 110)
 class Name:
     """A class name: ``text`` ends at ``right``, centred on ``middle`` (pixels)."""
 
+    label: int
     text: str
     right: int
     middle: float
@@ -76,9 +84,20 @@ def picture(dataset: DistilledDataset) -> Image.Image:
     _paste(sheet, dataset, layout, _MAT)
     draw = ImageDraw.Draw(sheet)
     for name in layout.names:
-        font = _font(layout.font_size)
-        draw.text((name.right, name.middle), name.text, fill=_INK, font=font, anchor="rm")
+        file = _font_file(name.text)
+        text, file = (name.text, file) if file else (str(name.label), _OWN)
+        font = _font(file, layout.font_size)
+        draw.text((name.right, name.middle), text, fill=_INK, font=font, anchor="rm")
     return sheet
+
+
+def legend(class_names: Sequence[str]) -> dict[int, str]:
+    """The names that no font here has the characters of, by the number that is drawn instead."""
+    return {
+        label: name
+        for label, name in enumerate(class_names)
+        if _font_file(" ".join(name.split())) is None
+    }
 
 
 def tiles_alone(dataset: DistilledDataset, layout: Layout) -> Image.Image:
@@ -101,7 +120,7 @@ def _paste(
 
 def lay_out(dataset: DistilledDataset) -> Layout:
     """The largest tiles, and the block count nearest to 4:3, that stay in bounds."""
-    side = max(dataset.images.shape[-2:])
+    side = max(dataset.shape[-2:])
     lines = _lines(dataset.hard_labels(), len(dataset.class_names))
     sizes = list(_tile_sizes(side))
     for tile in sizes:
@@ -157,7 +176,7 @@ def _arrange(
             corners[index] = (left + place * pitch, top)
         if owner is not None and named:
             full = class_names[owner]
-            names.append(Name(texts[owner], left - 6, top + tile / 2, full))
+            names.append(Name(owner, texts[owner], left - 6, top + tile / 2, full))
     return Layout(
         width=blocks * block,
         height=rows * pitch + 2 * margin,
@@ -205,10 +224,37 @@ def _elide(text: str, font_size: int) -> str:
 
 
 def _text_width(text: str, font_size: int) -> int:
-    return int(np.ceil(_font(font_size).getlength(text)))
+    file = _font_file(text)
+    if file is None:  # a page sets the name in the reader's fonts, an em at most for each character
+        return font_size * len(text)
+    return int(np.ceil(_font(file, font_size).getlength(text)))
 
 
 @functools.cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    return ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), size)
+def _font_file(text: str) -> str | None:
+    """The first font that has all characters of ``text``; None if there is none."""
+    wanted = {ord(character) for character in text if not character.isspace()}
+    if wanted <= _characters(_OWN):  # the system's are not even looked for
+        return _OWN
+    return next((file for file in _system_fonts() if wanted <= _characters(file)), None)
+
+
+@functools.cache
+def _system_fonts() -> tuple[str, ...]:
+    """The files of the system's fonts, in the order of their names."""
+    return tuple(sorted(font_manager.findSystemFonts()))
+
+
+@functools.cache
+def _characters(file: str) -> frozenset[int]:
+    """The characters that a font has glyphs of; none if it cannot be read or drawn with."""
+    try:
+        _font(file, _FONT_SIZES[1])
+        return frozenset(FT2Font(file).get_charmap())
+    except (OSError, RuntimeError, ValueError):
+        return frozenset()
+
+
+@functools.cache
+def _font(file: str, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(file, size)
