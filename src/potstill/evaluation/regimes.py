@@ -161,7 +161,7 @@ class RegimeProtocol:
         Raises:
             RecipeError: fewer than one, or more than any training takes.
         """
-        return self.lasting(steps * BATCH_SIZE)
+        return self.showing(steps * BATCH_SIZE)
 
     def with_augmentation(self) -> RegimeProtocol:
         """The protocol itself, or the one of which it is the plain form."""
