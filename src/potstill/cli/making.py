@@ -66,10 +66,10 @@ def distill(
 
     first = next(iter(every.values()))
     base = out or Path("runs") / f"{recipes.folder_name(_plain(every))}-seed{first.seed}"
+    where = chosen_device(device)
     if not resume:
         for name in every:
             require_free(base / name)
-    where = chosen_device(device)
     whitenings = whitenings_of(cache)
     loaded: tuple[DataRecipe, SourceDataset] | None = None
     trained: dict[str, Path] = {}
