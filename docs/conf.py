@@ -53,6 +53,7 @@ html_show_sphinx = False
 
 viewcode_follow_imported_members = False
 autosummary_generate = True
+highlight_language = "none"  # formulas in docstrings; code says what it is in
 autodoc_default_options = {
     "members": True,
     "show-inheritance": True,

@@ -126,8 +126,6 @@ def test_every_number_of_the_papers_is_a_row():
 def test_a_row_without_a_recipe_says_why():
     for one in select("all"):
         assert (one.measurement is None) == bool(one.why)
-    whole, *_ = select("rcig/2", "mnist*full*")
-    assert whole.why == "the whole data set"
     quoted = select("rcig/2", "mnist-ipc1 KIP*")
     assert [one.why for one in quoted] == ["another method's, quoted"]
 

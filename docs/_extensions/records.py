@@ -52,10 +52,8 @@ def _linked(text: str) -> str:
 
 def _recipes() -> Iterator[str]:
     """Every shipped recipe with what it says of itself."""
-    yield "| recipe | what it is |\n| --- | --- |"
     for name in recipes.names():
-        text = " ".join(recipes.load(name).description.split()).replace("|", "\\|")
-        yield f"| `{name}` | {text} |"
+        yield f"`{name}`\n: {' '.join(recipes.load(name).description.split())}\n"
 
 
 def _api() -> Iterator[str]:

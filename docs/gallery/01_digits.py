@@ -15,7 +15,7 @@ from potstill import distill, evaluate, load_recipe, load_source
 
 torch.set_num_threads(1)
 recipe = load_recipe("quickstart/digits-rcig", ["method.iterations=25"])
-source = load_source(recipe.data, None)
+source = load_source(recipe)
 print(len(source.train.labels), "training images of", source.resolution, "px")
 
 # %%

@@ -51,22 +51,22 @@ for part, count in (("train", 60), ("test", 30)):
 # The recipe names the folder and the size. ``standardise`` fits mean and deviation of each
 # channel on the training images; they travel in the set.
 
-settings = """
-data:
-  dataset: image_folder
-  folder: shapes
-  resolution: 16
-  preprocess: standardise
-images_per_class: 2
-network: {width: 16, growth: 1, normalisation: instance}
-method: {kind: dm, iterations: 250, real_batch: 16, learning_rate: 3}
-evaluation: {protocol: dsa, networks: 2, epochs: 100}
-"""
-file = root / "shapes.yaml"
-file.write_text(settings)
-recipe = load_recipe(str(file))
-source = load_source(recipe.data, root)
-print(source.class_names, [tuple(part.images.shape) for part in (source.train, source.test)])
+recipe = load_recipe(
+    {
+        "data": {
+            "dataset": "image_folder",
+            "folder": "shapes",
+            "resolution": 16,
+            "preprocess": "standardise",
+        },
+        "images_per_class": 2,
+        "network": {"width": 16, "growth": 1, "normalisation": "instance"},
+        "method": {"kind": "dm", "iterations": 250, "real_batch": 16, "learning_rate": 3},
+        "evaluation": {"protocol": "dsa", "networks": 2, "epochs": 100},
+    }
+)
+source = load_source(recipe, root)
+print(source)
 
 # %%
 # Two images a class, by distribution matching.
@@ -86,5 +86,7 @@ result = evaluate(dataset, source, baseline=True)
 print(f"distilled {100 * result.accuracy.mean:.1f} %, random {100 * result.baseline.mean:.1f} %")
 
 # %%
-# On the command line this is ``potstill distill shapes.yaml --data-root .`` and ``potstill
-# evaluate``.
+# On the command line the same dictionary stands in a file: ``potstill data check shapes`` says
+# first what the folder holds, ``potstill distill shapes.yaml --data-root .`` and ``potstill
+# evaluate`` do the rest. Images that are in memory need no folder:
+# ``SourceDataset.from_tensors`` and ``from_dataset`` take them.

@@ -12,8 +12,7 @@ Six ways to ten images of the digits, scored under one protocol.
 import matplotlib.pyplot as plt
 import torch
 
-from potstill import distill, evaluate, load_source
-from potstill.methods.recipe import parse
+from potstill import distill, evaluate, load_recipe, load_source
 
 torch.set_num_threads(1)
 NETWORK = {"name": "convnet", "width": 16, "depth": 2, "growth": 1, "normalisation": "instance"}
@@ -38,8 +37,8 @@ METHODS = {
 sets, source = {}, None
 for name, method in METHODS.items():
     network = NETWORK | ({"normalisation": "none"} if name == "RCIG" else {})
-    recipe = parse({"method": method, "network": network}, source=name)
-    source = source or load_source(recipe.data, None)
+    recipe = load_recipe({"name": name, "method": method, "network": network})
+    source = source or load_source(recipe)
     sets[name] = distill(recipe, source)
 
 # %%
@@ -59,9 +58,7 @@ figure.tight_layout()
 # instance norm. It leaves out the labels that RCIG has learned with its images, and the network
 # is not RCIG's.
 
-from potstill.config import NetworkRecipe
-
-judge = NetworkRecipe.model_validate(NETWORK)
+judge = "convnet:instance,width=16,depth=2"
 print(f"{'method':10} accuracy")
 accuracies = {}
 for name, dataset in sets.items():

@@ -12,17 +12,15 @@ images of all classes so far: a memory of one image a class.
 import matplotlib.pyplot as plt
 import torch
 
-from potstill import distill, load_source
-from potstill.audits.continual import continual
-from potstill.methods.recipe import parse
+from potstill import continual, distill, load_recipe, load_source
 
 torch.set_num_threads(1)
 settings = {
     "method": {"kind": "dm", "iterations": 300, "real_batch": 16, "learning_rate": 10},
     "network": {"width": 16, "depth": 2, "growth": 1, "normalisation": "instance"},
 }
-recipe = parse(settings, source="digits by DM")
-source = load_source(recipe.data, None)
+recipe = load_recipe(settings)
+source = load_source(recipe)
 dataset = distill(recipe, source)
 
 # %%

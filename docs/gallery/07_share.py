@@ -12,18 +12,23 @@ import json
 from pathlib import Path
 from tempfile import mkdtemp
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from potstill import DistilledDataset, distill, evaluate, load_recipe, load_source
+from potstill import DistilledDataset, distill, evaluate, import_set, load_recipe, load_source
 
 torch.set_num_threads(1)
 recipe = load_recipe("quickstart/digits-rcig", ["method.iterations=10", "network.width=16"])
-source = load_source(recipe.data, None)
+source = load_source(recipe)
 dataset = distill(recipe, source)
 dataset = dataset.with_result(evaluate(dataset, source, networks=1).document())
 folder = Path(mkdtemp())
 dataset.save(folder / "digits.safetensors")
+plt.figure(figsize=(9, 1.2))
+plt.imshow(np.concatenate(list(dataset.pixels()[:, 0].clamp(0, 1)), axis=1), cmap="gray")
+plt.axis("off")
+plt.tight_layout()
 
 # %%
 # What the receiver sees without running anything of the sender's: no pickle, no code, no paths.
@@ -49,19 +54,8 @@ except Exception as error:
 # A set that comes without such a file, here as an ``.npz`` of pixels, becomes one when somebody
 # says what it is. What cannot be true is refused.
 
-from potstill.config import DataRecipe, EvaluationRecipe, NetworkRecipe
-from potstill.data import foreign, importing
-
 pixels = (dataset.pixels().clamp(0, 1) * 255).round().byte()
 np.savez(folder / "other.npz", images=pixels.numpy(), labels=dataset.hard_labels().numpy())
-imported = importing.import_set(
-    foreign.read(folder / "other.npz"),
-    importing.Statement("pixels"),
-    DataRecipe(dataset="digits", preprocess="standardise"),
-    NetworkRecipe(width=16, depth=2),
-    EvaluationRecipe(protocol="hard-label", networks=1),
-    source=source,
-    fitted_on=source,
-)
+imported = import_set(folder / "other.npz", space="pixels", source=source)
 for check in imported.header["import"]["checks"]:
     print(f"{check['verdict']:8}{check['check']:42}{check['value']}")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from potstill.runs import Run
     from potstill.teacher import Teacher
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Imported when first used: PyTorch takes seconds, and the command line should not.
 _HOMES = {

@@ -19,10 +19,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from potstill import papers
-from potstill.cli import importing
 from potstill.cli.commands import app
 from potstill.config import DataRecipe
-from potstill.data import preprocess
+from potstill.data import datasets, preprocess
 from potstill.data.distilled import DistilledDataset
 from potstill.data.facts import DATASETS
 from potstill.data.source import SourceDataset, Split, centred_one_hot
@@ -114,7 +113,7 @@ def test_a_file_of_its_form_imports_with_the_command(
     pixels = source.test.images[:CLASSES]
     images = space_of(entry, given, source).apply(pixels)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(importing, "read_source", lambda *_, **__: source)
+    monkeypatch.setattr(datasets, "load", lambda *_, **__: source)
     write_like(entry, images, pixels)
     for key, module in flax_with(images).items():
         monkeypatch.setitem(sys.modules, key, module)

@@ -293,7 +293,7 @@ def _words(shape: tuple[int, ...]) -> str:
 
 
 def _work(chosen: EvaluationProtocol, dataset: DistilledDataset, epochs: int | None) -> Work:
-    channels, resolution = dataset.images.shape[1:3]
+    channels, resolution = dataset.shape[1:3]
     return chosen.work(
         len(dataset),
         channels,
