@@ -60,8 +60,8 @@ def _api() -> Iterator[str]:
     """Every name of the package with the object that it is."""
     yield "| name | defined in |\n| --- | --- |"
     for name in sorted(potstill.__all__, key=str.lower):
-        found = getattr(potstill, name)
-        yield f"| `potstill.{name}` | {{py:obj}}`{found.__module__}.{found.__qualname__}` |"
+        module, attribute = potstill._HOMES[name]
+        yield f"| `potstill.{name}` | {{py:obj}}`{module}.{attribute}` |"
 
 
 def _write(app: Sphinx) -> None:

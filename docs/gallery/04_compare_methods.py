@@ -75,3 +75,7 @@ spreads = [100 * accuracy.std for accuracy in accuracies.values()]
 axis.bar(list(accuracies), means, yerr=spreads, capsize=3)
 axis.set_ylabel("accuracy, %")
 figure.tight_layout()
+
+# %%
+# ``potstill.compare`` and ``potstill compare`` do all of this for recipes and sets by name: several
+# sizes, seeds and protocols, what is missing made and scored, one table and one picture at the end.

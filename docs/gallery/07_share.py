@@ -51,6 +51,13 @@ except Exception as error:
     print(type(error).__name__, error)
 
 # %%
+# For other code it is written as arrays, tensors or class folders of pictures. What was exported says
+# what it is, and is taken in again as the same set.
+
+dataset.export(folder / "digits.npz", "npz")
+print(sorted(np.load(folder / "digits.npz").files))
+
+# %%
 # A set that comes without such a file, here as an ``.npz`` of pixels, becomes one when somebody
 # says what it is. What cannot be true is refused.
 

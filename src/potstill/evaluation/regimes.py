@@ -5,13 +5,13 @@ beside the student? Qin et al. (NeurIPS 2024) and others after them found that m
 distilled sets reach is owed to their labels. Each accuracy here names its regime, and random real
 images are trained on in the same one, with the same teacher, views, batches and presentations.
 
-========  =====================================================================================
-``hl``    the class of each image, an index; soft labels are never read, and where a set's
-          labels are learned the class is the largest entry
-``sl``    one fixed label for each image: softmax, without temperature, of what a teacher in
-          evaluation mode puts out for the image as it is stored
-``sl-kd`` the teacher's softmax, likewise, for the very view that the student sees
-========  =====================================================================================
+=========  =====================================================================================
+``hl``     the class of each image, an index; soft labels are never read, and where a set's
+           labels are learned the class is the largest entry
+``sl``     one fixed label for each image: softmax, without temperature, of what a teacher in
+           evaluation mode puts out for the image as it is stored
+``sl-kd``  the teacher's softmax, likewise, for the very view that the student sees
+=========  =====================================================================================
 
 The training is the same in all three, and neither method nor set has a say in it: cross-entropy
 with the label; AdamW, rate 1e-3 falling to 0 along a cosine, decay 0.01; batches of 50; fresh
