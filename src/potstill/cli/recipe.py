@@ -45,7 +45,7 @@ MethodName = Annotated[
         "--method",
         metavar="NAME",
         autocompletion=complete_methods,
-        help="Method, such as rcig, dwa, coreset or dm",
+        help=f"Method: {', '.join(methods.BUILT_IN)}",
     ),
 ]
 DatasetName = Annotated[

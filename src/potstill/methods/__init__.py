@@ -26,6 +26,9 @@ METHODS = (
 )
 """Where each record stands. The first is the one of a recipe that names no method."""
 
+BUILT_IN = tuple(place.rpartition(":")[2].lower() for place in METHODS)
+"""Their names, known without importing them or a package that adds methods."""
+
 ENTRY_POINTS = "potstill.methods"
 
 _registered: dict[str, Method[Any]] = {}
