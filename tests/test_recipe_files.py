@@ -397,7 +397,7 @@ def test_short_help_and_choices(answer: Answer) -> None:
     for name in PROTOCOLS:
         assert name.replace("-", "") in shown.replace("-", "")
     assert all(name in answer("recipes", "-h") for name in (*methods.names(), *DATASETS))
-    assert methods.BUILT_IN == methods.names()
+    assert methods.names() == methods.BUILT_IN
 
 
 def test_protocols_say_what_they_are(answer: Answer, fails: Answer) -> None:
