@@ -521,5 +521,5 @@ def test_a_run_and_its_set_are_taken_alike(finished, answer, fails, tmp_path):
         assert one == other
     assert "a folder without a distilled set" in fails("info", tmp_path)
     said = answer("evaluate", finished, "--steps", "3", "--no-save", "--device", "cpu")
-    assert "protocol rcig-paper-3-steps" in said and said.rstrip().endswith(", 3 steps")
+    assert "protocol rcig-paper-3-steps" in said and ", 3 steps\n" in said
     assert "counts epochs, not steps" in fails("evaluate", path, "--steps", "3", "--protocol", "dc")

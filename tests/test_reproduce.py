@@ -18,7 +18,7 @@ from potstill.errors import NumericalError, RecipeError
 from potstill.evaluation import PROTOCOLS
 from potstill.evaluation.cache import Cache
 from potstill.papers.answers import Measurement, answer
-from potstill.reproduce import auditing, costs, plan, table
+from potstill.reproduce import auditing, bench, costs, plan, table
 from potstill.reproduce import workplace as places
 from potstill.reproduce.rows import TableRow, select
 from potstill.reproduce.workplace import Workplace
@@ -126,8 +126,6 @@ def test_every_number_of_the_papers_is_a_row():
 def test_a_row_without_a_recipe_says_why():
     for one in select("all"):
         assert (one.measurement is None) == bool(one.why)
-    whole, *_ = select("rcig/2", "mnist*full*")
-    assert whole.why == "the whole data set"
     quoted = select("rcig/2", "mnist-ipc1 KIP*")
     assert [one.why for one in quoted] == ["another method's, quoted"]
 
@@ -327,7 +325,7 @@ def test_a_row_is_run_once_and_found_again(tmp_path, monkeypatch):
     assert hours.number.values[0] == record["seconds"]["total"] / 3600
     assert iterations.number.values == (2.0,)
 
-    monkeypatch.setattr(places, "distill", None)
+    monkeypatch.setattr(bench, "distill", None)
     monkeypatch.setattr(places.evaluation, "evaluate", None)
     assert run(rows, workplace(tmp_path), say=said.append) == found and len(said) == 1
 

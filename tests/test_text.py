@@ -30,7 +30,7 @@ def test_different_networks_have_different_texts() -> None:
 
 
 def test_steps_of_groups_are_counted_as_a_recipe_counts_them() -> None:
-    assert steps_text(10_000, 10_000, 10) == "1,000 for each of 10 groups"
-    assert steps_text(4_200, 10_000, 10) == "4,200 of 10,000, 1,000 for each of 10 groups"
+    assert steps_text(10_000, 10_000, 10) == "10 x 1,000"
+    assert steps_text(4_200, 10_000, 10) == "4,200 of 10 x 1,000"
     assert steps_text(7, None, 10) == "7"
     assert steps_text(7, 7) == "7"

@@ -34,6 +34,9 @@ PROTOCOLS = (
     "dsa",
     "cafe",
     "datadam-as-run",
+    "hl",
+    "sl",
+    "sl-kd",
 )
 """The names in :data:`potstill.evaluation.PROTOCOLS`, known without importing PyTorch."""
 

@@ -111,13 +111,12 @@ def duration(seconds: float) -> str:
 def steps_text(done: int, planned: int | None, groups: int = 1) -> str:
     """``done`` alone where it is all or all is unknown, else ``done of planned``.
 
-    Of ``groups`` that share them, as a recipe counts: ``1,000 for each of 10 groups``.
+    What is planned for ``groups`` that share it is written as a recipe counts: ``10 x 1,000``.
     """
-    said = f"{done:,}" if planned in (done, None) else f"{done:,} of {planned:,}"
-    if groups == 1 or planned is None:
-        return said
-    each = f"{planned // groups:,} for each of {groups:,} groups"
-    return each if done == planned else f"{said}, {each}"
+    if planned is None:
+        return f"{done:,}"
+    whole = f"{planned:,}" if groups == 1 else f"{groups:,} x {planned // groups:,}"
+    return whole if done == planned else f"{done:,} of {whole}"
 
 
 def count(number: int, noun: str) -> str:

@@ -19,6 +19,7 @@ from potstill.data.distilled import DistilledDataset
 from potstill.evaluation.protocol import evaluate
 from potstill.methods.distilling import distill
 from potstill.methods.recipe import parse
+from potstill.reproduce import costs
 from tests.hostile import kills
 from tests.hostile.kills import Moment
 
@@ -38,6 +39,12 @@ DM = {
     "evaluation": {"protocol": "dsa", "networks": 2, "epochs": 2},
     "checkpoint_every": 1,
 }
+
+
+@pytest.fixture(autouse=True)
+def _timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network is timed for estimates, which takes a second."""
+    monkeypatch.setattr(costs.Stopwatch, "_pace", lambda _watch, _precision: 1e-10)
 
 
 @pytest.fixture
@@ -191,7 +198,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...
     return rows(folder / "out")
 
 
-@pytest.mark.parametrize("number", [1, 4, 9, 13])
+@pytest.mark.parametrize(
+    "number", [1, 9, *(pytest.param(n, marks=pytest.mark.long) for n in (4, 6, 11, 13))]
+)
 def test_a_killed_comparison_goes_on_to_the_same_result(
     here: Path, undisturbed: list[tuple[Any, ...]], number: int
 ) -> None:
@@ -224,6 +233,7 @@ def test_ctrl_c_leaves_a_table_and_the_rest_for_later(
     assert rows(here / "out") == undisturbed
 
 
+@pytest.mark.long
 def test_several_workers_find_the_same(here: Path, undisturbed: list[tuple[Any, ...]]) -> None:
     found = compare(["herding-ipc1.yaml", "dm-ipc1.yaml"], out="out", workers=2)
     assert found.complete and rows(here / "out") == undisturbed

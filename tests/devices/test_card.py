@@ -17,6 +17,7 @@ from potstill.config import NetworkRecipe
 from potstill.data import datasets, preprocess
 from potstill.data.source import centred_one_hot
 from potstill.evaluation.protocol import PROTOCOLS, evaluate
+from potstill.evaluation.regimes import RegimeProtocol
 from potstill.evaluation.relabel import relabel
 from potstill.evaluation.students import StudentProtocol
 from potstill.methods.distilling import distill
@@ -78,6 +79,7 @@ def test_every_method_is_tried() -> None:
 def test_a_protocol_trains_and_tests_on_a_card(name, digits, standardise, real) -> None:
     protocol = PROTOCOLS[name]
     short = {"steps": (2, 2)} if hasattr(protocol, "schedule_length") else {}
+    short |= {"presentations": 100} if isinstance(protocol, RegimeProtocol) else {}
     with card():
         result = evaluate(
             real,

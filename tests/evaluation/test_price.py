@@ -21,7 +21,7 @@ from potstill.results import Evaluation
 from potstill.text import price_text
 from tests.evaluation.problems import NETWORK, set_of
 
-HL, SL, SL_KD = (PROTOCOLS[name].lasting(20) for name in ("hl", "sl", "sl-kd"))
+HL, SL, SL_KD = (PROTOCOLS[name].showing(20) for name in ("hl", "sl", "sl-kd"))
 
 
 def sections(path):
@@ -141,13 +141,13 @@ def test_other_real_images_under_the_same_training(digits, real, standardise, te
     result = evaluate(
         real,
         digits,
-        protocol=PROTOCOLS["hl"].lasting(100),
+        protocol=PROTOCOLS["hl"].showing(100),
         teacher=teacher,
         networks=2,
         beside=("equal-bytes", "full-data"),
     )
     few, many = result.beside
-    assert result.price == priced(real, digits, PROTOCOLS["hl"].lasting(100))
+    assert result.price == priced(real, digits, PROTOCOLS["hl"].showing(100))
     assert (few.kind, few.protocol, few.images) == ("equal-bytes random", "sl:100", 38)
     assert (many.kind, many.protocol, many.images) == (
         "all real images",

@@ -25,7 +25,7 @@ NAMES = ("hl", "sl", "sl-kd")
 
 
 def short(name, shown=450):
-    return PROTOCOLS[name].lasting(shown)
+    return PROTOCOLS[name].showing(shown)
 
 
 def accuracy(dataset, digits, name, **options):
@@ -85,7 +85,7 @@ def test_every_image_is_shown_equally_often(real, digits, monkeypatch):
     monkeypatch.setattr(
         siamese, "apply", lambda images, drawn: shown.append(images.flatten(1)) or images
     )
-    evaluate(real, digits, protocol=PROTOCOLS["hl"].lasting(130))
+    evaluate(real, digits, protocol=PROTOCOLS["hl"].showing(130))
     assert [len(batch) for batch in shown] == [44, 43, 43]
     own = real.images.flatten(1)
     rows = (torch.cat(shown)[:, None] == own).all(2).float().argmax(1)
@@ -180,7 +180,7 @@ def test_what_the_regimes_refuse(real, digits, standardise, teacher):
 @pytest.mark.parametrize("name", NAMES)
 def test_names_and_forms(name):
     protocol = PROTOCOLS[name]
-    assert named(f"{name}:5000") == protocol.lasting(5000)
+    assert named(f"{name}:5000") == protocol.showing(5000)
     assert named(f"{name}:20000") == protocol == named(name)
     plain = protocol.without_augmentation()
     assert plain.name == f"{name}-plain" and plain.with_augmentation() == protocol

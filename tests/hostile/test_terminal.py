@@ -118,6 +118,8 @@ COMMANDS: dict[str, Callable[[Path, Path], list[str | Path]]] = {
     ),
     "continual": lambda place, out: a_set(place, "--tasks", "2", *ONE, *CPU, "--no-save"),
     "diversity": lambda place, out: a_set(place, *CPU, "--png", str(out / "map.png")),
+    "data": lambda place, out: ["check", place / EVIL],
+    "export": lambda place, out: a_set(place, "--to", "npz", "--out", str(out / f"{EVIL}.npz")),
     "info": lambda place, out: a_set(place),
     "show": lambda place, out: a_set(place, "--png", str(out / f"{EVIL}.png")),
     "report": lambda place, out: [place / "run", "--out", out / f"{EVIL}.html"],
@@ -129,7 +131,7 @@ COMMANDS: dict[str, Callable[[Path, Path], list[str | Path]]] = {
 }
 # What quotes a name that is not the user's own.
 QUOTES = {"info", "import"}
-ELSEWHERE = {"quickstart", "recipes", "reproduce"}
+ELSEWHERE = {"quickstart", "recipes", "reproduce", "compare", "gallery", "protocols"}
 
 
 def test_every_command_is_tried() -> None:

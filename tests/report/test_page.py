@@ -212,7 +212,7 @@ def test_a_dwa_run_is_told_whole(tmp_path: Path) -> None:
     page = Page(tmp_path / "page.html")
     for words in (
         "98.5 % on the test set",
-        "Iterations 160",
+        "Iterations 4 x 40",
         "best on test 92.5 ± 1.0",
         "labels on the fly",
         "400 epochs",
@@ -242,7 +242,7 @@ def test_seconds_have_a_row_of_their_own(tmp_path: Path) -> None:
     write([synthetic.dwa_run(tmp_path / "run", paper=[of])], tmp_path / "page.html")
     text = Page(tmp_path / "page.html").text
     assert "DWA, Table 11: DWA, CIFAR-100, 1 per class, resnet18: seconds for an image" in text
-    assert "125.1 s 10.0 s cpu 8 %" in text and "stands for no row" not in text
+    assert "10.0 s cpu 125.1 s 8 %" in text and "stands for no row" not in text
 
 
 def test_a_page_of_one_run_has_no_overview(runs: list[Path], tmp_path: Path) -> None:

@@ -143,8 +143,11 @@ def test_several_sets_on_one_map_have_their_names_and_marks():
     of = tuple(-1 if real else place % 2 for place, real in enumerate(POINTS.real))
     svg = plots.embedding_file(POINTS.model_copy(update={"sets": sets, "of": of}), "svg").decode()
     assert all(name in svg for name in sets) and "distilled" not in svg
-    marks = [svg.count(f"fill: {colour}") for colour in ("#1f66a8", "#2c7a4b")]
-    assert min(marks) > 0
+    kinds = plots._kinds(POINTS.model_copy(update={"sets": sets, "of": of}))
+    assert [(name, mark) for name, mark, _ in kinds] == [
+        ("real", "o"),
+        *zip(sets, "D^", strict=True),
+    ]
 
 
 def test_a_panel_has_as_many_curves_as_can_be_told_apart() -> None:

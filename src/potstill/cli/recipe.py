@@ -45,7 +45,7 @@ MethodName = Annotated[
         "--method",
         metavar="NAME",
         autocompletion=complete_methods,
-        help=f"Method: {', '.join(methods.names())}",
+        help="Method, such as rcig, dwa, coreset or dm",
     ),
 ]
 DatasetName = Annotated[

@@ -94,7 +94,7 @@ def price(given: Assignment, work: Work, labels: str | None, *, refitted: bool =
         refitted: whether the preprocessing is fitted again on the source, and so takes no room.
     """
     dataset, source = given.dataset, given.source
-    shape, classes = dataset.images.shape[1:], source.classes
+    shape, classes = dataset.shape[1:], source.classes
     beside = given.teacher if labels == "on the fly" else None
     images = image_bytes(len(dataset), shape, 8 if dataset.space == "pixels" else 32)
     told = _label_bytes(dataset, labels)

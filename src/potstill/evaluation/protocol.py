@@ -191,7 +191,7 @@ def named(protocol: str | EvaluationProtocol) -> EvaluationProtocol:
     regime, _, shown = protocol.partition(":")
     for one in REGIMES:
         if one.name == regime and shown.isdecimal() and len(shown) < 20:
-            return one.lasting(int(shown))
+            return one.showing(int(shown))
     if protocol not in PROTOCOLS:
         raise RecipeError(f"unknown protocol {protocol!r}; use one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[protocol]
@@ -293,7 +293,7 @@ def _words(shape: tuple[int, ...]) -> str:
 
 
 def _work(chosen: EvaluationProtocol, dataset: DistilledDataset, epochs: int | None) -> Work:
-    channels, resolution = dataset.images.shape[1:3]
+    channels, resolution = dataset.shape[1:3]
     return chosen.work(
         len(dataset),
         channels,

@@ -143,7 +143,7 @@ class RegimeProtocol:
         self._refuse_epochs(epochs)
         return LabelledViews(AS_STORED, "eval", 1) if self.regime == "sl" else None
 
-    def lasting(self, presentations: int) -> RegimeProtocol:
+    def showing(self, presentations: int) -> RegimeProtocol:
         """The same with another number of images shown.
 
         Raises:
@@ -161,7 +161,7 @@ class RegimeProtocol:
         Raises:
             RecipeError: fewer than one, or more than any training takes.
         """
-        return self.lasting(steps * BATCH_SIZE)
+        return self.showing(steps * BATCH_SIZE)
 
     def with_augmentation(self) -> RegimeProtocol:
         """The protocol itself, or the one of which it is the plain form."""

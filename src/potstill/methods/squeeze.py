@@ -251,7 +251,10 @@ def settings_of(recipe: Recipe) -> TeacherRecipe:
         )
     teacher = method.teacher(recipe.method)
     if teacher is None:
-        raise RecipeError(f"{recipe.name} does not ask for a teacher; leave that out")
+        raise RecipeError(
+            f"{recipe.name} does not ask for a teacher; leave the teacher out, or take a recipe "
+            "that does"
+        )
     return teacher
 
 
