@@ -51,8 +51,8 @@ except Exception as error:
     print(type(error).__name__, error)
 
 # %%
-# For other code it is written as arrays, tensors or class folders of pictures. What was exported says
-# what it is, and is taken in again as the same set.
+# For other code it is written as arrays, tensors or class folders of pictures. What was exported
+# says what it is, and is taken in again as the same set.
 
 dataset.export(folder / "digits.npz", "npz")
 print(sorted(np.load(folder / "digits.npz").files))
