@@ -260,6 +260,16 @@ def test_the_recipe_for_the_images_per_class_is_taken_where_there_is_one() -> No
     assert len({one.path, ten.path, seven.path}) == 3
 
 
+def test_methods_of_one_kind_have_names_of_their_own() -> None:
+    named = ["dm/mnist-ipc1", "dm/mnist-ipc1-cpu", "coreset/mnist-ipc1-random-cpu"]
+    methods = [one.method for one in line_up(asked({"methods": named}), Path("out"))]
+    assert methods == [
+        "DM, dm/mnist",
+        "DM, dm/mnist-cpu",
+        "Random real images, coreset/mnist-random-cpu",
+    ]
+
+
 def test_given_sets_take_the_place_of_those_that_would_be_made(here: Path) -> None:
     assert cli.run(["distill", "dm-ipc1.yaml", "--seed", "1", "--out", "mine"]) == 0
     found = compare(["dm-ipc1.yaml", "mine"], out="out", seeds=[0, 1])

@@ -17,6 +17,7 @@ from typing import Any
 
 from potstill import recipes, runs, storage
 from potstill.comparing.wish import Asked
+from potstill.comparison import RANDOM
 from potstill.config import DataRecipe, NetworkRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.errors import ArtefactError, DataError, RecipeError, RunError
@@ -231,12 +232,14 @@ def _key(name: str) -> str:
 
 
 def titled(wanted: Sequence[Wanted]) -> list[Wanted]:
-    """The sets with a name for each method that no other has."""
+    """The sets with a name for each method that no other has, random real images included."""
     bearers: dict[str, set[str]] = {}
     for one in wanted:
         bearers.setdefault(one.method, set()).add(one.name)
     return [
-        one if len(bearers[one.method]) == 1 else replace(one, method=f"{one.method}, {one.name}")
+        one
+        if len(bearers[one.method]) == 1 and one.method.lower() != RANDOM
+        else replace(one, method=f"{one.method}, {one.name}")
         for one in wanted
     ]
 

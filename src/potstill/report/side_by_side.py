@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-import textwrap
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullLocator
 
 from potstill.comparison import OWN, RANDOM, Comparison, Row
 from potstill.report.canvas import ON_WHITE, Finish, panels
@@ -22,7 +21,8 @@ _GREY = "#808890"
 # Inches: a panel, what axes and legend take, a row of dots.
 _PANEL, _FRAME, _ROW = 3.3, 1.0, 0.3
 _ASIDE = 1.035
-_AXES = {"images": "images per class", "bytes": "bytes a class: images, labels and labeller"}
+_LONGEST = 44  # characters of a method's name beside a row of dots
+_AXES = {"images": "images per class", "bytes": "bytes of a set: images, labels, labeller"}
 
 
 def element(comparison: Comparison, identity: str, over: Over = "images") -> str:
@@ -74,6 +74,7 @@ def _draw(comparison: Comparison, axes: Sequence[Axes], finish: Finish, over: Ov
             _lines(panel, rows, methods, over)
         else:
             _dots(panel, rows, methods, named=place == 0)
+    _on_one_scale(axes, both=lines)
     if lines:
         axes[0].set_ylabel("test accuracy, %")
         handles: dict[str, Any] = {}
@@ -87,6 +88,16 @@ def _draw(comparison: Comparison, axes: Sequence[Axes], finish: Finish, over: Ov
             ncols=min(4, len(handles)),
             frameon=False,
         )
+
+
+def _on_one_scale(axes: Sequence[Axes], *, both: bool) -> None:
+    """All panels with the same ends of the horizontal axis, and of the other too if ``both``."""
+    across = [panel.get_xlim() for panel in axes]
+    upwards = [panel.get_ylim() for panel in axes]
+    for panel in axes:
+        panel.set_xlim(min(low for low, _ in across), max(high for _, high in across))
+        if both:
+            panel.set_ylim(min(low for low, _ in upwards), max(high for _, high in upwards))
 
 
 def _lines(panel: Axes, rows: Sequence[Row], methods: Sequence[str], over: Over) -> None:
@@ -110,7 +121,10 @@ def _lines(panel: Axes, rows: Sequence[Row], methods: Sequence[str], over: Over)
     panel.set_xscale("log")
     if over == "images":
         panel.set_xticks(sorted(ticks), [f"{tick:g}" for tick in sorted(ticks)])
-        panel.xaxis.set_minor_locator(NullLocator())
+    else:
+        panel.xaxis.set_major_locator(LogLocator(numticks=6))
+        panel.xaxis.set_major_formatter(EngFormatter(unit="B"))
+    panel.xaxis.set_minor_locator(NullLocator())
     panel.margins(x=0.08)
     panel.yaxis.set_major_locator(MaxNLocator(6))
     panel.set_xlabel(_AXES[over])
@@ -166,7 +180,7 @@ def _place(row: Row, over: Over) -> float:
 
 def _look(place: int, method: str) -> dict[str, Any]:
     if method == RANDOM:
-        return {"color": _GREY, "marker": "|", "linestyle": "--"}
+        return {"color": _GREY, "marker": "x", "linestyle": "--"}
     number = place % len(_COLOURS)
     style = "-" if place < len(_COLOURS) else ":"
     return {"color": _COLOURS[number], "marker": _MARKERS[number], "linestyle": style}
@@ -188,4 +202,4 @@ def _methods(comparison: Comparison) -> list[str]:
 
 
 def _short(name: str) -> str:
-    return textwrap.shorten(name, 34, placeholder=" …")
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
