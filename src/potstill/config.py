@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 Normalisation = Literal["none", "batch", "instance", "group", "layer"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -101,6 +108,12 @@ class DataRecipe(Strict):
         le=SIDE,
         description="whiten blocks of this side, each the image at a lower resolution",
     )
+    zca_stored: bool = Field(
+        True,
+        description="the set's file holds ZCA's matrix; without, it is far smaller, and whoever "
+        "tests networks on real images or shows the set's needs the training images to fit ZCA "
+        "again",
+    )
     mean: tuple[float, ...] | None = Field(
         None, description="mean of each channel, pixels in [0, 1]; measured if absent"
     )
@@ -123,8 +136,24 @@ class DataRecipe(Strict):
     @property
     def pixels(self) -> DataRecipe:
         """Which images, whatever becomes of their pixels: equal for sets of one source."""
-        usual = {"preprocess", "zca_regularisation", "zca_block", "mean", "std"}
+        usual = {"preprocess", "zca_regularisation", "zca_block", "zca_stored", "mean", "std"}
         return DataRecipe.model_validate(self.model_dump(exclude=usual))
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual(self, document: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Documents from before there was ``zca_stored`` stay what they are."""
+        written: dict[str, Any] = document(self)
+        if self.zca_stored:
+            written.pop("zca_stored", None)
+        return written
+
+    @model_validator(mode="after")
+    def _stored_or_not(self) -> DataRecipe:
+        if not self.zca_stored and self.preprocess != "zca":
+            raise ValueError(
+                "zca_stored is of ZCA alone; set data.preprocess to zca, or remove data.zca_stored"
+            )
+        return self
 
     @model_validator(mode="after")
     def _chunk_of_something(self) -> DataRecipe:

@@ -44,7 +44,7 @@ class Kind:
         return self.error(f"{cause}; {self.remedy or remedy}")
 
 
-DISTILLED_SET = Kind("distilled set", "potstill", newest=4)
+DISTILLED_SET = Kind("distilled set", "potstill", newest=5)
 TEACHER = Kind("teacher", "potstill.teacher", newest=2)
 WHITENING = Kind("whitening", "potstill.whitening", newest=1)
 CHECKPOINT = Kind(

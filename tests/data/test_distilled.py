@@ -368,9 +368,9 @@ def test_files_that_are_not_ours(tmp_path: Path) -> None:
 
 def test_a_newer_format_asks_for_an_upgrade_whatever_else_it_holds(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
-    text = json.dumps({"format_version": 5, "pictures": "elsewhere"})
+    text = json.dumps({"format_version": 6, "pictures": "elsewhere"})
     path.write_bytes(safetensors.torch.save({"x": torch.zeros(2)}, {"potstill": text}))
-    assert "was made by a newer potstill (format 5, this one reads 4); upgrade" in refusal(path)
+    assert "was made by a newer potstill (format 6, this one reads 5); upgrade" in refusal(path)
     for version in (None, "1", 0, True, 1.0):
         text = json.dumps({"format_version": version})
         path.write_bytes(safetensors.torch.save({"x": torch.zeros(2)}, {"potstill": text}))

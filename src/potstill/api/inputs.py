@@ -173,7 +173,7 @@ def source_of_set(
         root=root,
         download=download,
         require_test=require_test,
-        side=dataset.images.shape[-1],
+        side=dataset.shape[-1],
         progress=progress,
     )
 

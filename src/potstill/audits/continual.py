@@ -81,6 +81,7 @@ def continual(
     start = time.perf_counter()
     chosen = named(made_for(dataset, "protocol") if protocol is None else protocol)
     _check(dataset, source, tasks, chosen, teacher)
+    dataset = dataset.refitted(source, device=device)
     asked: dict[str, Any] = {
         "protocol": chosen,
         "networks": int(made_for(dataset, "networks")) if networks is None else networks,

@@ -72,6 +72,8 @@ def diversity(
     """
     start = time.perf_counter()
     _check(dataset, teacher, source)
+    if source is not None:
+        dataset = dataset.refitted(source, device=device)
     chosen = _chosen(dataset, shown)
     eye = _Eye(teacher, device)
     distilled = _pictures(dataset)
@@ -120,6 +122,8 @@ def common_map(
     Raises:
         DataError, NumericalError: as :func:`diversity`.
     """
+    if source is not None:
+        datasets = {name: each.refitted(source, device=device) for name, each in datasets.items()}
     first, *_ = datasets.values()
     for dataset in datasets.values():
         _check(dataset, teacher, source)

@@ -139,6 +139,7 @@ def membership(
     """
     start = time.perf_counter()
     chosen = network_made_for(dataset) if network is None else network
+    dataset = dataset.refitted(source, device=device)
     case = _Case(
         dataset=dataset,
         source=source,

@@ -11,6 +11,7 @@ from potstill.cli.keeping import (
     NoSaveAudit,
     cache_of,
     deliver,
+    refitted,
     stoppable,
 )
 from potstill.cli.networks import Network, network_of
@@ -73,6 +74,7 @@ def continual(
     where = chosen_device(device)
     dataset = read_set(artefact)
     source = read_source(dataset.data_recipe, data_root, download=download)
+    dataset = refitted(dataset, source, where, cache)
     labeller = labeller_of(
         dataset, artefact, protocol=protocol, path=teacher, module=module, device=where
     )

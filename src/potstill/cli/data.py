@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -77,6 +78,10 @@ def _whitening(survey: Survey) -> list[str]:
     if size > _LARGE and side % _BLOCK == 0:
         less = whitening_bytes(survey.shape, _BLOCK)
         told.append(f"data.zca_block={_BLOCK}: adds {less / 1e6:,.1f} MB, and is quicker")
+    told.append(
+        f"data.zca_stored=false: adds {4 * math.prod(survey.shape) / 1e6:,.2f} MB; whoever tests "
+        "networks on real images or shows the set's needs yours, to fit ZCA again"
+    )
     return told
 
 

@@ -16,6 +16,7 @@ from potstill.files import expanded
 
 if TYPE_CHECKING:
     from potstill.data.distilled import DistilledDataset
+    from potstill.data.source import SourceDataset
     from potstill.data.whitening_cache import WhiteningCache
     from potstill.evaluation.cache import Cache
     from potstill.results import Audit, Evaluation
@@ -38,7 +39,7 @@ CacheFolder = Annotated[
 
 def cache_folder(folder: Path | None) -> Path:
     """``folder``, or where users' caches are."""
-    return expanded(folder or _default_cache())
+    return expanded(folder or os.environ.get("POTSTILL_CACHE") or _default_cache())
 
 
 def cache_of(folder: Path | None, kind: str) -> Cache:
@@ -53,6 +54,16 @@ def whitenings_of(folder: Path | None) -> WhiteningCache:
     from potstill.data.whitening_cache import WhiteningCache
 
     return WhiteningCache(cache_folder(folder) / "whitenings")
+
+
+def refitted(
+    dataset: DistilledDataset, source: SourceDataset, device: str, cache: Path | None = None
+) -> DistilledDataset:
+    """The set with its ZCA at hand: fitted again, or from the cache, where its file has none."""
+    whitenings = whitenings_of(cache)
+    whole = dataset.refitted(source, device=device, cache=whitenings)
+    warn_of(whitenings)
+    return whole
 
 
 def warn_of(whitenings: WhiteningCache) -> None:

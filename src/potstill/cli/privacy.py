@@ -14,6 +14,7 @@ from potstill.cli.keeping import (
     announce,
     cache_of,
     keep_audit,
+    refitted,
     stoppable,
 )
 from potstill.cli.networks import Network, network_of
@@ -103,6 +104,7 @@ def attack(
     for done, artefact in enumerate(artefacts):
         dataset = read_set(artefact)
         source = read_source(dataset.data_recipe, data_root, download=download)
+        dataset = refitted(dataset, source, where, cache)
         with (
             reporting("training step") as tell,
             stoppable("the networks attacked so far are kept", goes_on=True),

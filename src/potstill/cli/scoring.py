@@ -16,6 +16,7 @@ from potstill.cli.keeping import (
     first_of,
     keep_audit,
     keep_result,
+    refitted,
     stoppable,
 )
 from potstill.cli.networks import Networks, networks_of, require_fitting
@@ -115,6 +116,7 @@ def evaluate(
     if per_class is not None:
         artefact, dataset = first_of(artefact, dataset, per_class, keep=not no_save)
     source = read_source(dataset.data_recipe, data_root, download=download)
+    dataset = refitted(dataset, source, where)
     others = {"equal-bytes": equal_bytes, "full-data": full_data}
     beside = [kind for kind, asked in others.items() if asked]
     options = {
@@ -263,6 +265,7 @@ def diversity(
     source = None
     if real:
         source = read_source(sets[0].data_recipe, data_root, download=download, require_test=False)
+        sets = [refitted(each, source, where) for each in sets]
     seer = teacher_of(sets[0], artefacts[0], teacher, module, where)
     audits = [measure(each, seer, source, device=where, seed=seed) for each in sets]
     if png is not None:

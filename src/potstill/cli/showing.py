@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from potstill.cli.options import Artefact, Json, PerClass, app, read_set, set_or_teacher_in
+from potstill.cli.keeping import refitted
+from potstill.cli.options import (
+    Artefact,
+    DataRoot,
+    Json,
+    PerClass,
+    app,
+    read_set,
+    read_source,
+    set_or_teacher_in,
+)
 from potstill.cli.terminal import print_json, print_lines, say
 from potstill.cli.text import description, teacher_description
 
@@ -61,11 +71,18 @@ def info(
 def show(
     artefact: Artefact,
     png: Annotated[Path, typer.Option(metavar="FILE", help="The picture to write")],
+    data_root: DataRoot = None,
 ) -> None:
-    """Draw the images in natural colours."""
+    """Draw the images in natural colours.
+
+    The real data is read only where the file holds no ZCA matrix.
+    """
     from potstill.pictures import legend
 
     dataset = read_set(artefact)
+    if not dataset.has_pictures:
+        source = read_source(dataset.data_recipe, data_root, require_test=False)
+        dataset = refitted(dataset, source, "cpu")
     draw(dataset, png)
     print_lines(str(png))
     for label, name in legend(dataset.class_names).items():

@@ -80,6 +80,11 @@ def _number(distance: Distances) -> str:
     return "undefined, one image a class" if mean is None else f"{mean:.4g}"
 
 
+def _whitening(preprocess: dict[str, Any]) -> dict[str, str]:
+    """What there is to say of a preprocessing that needs more than the file."""
+    return {} if preprocess.get("stored", True) else {"ZCA": "refitted from the source"}
+
+
 def description(dataset: DistilledDataset, document: dict[str, Any]) -> list[str]:
     """A set, where it comes from, and what was measured on it, a line for each."""
     from potstill.methods.describing import description_of
@@ -92,6 +97,7 @@ def description(dataset: DistilledDataset, document: dict[str, Any]) -> list[str
         f"{document['images_per_class']} per class",
         "classes": _shortened(document["class_names"]),
         "source": f"{header['source']['name']} ({header['source']['fingerprint'][:12]})",
+        **_whitening(dataset.preprocess.describe()),
         "recipe": header.get("recipe", {}).get("name") or "none",
         "method": ", ".join(filter(None, (described.title, described.detail))),
         **({"teacher": teacher_text(header["teacher"])} if "teacher" in header else {}),

@@ -82,7 +82,7 @@ class Condition:
     def shown(self, dataset: DistilledDataset) -> int:
         """Images that a network learns from, each counted as often as it is shown."""
         scored = self.scored(dataset)
-        channels, resolution = dataset.images.shape[1:3]
+        channels, resolution = dataset.shape[1:3]
         work = self.rules.work(
             len(dataset),
             int(channels),

@@ -272,7 +272,7 @@ def _facts(dataset: DistilledDataset) -> dict[str, Any]:
     source = dataset.header["source"]
     return {
         "classes": dataset.class_names,
-        "shape of images": tuple(dataset.images.shape[1:]),
+        "shape of images": tuple(dataset.shape[1:]),
         "data set": source.get("name"),
         "data's fingerprint": source.get("fingerprint"),
     }

@@ -130,7 +130,7 @@ def _random_bytes(result: Evaluation, dataset: DistilledDataset) -> int | None:
         "stored": result.price.labels,
     }
     labels = label_bytes.get(result.labels or "", price.class_bytes(images, classes))
-    pixels = price.image_bytes(images, dataset.images.shape[1:])
+    pixels = price.image_bytes(images, dataset.shape[1:])
     return pixels + labels + result.price.preprocessing + result.price.labeller
 
 

@@ -211,6 +211,7 @@ class Working:
     def _score(self, wanted: Wanted, cell: Cell) -> Iterator[str]:
         dataset = DistilledDataset.load(wanted.path)
         require_source(wanted, dataset, self.place.source)
+        dataset = self.place.bench.refitted(dataset, self.place.source)
         condition = cell.condition
         result = evaluate(
             condition.scored(dataset),
@@ -263,7 +264,7 @@ def require_source(wanted: Wanted, dataset: DistilledDataset, source: SourceData
         DataError: it was not.
     """
     stated = dataset.header["source"]
-    theirs = (dataset.class_names, tuple(dataset.images.shape[1:]), stated.get("fingerprint"))
+    theirs = (dataset.class_names, tuple(dataset.shape[1:]), stated.get("fingerprint"))
     here = (source.class_names, tuple(source.test.images.shape[1:]), source.fingerprint)
     for what, own, other in zip(("classes", "shape of images", "data"), theirs, here, strict=True):
         if own != other:

@@ -22,8 +22,7 @@ from torch.utils.data import Dataset
 from potstill import pictures, storage
 from potstill.config import DataRecipe, NetworkRecipe
 from potstill.data.header import checked, checked_names, implied_mirror_images
-from potstill.data.preprocess import Preprocess
-from potstill.data.transforms import in_phases
+from potstill.data.preprocess import Preprocess, RefittedZCA, refit
 from potstill.errors import ArtefactError, DataError
 from potstill.files import locked, remove_leftovers
 from potstill.quoting import fault, quoted
@@ -32,6 +31,9 @@ from potstill.surroundings import Surroundings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from potstill.data.source import SourceDataset
+    from potstill.data.whitening_cache import WhiteningCache
 
 # What the file's document has besides, written from the tensors and the preprocessing.
 _DERIVED = frozenset({"class_names", "digest", "images", "labels", "preprocess", "soft_labels"})
@@ -88,7 +90,7 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         self.labels = _copy(labels, torch.float32)
         self.class_names = checked_names(class_names)
         self.soft_labels = None if soft_labels is None else _copy_soft(soft_labels)
-        self.header = _header(header, self.soft_labels is not None, in_phases(preprocess))
+        self.header = _header(header, self.soft_labels is not None, preprocess.describe())
         self._check_tensors()
         preprocess.check(self._stored)
         self.preprocess = preprocess.for_images(self._stored.shape[1:])
@@ -131,7 +133,10 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the picture, and a line on the set."""
-        source = base64.b64encode(self._repr_png_()).decode("ascii")
+        picture = self._repr_png_()
+        if picture is None:
+            return f"<p>{html.escape(repr(self))}</p>"
+        source = base64.b64encode(picture).decode("ascii")
         names = pictures.legend(self.class_names)
         listed = "; ".join(f"{label}: {name}" for label, name in names.items())
         told = html.escape(f"{self!r}{f' ({listed})' if names else ''}")
@@ -140,7 +145,9 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
             f'style="max-width: 100%"><figcaption>{told}</figcaption></figure>'
         )
 
-    def _repr_png_(self) -> bytes:
+    def _repr_png_(self) -> bytes | None:
+        if not self.has_pictures:
+            return None
         buffer = io.BytesIO()
         self.picture().save(buffer, format="PNG")
         return buffer.getvalue()
@@ -215,6 +222,15 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         """The class of the largest label: (n,) int64."""
         return self.labels.argmax(dim=1)
 
+    @property
+    def has_pictures(self) -> bool:
+        """Whether :meth:`pixels` needs nothing besides the set; else see :meth:`refitted`."""
+        return self.space == "pixels" or not self._lacks_matrix
+
+    @property
+    def _lacks_matrix(self) -> bool:
+        return isinstance(self.preprocess, RefittedZCA) and self.preprocess.fitted is None
+
     def pixels(self) -> Tensor:
         """Pictures in natural colours, preprocessing undone: (n, c, h, w) float32 in [0, 1]."""
         if self.space == "pixels":
@@ -278,6 +294,41 @@ class DistilledDataset(Dataset[tuple[Tensor, Tensor]]):
         header |= {"part_of": whole, "results": []}
         return DistilledDataset(
             self._stored[rows], self.labels[rows], self.class_names, self.preprocess, header
+        )
+
+    def refitted(
+        self,
+        source: SourceDataset,
+        *,
+        device: torch.device | str | None = None,
+        cache: WhiteningCache | None = None,
+    ) -> DistilledDataset:
+        """The set with its ZCA fitted again, where its file holds none (``data.zca_stored``).
+
+        It is the same set, of the same digest, and is saved without the matrix again. Any other
+        set, and one whose ZCA is at hand, is returned as it is.
+
+        Args:
+            source: the real data that the set was distilled from.
+            device: where ZCA is fitted; on the processor if None.
+            cache: where ZCA, which takes minutes at 64 px, is looked for and stored.
+
+        Raises:
+            ArtefactError: the source is other data, or another ZCA comes of it.
+        """
+        preprocess = self.preprocess
+        if not isinstance(preprocess, RefittedZCA) or not self._lacks_matrix:
+            return self
+        stated = self.header["source"]
+        if stated["fingerprint"] != source.fingerprint:
+            raise ArtefactError(
+                f"ZCA is not fitted again on {source.name}: its fingerprint is "
+                f"{source.fingerprint[:12]}, and the set was distilled from {stated['name']} with "
+                f"{stated['fingerprint'][:12]}; pass that data"
+            )
+        whole = refit(preprocess, source.train.images, device=device, cache=cache)
+        return DistilledDataset(
+            self._stored, self.labels, self.class_names, whole, self.header, self.soft_labels
         )
 
     def made_for(self, evaluation: Mapping[str, Any]) -> DistilledDataset:
@@ -467,12 +518,13 @@ def _copy(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     return tensor.detach().to("cpu", dtype, copy=True, memory_format=torch.contiguous_format)
 
 
-def _header(header: Mapping[str, Any], soft: bool, phases: bool) -> dict[str, Any]:
+def _header(header: Mapping[str, Any], soft: bool, preprocess: Mapping[str, Any]) -> dict[str, Any]:
     """A copy as JSON returns it, checked field by field.
 
-    ``soft``: there are soft labels. ``phases``: see :func:`in_phases`.
+    ``soft``: there are soft labels. ``preprocess``: what it says of itself.
     """
-    version = 4 if phases else 3 if "description" in header else 2 if soft else 1
+    described = 3 if "description" in header else 2 if soft else 1
+    version = 5 if "stored" in preprocess else 4 if "tiling" in preprocess else described
     given = {"results": [], **header, "format_version": version}
     if isinstance(given.get("relabelling"), dict) != soft:
         raise ArtefactError(

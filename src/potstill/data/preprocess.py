@@ -32,11 +32,11 @@ from torch import Tensor
 from potstill.config import DataRecipe
 from potstill.data import statistics
 from potstill.data.blocks import Blocks
-from potstill.data.transforms import ZCA, Preprocess, Standardise, dtype_name
+from potstill.data.transforms import ZCA, Preprocess, RefittedZCA, Standardise, dtype_name
 from potstill.data.whitening_cache import WhiteningCache
 from potstill.errors import DataError
 
-__all__ = ["ZCA", "Preprocess", "Standardise", "fit"]
+__all__ = ["ZCA", "Preprocess", "RefittedZCA", "Standardise", "fit", "refit"]
 
 # Above this a float64 covariance and its eigenvectors take more than 2 GiB each.
 _LARGEST_ZCA = 1 << 14
@@ -53,8 +53,8 @@ def fit(
     """Fit the recipe's preprocessing on the training images.
 
     Args:
-        recipe: ``preprocess``, ``zca_regularisation``, ``zca_block``, ``mean`` and ``std`` are
-            used.
+        recipe: ``preprocess``, ``zca_regularisation``, ``zca_block``, ``zca_stored``, ``mean``
+            and ``std`` are used.
         images: (n, c, h, w) uint8, the training split.
         device: where covariance and eigenvectors are computed (in float64); that of ``images``
             if absent. The result is on the CPU.
@@ -72,8 +72,9 @@ def fit(
         )
     given = _given_statistics(recipe, images.shape[1])
     if recipe.preprocess == "zca":
-        where = images.device if device is None else torch.device(device)
-        return _cached_zca(recipe, images, where, cache or WhiteningCache())
+        blocks = Blocks(recipe.zca_block)
+        fitted = _cached_zca(images, recipe.zca_regularisation, blocks, device, cache)
+        return fitted if recipe.zca_stored else RefittedZCA.of(fitted)
     if recipe.zca_block is not None:
         raise DataError(
             "data.zca_block is set but data.preprocess is standardise; remove it, or set "
@@ -82,16 +83,45 @@ def fit(
     return Standardise(*(given or statistics.channel_statistics(images)))
 
 
+@torch.no_grad()
+def refit(
+    preprocess: RefittedZCA,
+    images: Tensor,
+    *,
+    device: torch.device | str | None = None,
+    cache: WhiteningCache | None = None,
+) -> RefittedZCA:
+    """Fit a ZCA again that no file holds.
+
+    Args:
+        preprocess: says how, and what is to come of the probe.
+        images: (n, c, h, w) uint8, the training images it was fitted on.
+        device: as in :func:`fit`.
+        cache: as in :func:`fit`.
+
+    Raises:
+        ArtefactError: another ZCA comes of these images.
+        DataError: as :func:`fit`.
+    """
+    regularisation, blocks = preprocess.regularisation, preprocess.blocks
+    return preprocess.refitted(_cached_zca(images, regularisation, blocks, device, cache))
+
+
 def _cached_zca(
-    recipe: DataRecipe, images: Tensor, device: torch.device, cache: WhiteningCache
+    images: Tensor,
+    regularisation: float,
+    blocks: Blocks,
+    device: torch.device | str | None,
+    cache: WhiteningCache | None,
 ) -> ZCA:
     """From the cache, or fitted and put there."""
-    blocks = Blocks(recipe.zca_block)
+    device = images.device if device is None else torch.device(device)
+    cache = cache or WhiteningCache()
     _check_zca(images, blocks)
-    key = cache.key(images, recipe.zca_regularisation, blocks, device)
+    key = cache.key(images, regularisation, blocks, device)
     fitted = cache.get(key)
     if fitted is None:
-        fitted = _fit_zca(images, recipe.zca_regularisation, blocks, device)
+        fitted = _fit_zca(images, regularisation, blocks, device)
         cache.put(key, fitted)
     return fitted
 

@@ -1,10 +1,11 @@
-"""The fitted maps from pixels to network space: a base and its two final kinds."""
+"""The fitted maps from pixels to network space: a base and its final kinds."""
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Self, final
+from typing import Annotated, Any, Literal, Self, final
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from potstill.data import pixels, statistics
 from potstill.data.blocks import Blocks, Tiling
 from potstill.errors import ArtefactError, DataError
 from potstill.quoting import fault, quoted
+
+# Of the probe's norm: far above what another machine rounds otherwise, far below other data.
+_PROBE_TOLERANCE = 1e-3
 
 
 class Preprocess(ABC):
@@ -139,7 +143,10 @@ class Preprocess(ABC):
         Raises:
             ArtefactError: an unknown kind, or parts that are missing or do not fit together.
         """
-        kinds: dict[str, type[Standardise] | type[ZCA]] = {"standardise": Standardise, "zca": ZCA}
+        kinds: dict[str, type[Standardise] | type[ZCA] | type[RefittedZCA]] = {
+            "standardise": Standardise,
+            "zca": RefittedZCA if isinstance(describe, Mapping) and "stored" in describe else ZCA,
+        }
         kind = describe.get("kind") if isinstance(describe, Mapping) else describe
         if not isinstance(kind, str) or kind not in kinds:
             raise ArtefactError(
@@ -264,16 +271,7 @@ class ZCA(Preprocess):
 
         ``tiling`` besides, if the blocks are phases: without it they are contiguous.
         """
-        phases = self.blocks.side is not None and self.blocks.tiling == "phases"
-        return {
-            "kind": "zca",
-            "shape": list(self.pixel_mean.shape),
-            "mean": self.mean.tolist(),
-            "std": self.std.tolist(),
-            "regularisation": self.regularisation,
-            "block": self.blocks.side,
-            **({"tiling": "phases"} if phases else {}),
-        }
+        return _zca_document(self, self.pixel_mean.shape)
 
     def tensors(self) -> dict[str, Tensor]:
         """``pixel_mean`` (c, h, w) and ``whitening`` (d (d + 1) / 2,), both float32.
@@ -297,12 +295,7 @@ class ZCA(Preprocess):
         return cls(*facts.tensors(), tensors["pixel_mean"], whitening, facts.regularisation, blocks)
 
     def _shape_error(self, shape: torch.Size) -> str | None:
-        if shape == self.pixel_mean.shape:
-            return None
-        return (
-            f"images have shape {tuple(shape)}, the ZCA is for {tuple(self.pixel_mean.shape)} "
-            "(channels, height, width)"
-        )
+        return _zca_shape_error(shape, self.pixel_mean.shape)
 
     def _forward(self, images: Tensor) -> Tensor:
         pixel_mean, whitening = self._on(images.device)
@@ -325,6 +318,139 @@ class ZCA(Preprocess):
         if device != self._placed[1].device:
             self._placed = (self.pixel_mean.to(device), self.whitening.to(device))
         return self._placed
+
+
+@final
+class RefittedZCA(Preprocess):
+    """ZCA whose matrix no file holds: it is fitted again on the training images, and checked.
+
+    What stands in a file, :meth:`describe` and :meth:`tensors`, is the same before and after. The
+    check is what ZCA makes of one fixed image, the probe: eigenvectors round differently on
+    another machine, so that no digest of W would do.
+
+    Args:
+        mean: (c,) float64, as in :class:`Standardise`.
+        std: (c,) float64.
+        regularisation: r, to fit with.
+        blocks: the rows that W is applied to.
+        probe: (c, h, w) float32, what comes of :func:`probe_image` in network space.
+        fitted: the ZCA, where it is at hand; without it nothing is applied or inverted.
+    """
+
+    def __init__(
+        self,
+        mean: Tensor,
+        std: Tensor,
+        regularisation: float,
+        blocks: Blocks,
+        probe: Tensor,
+        fitted: ZCA | None = None,
+    ) -> None:
+        super().__init__(mean, std)
+        self.regularisation = regularisation
+        self.blocks = blocks
+        self.fitted = fitted
+        self._probe = probe
+
+    @classmethod
+    def of(cls, fitted: ZCA) -> RefittedZCA:
+        """``fitted``, to be left out of files."""
+        probe = _probe_of(fitted)
+        return cls(fitted.mean, fitted.std, fitted.regularisation, fitted.blocks, probe, fitted)
+
+    def refitted(self, fitted: ZCA) -> RefittedZCA:
+        """The same with ``fitted``, a ZCA that was fitted again.
+
+        Raises:
+            ArtefactError: it makes another image of the probe, by more than a thousandth.
+        """
+        found = _probe_of(fitted)
+        alike = found.shape == self._probe.shape
+        error = float((found - self._probe).norm() / self._probe.norm()) if alike else math.inf
+        if not error <= _PROBE_TOLERANCE:
+            raise ArtefactError(
+                f"the ZCA fitted again is not the one the set was made with (the probe differs by "
+                f"{100 * error:.3g} %, {100 * _PROBE_TOLERANCE:g} % may be rounding); get the "
+                "original file of the set again"
+            )
+        return RefittedZCA(
+            self.mean, self.std, self.regularisation, self.blocks, self._probe, fitted
+        )
+
+    def for_images(self, shape: torch.Size) -> RefittedZCA:
+        """Itself: it is for images of one shape as it is."""
+        return self
+
+    def describe(self) -> dict[str, Any]:
+        """As :meth:`ZCA.describe`, and ``stored``: false."""
+        return {**_zca_document(self, self._probe.shape), "stored": False}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """``probe`` (c, h, w) float32."""
+        return {"probe": self._probe}
+
+    @classmethod
+    def restore(cls, describe: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> RefittedZCA:
+        """See :meth:`Preprocess.from_parts`, which turns the errors of this into one kind."""
+        facts = _RefittedFacts.model_validate(describe)
+        channels, height, width = facts.shape
+        _expect(tensors, {"probe": (channels, height, width)})
+        return cls(*facts.tensors(), facts.regularisation, facts.blocks(), tensors["probe"])
+
+    def _shape_error(self, shape: torch.Size) -> str | None:
+        return _zca_shape_error(shape, self._probe.shape)
+
+    def _forward(self, images: Tensor) -> Tensor:
+        return self._at_hand()._forward(images)
+
+    def _backward(self, images: Tensor) -> Tensor:
+        return self._at_hand()._backward(images)
+
+    def _at_hand(self) -> ZCA:
+        if self.fitted is None:
+            raise ArtefactError(
+                "the set's file holds no ZCA matrix (data.zca_stored is false), and this needs "
+                "it; fit it again on the real data: dataset.refitted(source) in Python, and "
+                "commands that take --data-root do it by themselves"
+            )
+        return self.fitted
+
+
+def probe_image(shape: Sequence[int]) -> Tensor:
+    """A fixed image, (1, c, h, w) uint8 for ``shape`` (c, h, w), that tells nothing of real ones.
+
+    Number k from 1, in the order channel, y, x, is the 8 highest of the 31 bits of
+    1640531527 k^2 mod 2^31: a quadratic phase, whose spectrum is flat, so that it has a share in
+    all directions; and integers, which every reader makes alike.
+    """
+    squares = torch.arange(1, math.prod(shape) + 1).square() % (1 << 31)
+    return (squares * 1640531527 % (1 << 31) >> 23).to(torch.uint8).reshape(1, *shape)
+
+
+def _probe_of(fitted: ZCA) -> Tensor:
+    return fitted.apply(probe_image(fitted.pixel_mean.shape))[0]
+
+
+def _zca_document(zca: ZCA | RefittedZCA, shape: torch.Size) -> dict[str, Any]:
+    phases = zca.blocks.side is not None and zca.blocks.tiling == "phases"
+    return {
+        "kind": "zca",
+        "shape": list(shape),
+        "mean": zca.mean.tolist(),
+        "std": zca.std.tolist(),
+        "regularisation": zca.regularisation,
+        "block": zca.blocks.side,
+        **({"tiling": "phases"} if phases else {}),
+    }
+
+
+def _zca_shape_error(shape: torch.Size, wanted: torch.Size) -> str | None:
+    if shape == wanted:
+        return None
+    return (
+        f"images have shape {tuple(shape)}, the ZCA is for {tuple(wanted)} "
+        "(channels, height, width)"
+    )
 
 
 class _Statistics(BaseModel):
@@ -365,6 +491,10 @@ class _ZCAFacts(_Statistics):
     def blocks(self) -> Blocks:
         """``block`` and ``tiling``."""
         return Blocks(self.block, self.tiling)
+
+
+class _RefittedFacts(_ZCAFacts):
+    stored: Literal[False]
 
 
 def in_phases(preprocess: Preprocess) -> bool:

@@ -7,7 +7,8 @@ images         n c h w bytes at 8 bits, 4 n c h w in float32, which whitened ima
 labels         classes n ceil(log2 C) / 8; one soft label an image n C b / 8, with b = 16 unless
                the set says otherwise; soft labels of stored views e n C b / 8 for e epochs. The
                views themselves are functions of a seed and take nothing
-preprocessing  the tensors that the set cannot be used without: ZCA's, as the file has them
+preprocessing  the tensors that the set cannot be used without: ZCA's, as the file has them;
+               the matrix does not count where it is left out, to be fitted again on the source
 labeller       what has to be there while students train: a teacher's weights and statistics
 =============  ================================================================================
 

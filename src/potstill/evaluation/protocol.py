@@ -121,6 +121,7 @@ def evaluate(
     if count < 1:
         raise RecipeError(f"cannot evaluate {count} networks; ask for at least 1")
     _check_fit(dataset, source, baseline)
+    dataset = dataset.refitted(source, device=device)
     given = Assignment(
         dataset=dataset,
         source=source,

@@ -117,6 +117,7 @@ def scores(
     own = named(made_for(dataset, "protocol") if protocol is None else protocol)
     augmented, plain = with_and_without(own)
     _check(dataset, own, teacher)
+    dataset = dataset.refitted(source, device=device)
     results: dict[str, Evaluation] = {}
     for each in (own, augmented, plain, HARD_LABEL):
         if each.name not in results:

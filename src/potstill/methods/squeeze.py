@@ -88,7 +88,9 @@ def squeeze(
     if folder is not None:
         remove_leftovers(folder)
     where = torch.device(device)
-    preprocess = fit(recipe.data, source.train.images, device=where, cache=whitenings)
+    # A teacher's file always holds its ZCA.
+    data = recipe.data.model_copy(update={"zca_stored": True})
+    preprocess = fit(data, source.train.images, device=where, cache=whitenings)
     job = _Job(recipe, source, preprocess, where)
     kept = None if folder is None else folder / TEACHER
     if kept is not None and kept.exists():

@@ -48,9 +48,9 @@ def run_view(run: RunRecord, place: int) -> dict[str, Any]:
         "anchor": anchor,
         "label": run.label,
         "description": "" if run.recipe is None else run.recipe.description,
-        "missing": run.missing,
+        "missing": [*run.missing, *_unshown(run)],
         "facts": _facts(run),
-        "tiles": drawings.tiles(run.dataset) if run.dataset else None,
+        "tiles": drawings.tiles(run.dataset) if run.dataset and not _unshown(run) else None,
         "curves": drawings.curves(series, run.description.panels, anchor),
         "smoothed": any(plots.is_smoothed(line) for line in series.values()),
         "results": [_result_row(result) for result in run.results],
@@ -159,6 +159,16 @@ def _network(run: RunRecord) -> tuple[str, str]:
     """The network that the set is made for, in two lines."""
     network = run.network
     return ("-", "") if network is None else (short_network_text(network), network_detail(network))
+
+
+def _unshown(run: RunRecord) -> list[str]:
+    """Why there is no picture of a set that is there, if so."""
+    if run.dataset is None or run.dataset.has_pictures:
+        return []
+    return [
+        "The set's file holds no ZCA matrix, so that its images are not shown here; potstill show "
+        "draws them with the real data at hand."
+    ]
 
 
 def _labels(run: RunRecord, anchor: str) -> drawings.Drawing | None:

@@ -11,6 +11,7 @@ from typing import Any
 from potstill import methods, runs
 from potstill.config import DataRecipe
 from potstill.data import datasets
+from potstill.data.distilled import DistilledDataset
 from potstill.data.facts import DATASETS, DatasetInfo
 from potstill.data.source import SourceDataset
 from potstill.data.whitening_cache import WhiteningCache
@@ -207,6 +208,14 @@ class Bench:
                 units=self.units_folder(recipe),
                 progress=progress,
             )
+
+    def refitted(self, dataset: DistilledDataset, source: SourceDataset) -> DistilledDataset:
+        """The set with its ZCA at hand: fitted again, or from the cache, where its file has none.
+
+        Raises:
+            ArtefactError: the source is other data than it was made of.
+        """
+        return dataset.refitted(source, device=self.device, cache=self._whitenings)
 
     def made(self, folder: Path) -> bool:
         """Whether the set in a folder is distilled.

@@ -88,13 +88,14 @@ class Workplace(Bench):
             PotstillError: what the evaluation raises.
         """
         folder = self.folder(measurement, seed)
-        dataset = DistilledDataset.load(folder / runs.DISTILLED)
+        source = self.source(measurement.load(seed).data)
+        dataset = self.refitted(DistilledDataset.load(folder / runs.DISTILLED), source)
         protocol = named(measurement.protocol)
         wanted = protocol.takes_teacher and not _labelled(dataset)
         stage = f"{network_text(measurement.network)}: evaluation step"
         result = evaluation.evaluate(
             dataset,
-            self.source(measurement.load(seed).data),
+            source,
             protocol=protocol,
             network=measurement.network,
             seed=seed,
@@ -114,10 +115,11 @@ class Workplace(Bench):
         """
         folder, kind = self.folder(measurement, seed), measurement.quantity
         wanted = kind == "continual" and named(measurement.protocol).takes_teacher
+        source = self.source(measurement.load(seed).data)
         found = audit(
             measurement,
-            DistilledDataset.load(folder / runs.DISTILLED),
-            self.source(measurement.load(seed).data),
+            self.refitted(DistilledDataset.load(folder / runs.DISTILLED), source),
+            source,
             self._labeller(measurement, seed) if wanted else None,
             seed=seed,
             device=self.device,

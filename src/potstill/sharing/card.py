@@ -127,14 +127,16 @@ def _numbers(results: tuple[Evaluation, ...]) -> list[str]:
 
 def _facts(dataset: DistilledDataset) -> list[str]:
     header, source = dataset.header, dataset.header["source"]
-    _, channels, height, width = dataset.images.shape
+    _, channels, height, width = dataset.shape
+    preprocess = dataset.preprocess.describe()
+    where = "in the file" if preprocess.get("stored", True) else "fitted again on the real data"
     labels = "soft" if dataset.soft_labels is not None else "one for each image and class"
     return [
         f"Images: {height}x{width}, {'grayscale' if channels == 1 else 'RGB'}, kept as "
         f"{'8-bit pixels' if dataset.space == 'pixels' else 'numbers in network space'}",
         f"Labels: {labels}"
         + ("; made to be trained on with mirror images" * dataset.mirror_images),
-        f"Preprocessing: {dataset.preprocess.describe()['kind']}, in the file",
+        f"Preprocessing: {preprocess['kind']}, {where}",
         f"Real data: {source['name']}, fingerprint {source['fingerprint'][:12]}",
         f"Made for: protocol {header['evaluation']['protocol']}",
         f"Seed {header['seed']}, {header['iterations']} iterations, "
