@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from potstill import runs, storage
+from potstill import recipes, runs, storage
 from potstill.config import DataRecipe
 from potstill.data.distilled import DistilledDataset
 from potstill.data.preprocess import ZCA, RefittedZCA, fit
@@ -18,6 +18,7 @@ from potstill.data.source import SourceDataset
 from potstill.data.transforms import probe_image
 from potstill.data.whitening_cache import WhiteningCache
 from potstill.errors import ArtefactError
+from potstill.recipes import reading
 
 COLOURS = DataRecipe(preprocess="zca")
 MADE = ["distill", "quickstart/digits-rcig", "--set", "method.variant=random"]
@@ -151,6 +152,11 @@ def test_the_setting_is_of_zca_alone_and_absent_where_it_says_nothing() -> None:
     assert not DataRecipe.model_validate(document).zca_stored
     with pytest.raises(ValueError, match=r"set data\.preprocess to zca"):
         DataRecipe(zca_stored=False)
+    plain = recipes.load("quickstart/digits-rcig", ["data.preprocess=zca"])
+    lean = recipes.changed(plain, {"data.zca_stored": False})
+    assert recipes.differing(plain, lean) == {"data.zca_stored": True}
+    assert "zca_stored: true" in reading.commented(plain)
+    assert "zca_stored: false" in reading.commented(lean)
 
 
 def test_it_is_fitted_again_once_where_there_is_a_cache(

@@ -18,6 +18,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 from potstill import methods
 from potstill.config import (
     BATCH,
+    EVERY_KEY,
     STEPS,
     DataRecipe,
     EvaluationRecipe,
@@ -102,7 +103,7 @@ class Recipe(Strict):
 
     @model_validator(mode="after")
     def _departs_in_settings(self) -> Recipe:
-        known = flat(self.model_dump(mode="json", exclude={*DESCRIPTIVE}))
+        known = flat(self.model_dump(mode="json", exclude={*DESCRIPTIVE}, context=EVERY_KEY))
         for key in self.departures:
             if key not in known:
                 raise ValueError(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from potstill import methods
-from potstill.config import flat
+from potstill.config import EVERY_KEY, flat
 from potstill.errors import RecipeError
 from potstill.methods import plain_yaml
 from potstill.methods.method import Method
@@ -203,7 +203,10 @@ def _renamed(recipe: Recipe, plain: Recipe) -> Recipe:
 
 def differing(recipe: Recipe, other: Recipe) -> dict[str, Any]:
     """The settings that decide a result and are not as in ``other``, by dotted key."""
-    ours, theirs = (flat(one.model_dump(mode="json", exclude={*ASIDE})) for one in (recipe, other))
+    ours, theirs = (
+        flat(one.model_dump(mode="json", exclude={*ASIDE}, context=EVERY_KEY))
+        for one in (recipe, other)
+    )
     return {
         key: ours.get(key) for key in sorted({*ours, *theirs}) if ours.get(key) != theirs.get(key)
     }

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from potstill import methods
-from potstill.config import PROTOCOLS
+from potstill.config import EVERY_KEY, PROTOCOLS
 from potstill.data.facts import DATASETS
 from potstill.errors import RecipeError
 from potstill.methods.keys import Key, keys, meant
@@ -57,7 +57,7 @@ def editable(recipe: Recipe, *, schema: str, file: str) -> str:
     ]
     left_out = tuple(key for key in DESCRIPTIVE if key != "description")
     method = recipe.model_dump(mode="json")["method"]
-    silent = Recipe.model_validate({"method": method}).model_dump(mode="json")
+    silent = Recipe.model_validate({"method": method}).model_dump(mode="json", context=EVERY_KEY)
 
     def said(key: Key, value: Any) -> bool:
         if key.path in _ALWAYS:
@@ -72,7 +72,7 @@ def _lines(
     recipe: Recipe, shown: Callable[[Key, Any], bool], *, leave_out: tuple[str, ...]
 ) -> Iterator[str]:
     """A line for each key or two; of those that are not ``shown``, as comments."""
-    document = recipe.model_dump(mode="json")
+    document = recipe.model_dump(mode="json", context=EVERY_KEY)
     entries = []
     for key in recipe_keys(recipe.method.kind):
         found, value = _value(document, key.path)

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from potstill.config import flat
+from potstill.config import EVERY_KEY, flat
 from potstill.data.inventory import Inventory
 from potstill.errors import RunError
 from potstill.methods import recipe as recipes
@@ -43,7 +43,8 @@ def require_same_recipe(path: Path, stored: Recipe, recipe: Recipe) -> None:
         RunError: the settings in which they differ.
     """
     there, here = (
-        flat(r.model_dump(mode="json", exclude={*recipes.DESCRIPTIVE})) for r in (stored, recipe)
+        flat(r.model_dump(mode="json", exclude={*recipes.DESCRIPTIVE}, context=EVERY_KEY))
+        for r in (stored, recipe)
     )
     differing = differences(there, here)
     if differing:
