@@ -93,7 +93,17 @@ def quickstart_recipes() -> dict[str, Recipe]:
 
 
 def _quickstart(recipe: Recipe, out: Path, device: str) -> Evaluation:
-    """Distil, score and draw one recipe, as far as that was not done before."""
+    """Distil, score and draw one recipe, as far as that was not done before.
+
+    On one thread: to split images of 8 x 8 pixels among several takes longer than they do.
+    """
+    from potstill import hardware
+
+    with hardware.threads(1):
+        return _distilled_and_scored(recipe, out, device)
+
+
+def _distilled_and_scored(recipe: Recipe, out: Path, device: str) -> Evaluation:
     source = read_source(recipe.data, None)
     artefact = making.distil(recipe, source, out, resume=True, device=device)
     dataset = read_set(artefact)
