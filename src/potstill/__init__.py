@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from potstill.api.comparing import compare
     from potstill.api.importing import import_set
     from potstill.api.making import check_folder, distill, load_source, train_teacher
     from potstill.api.measuring import attack, continual, diversity, evaluate, relabel, scores
     from potstill.api.sharing import keep, write_report
     from potstill.bars import progress_bar
+    from potstill.comparing import compare
     from potstill.data.distilled import DistilledDataset
     from potstill.data.source import SourceDataset
     from potstill.errors import PotstillError
@@ -37,7 +37,7 @@ _HOMES = {
     "Teacher": ("potstill.teacher", "Teacher"),
     "attack": ("potstill.api.measuring", "attack"),
     "check_folder": ("potstill.api.making", "check_folder"),
-    "compare": ("potstill.api.comparing", "compare"),
+    "compare": ("potstill.comparing", "compare"),
     "continual": ("potstill.api.measuring", "continual"),
     "distill": ("potstill.api.making", "distill"),
     "diversity": ("potstill.api.measuring", "diversity"),

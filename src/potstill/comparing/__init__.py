@@ -20,6 +20,8 @@ from functools import partial
 from pathlib import Path
 
 from potstill import execution, recipes
+from potstill.api import inputs
+from potstill.api.inputs import ProgressLike
 from potstill.comparing.conditions import Condition, conditions, own
 from potstill.comparing.lineup import Wanted, line_up, wanted_of
 from potstill.comparing.table import tabulate
@@ -45,7 +47,6 @@ from potstill.evaluation.protocol import named
 from potstill.files import atomic_write, make_folder
 from potstill.methods.recipe import Recipe
 from potstill.methods.squeeze import TEACHER, settings_of
-from potstill.progress import Progress, silent
 from potstill.report import write_comparison
 from potstill.reproduce import costs
 from potstill.text import count, duration
@@ -69,13 +70,13 @@ def compare(
     settings: Sequence[str] = (),
     module: str | None = None,
     data_root: Path | str | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     download: bool = False,
     cache: Path | str | None = None,
     budget: float | None = None,
     workers: int = 1,
     say: Say = lambda _line: None,
-    progress: Progress = silent,
+    progress: ProgressLike = False,
 ) -> Comparison:
     """Set methods and distilled sets beside each other; make and score what is missing.
 
@@ -96,15 +97,15 @@ def compare(
             a teacher, which is then trained.
         settings: ``key=value``, set in every recipe.
         module: ``package.name:factory`` that makes the network of a teacher of your own.
-        data_root: the folder that holds the data sets.
-        device: "cpu" or "cuda".
+        data_root: the folder that holds the data sets; else the environment says it.
+        device: "cpu", "cuda", or "auto", which prefers cuda.
         download: whether to fetch a data set that is absent.
         cache: a folder that keeps what took long; nothing is kept but in ``out`` if None.
         budget: seconds that this call may take: nothing is begun that would take longer.
         workers: sets that are worked on at a time, each in a process of its own if several (a
             script then needs ``if __name__ == "__main__"``). The result is the same.
         say: told in a line of what begins, fails or is left out.
-        progress: told of the steps, where there is one worker.
+        progress: True for a bar, or what is told of the steps, where there is one worker.
 
     Returns:
         The table, which also lies in ``out`` (``comparison.json``, ``.csv``, ``.png``, ``.svg``).
@@ -127,21 +128,23 @@ def compare(
         "teacher": None if teacher is None else str(teacher),
         "settings": tuple(settings),
     }
+    root = inputs.data_root(data_root)
     place = Place(
         Path(out),
-        data_root=None if data_root is None else Path(data_root),
-        device=device,
+        data_root=None if root is None else Path(root),
+        device=inputs.device_of(device),
         download=download,
         cache=None if cache is None else Path(cache),
         module=module,
     )
     job = _Job.of(asked(wish), place)
     job.require_data()
-    working = Working(job.place, until, progress)
     problems: dict[tuple[str, str | None], Problem] = {}
     try:
-        for units in job.stages(problems):
-            _work(units, working, workers, problems, say)
+        with inputs.shown(progress) as tell:
+            working = Working(job.place, until, tell)
+            for units in job.stages(problems):
+                _work(units, working, workers, problems, say)
     finally:
         found = tabulate(job.sets, job.ways, job.place, [*problems.values()])
         _write(found, job.place.out)
