@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from potstill.api.making import check_folder, distill, load_source, train_teacher
     from potstill.api.measuring import attack, continual, diversity, evaluate, relabel, scores
     from potstill.api.sharing import keep, write_report
+    from potstill.audits.several import together
     from potstill.bars import progress_bar
     from potstill.comparing import compare
     from potstill.data.distilled import DistilledDataset
@@ -52,6 +53,7 @@ _HOMES = {
     "register_protocol": ("potstill.evaluation.protocol", "register"),
     "relabel": ("potstill.api.measuring", "relabel"),
     "scores": ("potstill.api.measuring", "scores"),
+    "together": ("potstill.audits.several", "together"),
     "train_teacher": ("potstill.api.making", "train_teacher"),
     "write_report": ("potstill.api.sharing", "write_report"),
 }
@@ -81,6 +83,7 @@ __all__ = [
     "register_protocol",
     "relabel",
     "scores",
+    "together",
     "train_teacher",
     "write_report",
 ]
